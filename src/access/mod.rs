@@ -1,0 +1,1 @@
+//! App users: credentials and registrations.

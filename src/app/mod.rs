@@ -1,0 +1,1 @@
+//! Wiring: a gateway from its configuration.

@@ -1,0 +1,1 @@
+//! Call records, prices and the journal that never loses them.

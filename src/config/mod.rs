@@ -1,0 +1,1 @@
+//! The configuration file: what may be set, its defaults, and clear errors.

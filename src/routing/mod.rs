@@ -1,0 +1,1 @@
+//! Numbers, dialplan, trunk selection and limits.

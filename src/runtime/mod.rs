@@ -1,0 +1,1 @@
+//! Threads, signals, draining: what drives the machines.

@@ -1,0 +1,1 @@
+//! SIP: messages, transactions, dialogs, digest. Pure; `io` holds the sockets.

@@ -1,0 +1,1 @@
+//! The database: users, registrations, CDRs, on SQLite and PostgreSQL.

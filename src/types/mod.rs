@@ -1,0 +1,87 @@
+//! The words every room shares: identities, numbers, codecs, causes and addresses. No behaviour of a domain.
+
+pub mod activity;
+pub mod clock;
+pub mod codec;
+pub mod end_cause;
+pub mod ids;
+pub mod money;
+pub mod net;
+pub mod number;
+pub mod quality;
+pub mod secret;
+
+pub use activity::ActivityMark;
+pub use clock::{Now, UnixMillis};
+pub use codec::{AudioCodec, DtmfMode, MediaDirection, SrtpKeys, SrtpSuite};
+pub use end_cause::{EndCause, Outcome};
+pub use ids::{CallId, LegId};
+pub use money::{Currency, Money, Rate};
+pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
+pub use number::{E164, mask};
+pub use quality::LegReport;
+pub use secret::Secret;
+
+use serde::{Deserialize, Serialize};
+
+/// Which way a call goes between the two kinds of party.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    AppToTrunk,
+    TrunkToApp,
+    AppToApp,
+    /// Only where a dialplan rule names a trunk in `from` and another in `trunks`.
+    TrunkToTrunk,
+}
+
+impl Direction {
+    pub const ALL: [Direction; 4] =
+        [Direction::AppToTrunk, Direction::TrunkToApp, Direction::AppToApp, Direction::TrunkToTrunk];
+
+    /// The value of the `direction` label and of the CDR column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::AppToTrunk => "app_to_trunk",
+            Direction::TrunkToApp => "trunk_to_app",
+            Direction::AppToApp => "app_to_app",
+            Direction::TrunkToTrunk => "trunk_to_trunk",
+        }
+    }
+}
+
+/// What stands at the far end of a leg; the value of the `leg` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LegKind {
+    App,
+    Trunk,
+}
+
+impl LegKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LegKind::App => "app",
+            LegKind::Trunk => "trunk",
+        }
+    }
+}
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleasedBy {
+    Caller,
+    Callee,
+    Gateway,
+}
+
+impl ReleasedBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReleasedBy::Caller => "caller",
+            ReleasedBy::Callee => "callee",
+            ReleasedBy::Gateway => "gateway",
+        }
+    }
+}
