@@ -1,1 +1,5 @@
 //! Metrics and logs.
+
+pub mod metrics;
+
+pub use metrics::Metrics;

@@ -1,0 +1,143 @@
+//! The process itself, read from /proc at each scrape, under the names every Prometheus client uses.
+
+use super::mirror::family;
+use prometheus::{core::Collector, core::Desc, proto};
+use std::collections::HashMap;
+use std::fs;
+
+/// Reads /proc/self. What can't be read is left out, not shown as zero.
+pub(super) struct ProcessCollector {
+    figures: Vec<(Desc, proto::MetricType, fn() -> Option<f64>)>,
+}
+
+impl ProcessCollector {
+    pub(super) fn new() -> ProcessCollector {
+        use proto::MetricType::{COUNTER, GAUGE};
+        type Row = (&'static str, &'static str, proto::MetricType, fn() -> Option<f64>);
+        let rows: [Row; 7] = [
+            ("process_cpu_seconds_total", "User and system CPU time.", COUNTER, cpu_seconds),
+            ("process_resident_memory_bytes", "Memory resident in RAM.", GAUGE, resident_bytes),
+            ("process_virtual_memory_bytes", "Virtual memory size.", GAUGE, virtual_bytes),
+            ("process_open_fds", "Open file descriptors.", GAUGE, open_fds),
+            ("process_max_fds", "Most file descriptors the process may open.", GAUGE, max_fds),
+            ("process_threads", "Operating system threads.", GAUGE, threads),
+            (
+                "process_start_time_seconds",
+                "Start of the process, seconds since the epoch.",
+                GAUGE,
+                start_time,
+            ),
+        ];
+        let figures = rows.map(|(name, help, kind, read)| {
+            let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new())
+                .expect("a valid constant name");
+            (desc, kind, read)
+        });
+        ProcessCollector { figures: figures.into() }
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.figures.iter().map(|(desc, _, _)| desc).collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let read = |(desc, kind, read): &(Desc, proto::MetricType, fn() -> Option<f64>)| {
+            let value = read()?;
+            let mut metric = proto::Metric::from_label(Vec::new());
+            match kind {
+                proto::MetricType::COUNTER => {
+                    let mut counter = proto::Counter::default();
+                    counter.set_value(value);
+                    metric.set_counter(counter);
+                }
+                _ => {
+                    let mut gauge = proto::Gauge::default();
+                    gauge.set_value(value);
+                    metric.set_gauge(gauge);
+                }
+            }
+            Some(family(desc, *kind, metric))
+        };
+        self.figures.iter().filter_map(read).collect()
+    }
+}
+
+/// Field `number` (from 1, as proc(5) counts) of /proc/self/stat.
+fn stat_field(number: usize) -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    parse_stat(&stat, number)
+}
+
+fn parse_stat(stat: &str, number: usize) -> Option<f64> {
+    // Field 2 is the command in parentheses and may itself hold spaces and parentheses.
+    let after_command = &stat[stat.rfind(')')? + 1..];
+    after_command.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn sysconf(name: libc::c_int) -> Option<f64> {
+    // SAFETY: sysconf takes an integer and touches no memory of ours.
+    let value = unsafe { libc::sysconf(name) };
+    (value > 0).then_some(value as f64)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    Some((stat_field(14)? + stat_field(15)?) / sysconf(libc::_SC_CLK_TCK)?)
+}
+
+fn resident_bytes() -> Option<f64> {
+    Some(stat_field(24)? * sysconf(libc::_SC_PAGESIZE)?)
+}
+
+fn virtual_bytes() -> Option<f64> {
+    stat_field(23)
+}
+
+fn threads() -> Option<f64> {
+    stat_field(20)
+}
+
+fn open_fds() -> Option<f64> {
+    // The descriptor that reads the directory counts itself.
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+}
+
+fn max_fds() -> Option<f64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?
+        .split_ascii_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+fn start_time() -> Option<f64> {
+    let system = fs::read_to_string("/proc/stat").ok()?;
+    let boot: f64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + stat_field(22)? / sysconf(libc::_SC_CLK_TCK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let stat = "4242 (a (b) c) S 1 4242 4242 0 -1 4194560 100 0 0 0 7 3 0 0 20 0 5 0 999 1000000 250 1";
+        assert_eq!(parse_stat(stat, 14), Some(7.0));
+        assert_eq!(parse_stat(stat, 20), Some(5.0));
+        assert_eq!(parse_stat(stat, 24), Some(250.0));
+        assert_eq!(parse_stat("no command", 14), None);
+    }
+
+    #[test]
+    fn this_process_has_all_figures() {
+        assert_eq!(ProcessCollector::new().collect().len(), 7);
+        assert!(resident_bytes().unwrap() > 100_000.0);
+        assert!(start_time().unwrap() > 1.6e9);
+        assert!(open_fds().unwrap() < max_fds().unwrap());
+    }
+}
