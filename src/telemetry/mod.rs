@@ -1,5 +1,7 @@
 //! Metrics and logs.
 
+pub mod logging;
 pub mod metrics;
 
+pub use logging::{LogControl, LogFormat};
 pub use metrics::Metrics;
