@@ -1,0 +1,1 @@
+//! Descriptions as real stacks write them, for the tests.

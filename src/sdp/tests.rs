@@ -1,0 +1,1 @@
+//! Offer and answer against descriptions of real stacks.
