@@ -1,0 +1,340 @@
+//! The `[[trunk]]` section: an interconnect peer, how it is reached, recognised and spoken to.
+
+use super::{
+    source::{At, Section},
+    values::{self, SecretSources, word},
+};
+use crate::{
+    routing::{FailoverTable, NumberFormat, PeerMatch},
+    types::{AudioCodec, DtmfMode, HostPort, NetworkId, Secret, Transport},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How we authenticate towards a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrunkAuth {
+    /// By our address or certificate.
+    Ip,
+    /// By answering its digest challenges.
+    Digest,
+    /// By a registration that is kept alive, and by digest.
+    Register,
+}
+
+/// SRTP towards a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SrtpMode {
+    Off,
+    /// Keys in SDP (RFC 4568).
+    Sdes,
+}
+
+/// Reliable provisional responses (RFC 3262).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prack {
+    Off,
+    Supported,
+    Required,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrunkConfig {
+    pub name: String,
+    /// The company behind it; the name of the trunk where none is written.
+    pub carrier: String,
+    pub network: NetworkId,
+    /// Tried in order; never empty.
+    pub proxy: Vec<HostPort>,
+    pub transport: Transport,
+    pub auth: TrunkAuth,
+    pub username: String,
+    pub password: Secret,
+    /// Answer only challenges of this realm; `None`: any realm of this trunk.
+    pub realm: Option<String>,
+    /// Host of From, To and of the registration; `None`: the host of the proxy.
+    pub domain: Option<String>,
+    /// Registration we ask for (auth = "register").
+    pub register: Duration,
+    /// Where its calls come from; empty: the addresses its proxies resolve to.
+    pub peers: Vec<PeerMatch>,
+    /// Only calls to this host are this trunk's: tells two trunks of one SBC apart.
+    pub match_host: Option<String>,
+    /// The name its certificate must carry, and by which its calls over mutual TLS are known;
+    /// `None`: the proxy's host must be in its certificate.
+    pub tls_name: Option<String>,
+    /// Authorities for this trunk alone; `None`: `tls.ca`.
+    pub tls_ca: Option<PathBuf>,
+    /// Check chain and name of its certificate.
+    pub tls_verify: bool,
+    pub codecs: Vec<AudioCodec>,
+    /// Calls at once, both directions; `None`: no limit.
+    pub max_channels: Option<u32>,
+    /// Calls a second that we send; `None`: no limit.
+    pub max_cps: Option<u32>,
+    pub called_format: NumberFormat,
+    pub calling_format: NumberFormat,
+    /// Between OPTIONS that ask whether it is alive; `None`: it is never asked.
+    pub options: Option<Duration>,
+    /// No answer at all to an INVITE for this long, not even 100, and the next trunk is tried.
+    pub reply_timeout: Duration,
+    /// Its own longest call; `None`: `limits.max_duration`.
+    pub max_duration: Option<Duration>,
+    /// Its own time to answer; `None`: `limits.ring`.
+    pub ring: Option<Duration>,
+    pub dtmf: DtmfMode,
+    pub srtp: SrtpMode,
+    pub prack: Prack,
+    /// Session timer (RFC 4028); `None`: off.
+    pub session_timer: Option<Duration>,
+    /// Pass the trunk's media before the answer on to the caller (183); else the caller hears ringback.
+    pub early_media: bool,
+    /// Send media to where it comes from rather than to the address in SDP.
+    pub latch: bool,
+    pub failover: FailoverTable,
+}
+
+impl TrunkConfig {
+    /// A trunk with every setting at its default.
+    pub fn new(name: impl Into<String>, proxy: Vec<HostPort>) -> TrunkConfig {
+        let name = name.into();
+        TrunkConfig {
+            carrier: name.clone(),
+            name,
+            network: NetworkId(0),
+            proxy,
+            transport: Transport::Udp,
+            auth: TrunkAuth::Ip,
+            username: String::new(),
+            password: Secret::default(),
+            realm: None,
+            domain: None,
+            register: Duration::from_secs(3_600),
+            peers: Vec::new(),
+            match_host: None,
+            tls_name: None,
+            tls_ca: None,
+            tls_verify: true,
+            codecs: vec![AudioCodec::Pcma, AudioCodec::Pcmu],
+            max_channels: None,
+            max_cps: None,
+            called_format: NumberFormat::PlusE164,
+            calling_format: NumberFormat::PlusE164,
+            options: Some(Duration::from_secs(30)),
+            // A black hole must be left in under 4 s; Timer A repeats at 0.5, 1.5 and 3.5 s (RFC 3261 §17.1.1.2).
+            reply_timeout: Duration::from_millis(3_400),
+            max_duration: None,
+            ring: None,
+            dtmf: DtmfMode::Rfc4733,
+            srtp: SrtpMode::Off,
+            prack: Prack::Off,
+            session_timer: None,
+            early_media: true,
+            latch: false,
+            failover: FailoverTable::default(),
+        }
+    }
+
+    /// The host that From, To and a registration carry.
+    pub fn domain(&self) -> &str {
+        match &self.domain {
+            Some(domain) => domain,
+            None => self.proxy.first().map_or("", |proxy| &proxy.host),
+        }
+    }
+}
+
+/// Reads one `[[trunk]]`; `None` where it has no usable name or proxy (which is reported).
+pub(super) fn read(
+    section: Section<'_>,
+    network: impl Fn(&str) -> Result<NetworkId, String>,
+    secrets: &SecretSources<'_>,
+    base: &Path,
+) -> Option<At<TrunkConfig>> {
+    let s = &section;
+    let name = s.required("name", "\"operator-a\"");
+    let proxy: Vec<HostPort> = s.values("proxy", Vec::new(), values::host_port);
+    if proxy.is_empty() && !s.has("proxy") {
+        s.error(s.span(), "trunk.proxy is missing; write proxy = [\"sbc.operator.example\"]");
+    }
+    let default = TrunkConfig::new(name.as_ref().map_or("", |name| &name.value), proxy);
+    let trunk = TrunkConfig {
+        carrier: s.text_or("carrier", default.carrier),
+        network: s.parsed("network", network).unwrap_or(default.network),
+        transport: s.parsed("transport", transport).unwrap_or(default.transport),
+        auth: s.parsed("auth", auth).unwrap_or(default.auth),
+        username: s.text_or("username", default.username),
+        password: s.parsed("password", |text| secrets.read(text)).unwrap_or(default.password),
+        realm: some(s.text_or("realm", String::new())),
+        domain: some(s.text_or("domain", String::new())),
+        register: seconds(s.number("register_seconds", 3_600, 60..=86_400, "seconds the registration lasts")),
+        peers: s.values("peers", default.peers, values::peer),
+        match_host: s.parsed("match_host", host).flatten(),
+        tls_name: s.parsed("tls_name", host).flatten(),
+        tls_ca: some(s.text_or("tls_ca", String::new())).map(|path| base.join(path)),
+        tls_verify: s.flag("tls_verify", default.tls_verify),
+        codecs: s.values("codecs", default.codecs, values::codec),
+        max_channels: optional(s.number("max_channels", 0, 0..=100_000, "calls at once, 0 = no limit")),
+        max_cps: optional(s.number("max_cps", 0, 0..=10_000, "calls a second, 0 = no limit")),
+        called_format: s.parsed("called_format", str::parse).unwrap_or(default.called_format),
+        calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
+        options: optional_seconds(s.number(
+            "options_seconds",
+            30,
+            0..=3_600,
+            "seconds between OPTIONS, 0 = off",
+        )),
+        reply_timeout: Duration::from_millis(s.number(
+            "reply_timeout_ms",
+            default.reply_timeout.as_millis() as u64,
+            200..=32_000,
+            "milliseconds without any answer before the next trunk is tried",
+        )),
+        max_duration: optional_seconds(s.number(
+            "max_duration_seconds",
+            0,
+            0..=86_400 * 7,
+            "longest call in seconds, 0 = limits.max_duration_seconds",
+        )),
+        ring: optional_seconds(s.number(
+            "ring_seconds",
+            0,
+            0..=600,
+            "seconds until a call nobody answers ends, 0 = limits.ring_seconds",
+        )),
+        dtmf: s.parsed("dtmf", dtmf).unwrap_or(default.dtmf),
+        srtp: s.parsed("srtp", srtp).unwrap_or(default.srtp),
+        prack: s.parsed("prack", prack).unwrap_or(default.prack),
+        session_timer: optional_seconds(s.number(
+            "session_timer_seconds",
+            0,
+            0..=86_400,
+            "session timer in seconds, 0 = off",
+        )),
+        early_media: s.flag("early_media", default.early_media),
+        latch: s.flag("latch", default.latch),
+        failover: failover(s),
+        name: default.name,
+        proxy: default.proxy,
+    };
+    check(s, &trunk);
+    let span = s.span();
+    section.finish();
+    let usable = name.is_some() && !trunk.proxy.is_empty();
+    usable.then_some(At { value: trunk, span })
+}
+
+/// Rules between the keys of one trunk.
+fn check(s: &Section<'_>, trunk: &TrunkConfig) {
+    match trunk.auth {
+        TrunkAuth::Ip => {}
+        TrunkAuth::Digest | TrunkAuth::Register => {
+            let auth = if trunk.auth == TrunkAuth::Digest { "digest" } else { "register" };
+            if trunk.username.is_empty() {
+                s.error(
+                    s.place("auth"),
+                    format!("auth = \"{auth}\" needs username = \"…\" (or write auth = \"ip\")"),
+                );
+            }
+            if trunk.password.expose().is_empty() && !s.has("password") {
+                s.error(
+                    s.place("auth"),
+                    format!("auth = \"{auth}\" needs password = \"…\" (or write auth = \"ip\")"),
+                );
+            }
+        }
+    }
+    if trunk.codecs.is_empty() {
+        s.error(s.place("codecs"), "trunk.codecs is empty; write codecs = [\"PCMA\", \"PCMU\"]");
+    }
+    if trunk.session_timer.is_some_and(|timer| timer < Duration::from_secs(90)) {
+        // RFC 4028 §4: the absolute minimum of Session-Expires.
+        s.error(
+            s.place("session_timer_seconds"),
+            "trunk.session_timer_seconds is below 90 (RFC 4028 §4); write 1800",
+        );
+    }
+    match trunk.srtp {
+        SrtpMode::Off => {}
+        SrtpMode::Sdes => {
+            if !trunk.transport.is_secure() {
+                let message =
+                    "srtp = \"sdes\" sends its keys in clear over this transport; write transport = \"tls\"";
+                s.source.warning(s.place("srtp"), message);
+            }
+        }
+    }
+    if !trunk.transport.is_secure() {
+        for key in ["tls_name", "tls_ca", "tls_verify"] {
+            if s.has(key) {
+                s.source
+                    .warning(s.place(key), format!("trunk.{key} has no effect; write transport = \"tls\""));
+            }
+        }
+    }
+}
+
+fn failover(s: &Section<'_>) -> FailoverTable {
+    let mut table = FailoverTable::default();
+    for (key, action) in s.entries("failover") {
+        match (key.value.parse(), action.value.parse()) {
+            (Ok(key), Ok(action)) => table.set(key, action),
+            (Err(message), _) => s.error(key.span, format!("trunk.failover: {message}")),
+            (_, Err(message)) => s.error(action.span, format!("trunk.failover.\"{}\": {message}", key.value)),
+        }
+    }
+    table
+}
+
+fn transport(text: &str) -> Result<Transport, String> {
+    word(text, &[("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)])
+}
+
+fn auth(text: &str) -> Result<TrunkAuth, String> {
+    word(text, &[("ip", TrunkAuth::Ip), ("digest", TrunkAuth::Digest), ("register", TrunkAuth::Register)])
+}
+
+pub(super) fn dtmf(text: &str) -> Result<DtmfMode, String> {
+    word(text, &[("rfc4733", DtmfMode::Rfc4733), ("inband", DtmfMode::Inband)])
+}
+
+fn srtp(text: &str) -> Result<SrtpMode, String> {
+    if text == "dtls" {
+        return Err("\"dtls\" is not spoken to trunks by this version; write \"sdes\" or \"off\"".into());
+    }
+    word(text, &[("off", SrtpMode::Off), ("sdes", SrtpMode::Sdes)])
+}
+
+fn prack(text: &str) -> Result<Prack, String> {
+    word(text, &[("off", Prack::Off), ("supported", Prack::Supported), ("required", Prack::Required)])
+}
+
+/// A host name, lower case; `None` where the text is empty.
+fn host(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let host = values::host_port(text)?;
+    match host.port {
+        None => Ok(Some(host.host)),
+        Some(_) => Err(format!("\"{text}\" has a port; write the host alone: \"{}\"", host.host)),
+    }
+}
+
+pub(super) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(super) fn optional_seconds(count: u64) -> Option<Duration> {
+    (count > 0).then(|| seconds(count))
+}
+
+pub(super) fn optional(count: u32) -> Option<u32> {
+    (count > 0).then_some(count)
+}
+
+pub(super) fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
