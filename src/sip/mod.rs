@@ -1,3 +1,7 @@
 //! SIP: messages, transactions, dialogs, digest. Pure; `io` holds the sockets.
 
+pub mod answer_retransmit;
+pub mod auth;
+pub mod dialog;
 pub mod message;
+pub mod transaction;

@@ -1,0 +1,218 @@
+//! A dialog: what two user agents agreed on for the requests between them (RFC 3261 §12).
+
+use super::message::{CSeq, HeaderError, HeaderName, Method, NameAddr, Request, Response, Typed, Uri};
+
+/// What names a dialog at our end (RFC 3261 §12): the same Call-ID and tags, seen from here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialogId {
+    pub call_id: String,
+    pub local_tag: String,
+    /// Empty for a peer of RFC 2543 that sends no tag.
+    pub remote_tag: String,
+}
+
+impl DialogId {
+    /// The dialog a far end's request belongs to. `None` outside dialogs: To has no tag.
+    pub fn of_request(request: &Request) -> Option<DialogId> {
+        Some(DialogId {
+            call_id: request.call_id().ok()?.to_owned(),
+            local_tag: request.to_tag()?.to_owned(),
+            remote_tag: request.from_tag().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The dialog a response to a request of ours belongs to or makes.
+    pub fn of_response(response: &Response) -> Option<DialogId> {
+        Some(DialogId {
+            call_id: response.call_id().ok()?.to_owned(),
+            local_tag: response.from_tag()?.to_owned(),
+            remote_tag: response.to_tag().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+/// Why a message makes no dialog.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DialogError {
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Nobody could be reached inside the dialog. Answered 400.
+    #[error("no Contact to reach the far end by")]
+    NoContact,
+    /// RFC 3261 §12.1.1 lets a Contact be `sip:` or `sips:` only.
+    #[error("the Contact is no SIP address")]
+    ContactScheme,
+}
+
+/// A request is not newer than those before it. Answered 500 (RFC 3261 §12.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("CSeq {received} after {highest}")]
+pub struct CSeqError {
+    pub received: u32,
+    pub highest: u32,
+}
+
+/// The state of one dialog, early or confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialog {
+    pub call_id: String,
+    pub local_tag: String,
+    pub remote_tag: String,
+    /// Our address, with our tag: From of our requests.
+    pub local: NameAddr,
+    /// The far end's address, with its tag: To of our requests.
+    pub remote: NameAddr,
+    /// The far end's Contact: the Request-URI of our requests.
+    pub remote_target: Uri,
+    /// Proxies that want to see the dialog's requests, nearest first, as they wrote themselves.
+    pub route_set: Vec<String>,
+    /// Of our last request.
+    pub local_cseq: u32,
+    /// Of the far end's last request; `None` before the first.
+    pub remote_cseq: Option<u32>,
+}
+
+impl Dialog {
+    /// The dialog made by answering a far end's request, with the tag our responses have (RFC 3261 §12.1.1).
+    pub fn uas(request: &Request, local_tag: &str) -> Result<Dialog, DialogError> {
+        let remote = request.from()?;
+        Ok(Dialog {
+            call_id: request.call_id()?.to_owned(),
+            local_tag: local_tag.to_owned(),
+            remote_tag: remote.tag().unwrap_or_default().to_owned(),
+            local: request.to()?.with_tag(local_tag),
+            remote,
+            remote_target: contact(request)?.ok_or(DialogError::NoContact)?,
+            route_set: request.headers.list(&HeaderName::RecordRoute).map(str::to_owned).collect(),
+            local_cseq: 0,
+            remote_cseq: Some(request.cseq()?.number),
+        })
+    }
+
+    /// The dialog made by a response, provisional or 2xx, to a request of ours (RFC 3261 §12.1.2). `request` is as
+    /// it was given to the transaction layer. A response without Contact leaves the Request-URI as target: some
+    /// far ends leave it out of their 18x.
+    pub fn uac(request: &Request, response: &Response) -> Result<Dialog, DialogError> {
+        let (local, remote) = (request.from()?, response.to()?);
+        Ok(Dialog {
+            call_id: request.call_id()?.to_owned(),
+            local_tag: local.tag().unwrap_or_default().to_owned(),
+            remote_tag: remote.tag().unwrap_or_default().to_owned(),
+            local,
+            remote,
+            remote_target: contact(response)?.unwrap_or_else(|| request.uri.clone()),
+            route_set: route_set_of(response),
+            local_cseq: request.cseq()?.number,
+            remote_cseq: None,
+        })
+    }
+
+    /// Turns an early dialog of ours into a confirmed one: a 2xx decides route set and target anew
+    /// (RFC 3261 §13.2.2.4).
+    pub fn confirm(&mut self, response: &Response) -> Result<(), DialogError> {
+        if let Some(target) = contact(response)? {
+            self.remote_target = target;
+        }
+        self.route_set = route_set_of(response);
+        Ok(())
+    }
+
+    pub fn id(&self) -> DialogId {
+        DialogId {
+            call_id: self.call_id.clone(),
+            local_tag: self.local_tag.clone(),
+            remote_tag: self.remote_tag.clone(),
+        }
+    }
+
+    /// Takes a far end's request in its order (RFC 3261 §12.2.2). Retransmissions never get here, so the same number
+    /// again is as wrong as a lower one. An ACK has its INVITE's number and is not checked.
+    pub fn check_cseq(&mut self, request: &Request) -> Result<(), CSeqError> {
+        if request.method == Method::Ack {
+            return Ok(());
+        }
+        let received = request.cseq().map_or(0, |cseq| cseq.number);
+        match self.remote_cseq {
+            Some(highest) if received <= highest => Err(CSeqError { received, highest }),
+            Some(_) | None => {
+                self.remote_cseq = Some(received);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the Contact of a target refresh, re-INVITE or UPDATE, or of the 2xx to one (RFC 3261 §12.2). Without a
+    /// Contact, or with one that can't be read, the old target stays.
+    pub fn refresh_target(&mut self, message: &impl Typed) {
+        if let Ok(Some(target)) = contact(message) {
+            self.remote_target = target;
+        }
+    }
+
+    /// The next request of ours in this dialog, without Via (RFC 3261 §12.2.1.1). `own_contact` is for requests that
+    /// refresh the target.
+    pub fn request(&mut self, method: Method, own_contact: Option<&Uri>) -> Request {
+        self.local_cseq += 1;
+        let mut request = self.build(method, self.local_cseq);
+        if let Some(uri) = own_contact {
+            request.headers.push(HeaderName::Contact, NameAddr::new(uri.clone()).to_string());
+        }
+        request
+    }
+
+    /// The ACK of a 2xx, with the number of its INVITE (RFC 3261 §13.2.2.4).
+    pub fn ack(&self, invite_cseq: u32) -> Request {
+        self.build(Method::Ack, invite_cseq)
+    }
+
+    /// Where our requests go first: the nearest proxy of the route set, else the far end itself.
+    pub fn next_hop(&self) -> Uri {
+        self.first_route().unwrap_or_else(|| self.remote_target.clone())
+    }
+
+    fn first_route(&self) -> Option<Uri> {
+        self.route_set.first().and_then(|route| NameAddr::parse(route).ok()).map(|route| route.uri)
+    }
+
+    fn build(&self, method: Method, cseq: u32) -> Request {
+        let mut routes: Vec<String> = self.route_set.clone();
+        let uri = match self.first_route() {
+            // A strict router of RFC 2543 wants itself in the Request-URI, and the target behind all others.
+            Some(mut first) if !first.params.has("lr") => {
+                routes.remove(0);
+                routes.push(format!("<{}>", self.remote_target));
+                first.headers = None;
+                first.params.remove("method");
+                first
+            }
+            Some(_) | None => self.remote_target.clone(),
+        };
+        let cseq = CSeq { number: cseq, method: method.clone() };
+        let mut request = Request::new(method, uri);
+        for route in routes {
+            request.headers.push(HeaderName::Route, route);
+        }
+        request.headers.push(HeaderName::MaxForwards, "70");
+        request.headers.push(HeaderName::From, self.local.to_string());
+        request.headers.push(HeaderName::To, self.remote.to_string());
+        request.headers.push(HeaderName::CallId, self.call_id.as_str());
+        request.headers.push(HeaderName::CSeq, cseq.to_string());
+        request
+    }
+}
+
+/// A UAC's routes stand in the response farthest first.
+fn route_set_of(response: &Response) -> Vec<String> {
+    let mut routes: Vec<String> =
+        response.headers.list(&HeaderName::RecordRoute).map(str::to_owned).collect();
+    routes.reverse();
+    routes
+}
+
+fn contact(message: &impl Typed) -> Result<Option<Uri>, DialogError> {
+    match message.contact()? {
+        Some(contact) if contact.uri.is_sip() => Ok(Some(contact.uri)),
+        Some(_) => Err(DialogError::ContactScheme),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,124 @@
+//! How a message finds its transaction (RFC 3261 §17.1.3, §17.2.3) and a response its way back (§18.2.2, RFC 3581).
+
+use crate::sip::message::{Method, Request, Typed, Via};
+use crate::types::{Peer, Transport};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// What every branch of a sender that follows RFC 3261 starts with (§8.1.1.7).
+const COOKIE: &str = "z9hG4bK";
+
+/// Makes branches that are unique for ever and can't be guessed, and reads our number back out of them.
+#[derive(Debug, Clone)]
+pub(super) struct Branches {
+    tag: String,
+    seed: u64,
+}
+
+impl Branches {
+    /// `tag` names gateway and shard, so that a response can be dispatched by looking at it.
+    pub fn new(tag: &str, seed: u64) -> Branches {
+        let tag = tag.chars().filter(char::is_ascii_alphanumeric).collect();
+        Branches { tag, seed }
+    }
+
+    pub fn with_tag(&self, tag: &str) -> Branches {
+        Branches::new(tag, self.seed)
+    }
+
+    pub fn write(&self, number: u64) -> String {
+        format!("{COOKIE}{}-{number:x}-{:016x}", self.tag, self.proof(number))
+    }
+
+    /// The number of a branch that we wrote, `None` for all others.
+    pub fn read(&self, branch: &str) -> Option<u64> {
+        let rest = branch.strip_prefix(COOKIE)?.strip_prefix(self.tag.as_str())?.strip_prefix('-')?;
+        let (number, proof) = rest.split_once('-')?;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        (proof.len() == 16 && u64::from_str_radix(proof, 16).ok()? == self.proof(number)).then_some(number)
+    }
+
+    /// Whoever has not seen the request can't answer it: SipHash over a secret and the number.
+    fn proof(&self, number: u64) -> u64 {
+        self.hash((self.tag.as_str(), number))
+    }
+
+    pub fn hash(&self, what: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, what).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// What the server transactions of one request and its relatives are found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerId {
+    /// Of the request itself; of an ACK, the INVITE's.
+    pub own: Arc<str>,
+    /// True for a peer of RFC 2543, whose branch proves nothing: its ACK must carry our To tag as well.
+    pub legacy: bool,
+}
+
+impl ServerId {
+    /// `None` if the request lacks what it needs.
+    pub fn of(request: &Request, peer: &Peer, via: &Via) -> Option<ServerId> {
+        let method = match &request.method {
+            Method::Ack => Method::Invite,
+            other => other.clone(),
+        };
+        ServerId::of_method(request, peer, via, &method)
+    }
+
+    /// The INVITE that a CANCEL is about (RFC 3261 §9.2).
+    pub fn of_cancelled(request: &Request, peer: &Peer, via: &Via) -> Option<ServerId> {
+        ServerId::of_method(request, peer, via, &Method::Invite)
+    }
+
+    fn of_method(request: &Request, peer: &Peer, via: &Via, method: &Method) -> Option<ServerId> {
+        let network = peer.network.0;
+        let port = via.sent_by.port.unwrap_or(peer.transport.default_port());
+        let host = via.sent_by.host.to_ascii_lowercase();
+        let branch = via.branch().unwrap_or_default();
+        if branch.strip_prefix(COOKIE).is_some_and(|rest| !rest.is_empty()) {
+            let own = format!("{network} {method} {host}:{port} {branch}").into();
+            return Some(ServerId { own, legacy: false });
+        }
+        // RFC 3261 §17.2.3, for senders of RFC 2543: the To tag is left to the caller, since an ACK has ours.
+        let from = request.from().ok()?;
+        let from_tag = from.tag().unwrap_or_default();
+        let (call_id, number, uri) = (request.call_id().ok()?, request.cseq().ok()?.number, &request.uri);
+        let own =
+            format!("{network} {method} {host}:{port} {branch} {from_tag} {call_id} {number} {uri}").into();
+        Some(ServerId { own, legacy: true })
+    }
+}
+
+/// What copies of one request have in common that came on different ways (RFC 3261 §8.2.2.2). `None` for a request
+/// inside a dialog, which can't be merged.
+pub(super) fn merge_id(branches: &Branches, request: &Request) -> Option<u64> {
+    if request.to().ok()?.tag().is_some() {
+        return None;
+    }
+    let from = request.from().ok()?;
+    let cseq = request.cseq().ok()?;
+    Some(branches.hash((
+        from.tag().unwrap_or_default(),
+        request.call_id().ok()?,
+        cseq.number,
+        cseq.method.as_str(),
+    )))
+}
+
+/// Where a response to a request that came from `peer` goes: the same connection of a stream; over UDP to the source
+/// port if the sender asked for that (RFC 3581 §4), else to the port it named, at the source address. A `maddr` is
+/// not followed: it would let a sender point our responses at others.
+pub(super) fn reply_peer(peer: &Peer, via: &Via) -> Peer {
+    let mut reply = peer.clone();
+    if peer.transport == Transport::Udp && !via.params.has("rport") {
+        let port = via.sent_by.port.unwrap_or(peer.transport.default_port());
+        if port != 0 {
+            reply.remote.set_port(port);
+        }
+    }
+    reply
+}

@@ -1,0 +1,18 @@
+//! SIP transactions: every request that waits for a response, and every response that may have to be repeated
+//! (RFC 3261 §17, RFC 6026). One machine per file; `layer` matches messages to them and keeps their clocks.
+
+mod client_invite;
+mod client_non_invite;
+mod layer;
+mod matching;
+mod output;
+mod server_invite;
+mod server_non_invite;
+pub(crate) mod timers;
+
+pub use layer::{Limits, TransactionLayer};
+pub use output::{ClientFailure, ClientKey, Counters, Output, ServerKey};
+pub use timers::Timers;
+
+#[cfg(test)]
+mod tests;
