@@ -1,0 +1,73 @@
+//! What a leg's media looks like once its SDP is agreed, and what the gateway may play into it.
+
+use crate::types::{AudioCodec, DtmfMode, MediaDirection, SrtpKeys};
+use std::net::SocketAddr;
+
+/// The agreed media of one leg. Applying it again (a re-INVITE) keeps the stream's SSRC, counters and timeline as
+/// far as RTP allows, and re-arms the latch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LegConfig {
+    pub codec: AudioCodec,
+    /// Payload type of the voice we send: the number the far side asked for (RFC 3264 §5.1).
+    pub send_payload_type: u8,
+    /// Payload type of the voice we receive: the number we asked for.
+    pub receive_payload_type: u8,
+    /// `None` where the far side takes no telephone events; key presses then go as tones in the voice.
+    pub dtmf: Option<DtmfFormat>,
+    pub remote_rtp: SocketAddr,
+    pub remote_rtcp: SocketAddr,
+    /// RTCP shares the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Seen from the gateway.
+    pub direction: MediaDirection,
+    /// Length of the packets we send, 10 to 60 ms. Opus that passes through untouched keeps its own.
+    pub ptime_ms: u8,
+    pub srtp: Option<SrtpKeys>,
+    /// Follow the address the first packet really comes from, once. Without it only `remote_rtp` is heard.
+    pub latch: bool,
+    pub dtmf_mode: DtmfMode,
+    /// How Opus is encoded towards this leg; unused where its codec is G.711.
+    pub opus: OpusSettings,
+}
+
+/// A telephone-event format as negotiated (RFC 4733).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DtmfFormat {
+    pub send_payload_type: u8,
+    pub receive_payload_type: u8,
+    /// Unit of the durations inside, in Hz: 8000, or 48000 beside Opus.
+    pub clock_rate: u32,
+}
+
+/// Settings of the Opus encoder towards one leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpusSettings {
+    /// Target bit rate in bit/s, already limited by what the far side asked for (`maxaveragebitrate`).
+    pub bitrate: u32,
+    /// 0 (cheapest) to 10.
+    pub complexity: u8,
+    /// In-band forward error correction, sent once the far side reports loss.
+    pub fec: bool,
+    /// Send nothing while nobody speaks.
+    pub dtx: bool,
+}
+
+impl Default for OpusSettings {
+    fn default() -> OpusSettings {
+        OpusSettings {
+            // Beyond 20 kb/s a narrowband voice gains nothing a listener notices; some room for FEC on top.
+            bitrate: 24_000,
+            // 0.02 PESQ below complexity 10 at two thirds of its cost.
+            complexity: 5,
+            fec: true,
+            dtx: true,
+        }
+    }
+}
+
+/// A sound the gateway makes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// 425 Hz, one second on and four off (ETSI TR 101 041, most of Europe).
+    Ringback,
+}

@@ -1,0 +1,106 @@
+//! What signalling tells a media worker, and what a worker tells signalling.
+
+use super::ports::LegSockets;
+use crate::media::config::{LegConfig, Tone};
+use crate::types::{ActivityMark, LegId, LegKind, LegReport};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One media thread. All legs of a call belong to the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub usize);
+
+/// An order to a worker; orders to one worker are carried out in the order they were given.
+/// An order about a leg the worker does not know is ignored.
+pub enum MediaCommand {
+    /// Takes over the sockets of a leg. Without a configuration (no SDP yet) packets are drained and ignored.
+    OpenLeg {
+        leg: LegId,
+        kind: LegKind,
+        sockets: LegSockets,
+        config: Option<Box<LegConfig>>,
+    },
+    /// Applies what a new SDP agreed; re-arms the latch.
+    ConfigureLeg {
+        leg: LegId,
+        config: Box<LegConfig>,
+    },
+    /// Joins two legs of this worker; replaces any bridge either had. `mark` is told while media is heard.
+    Bridge {
+        a: LegId,
+        b: LegId,
+        mark: Option<Box<dyn ActivityMark>>,
+    },
+    Unbridge {
+        leg: LegId,
+    },
+    /// Plays into the leg until stopped; what a bridge would send there meanwhile is dropped.
+    PlayTone {
+        leg: LegId,
+        tone: Tone,
+    },
+    StopTone {
+        leg: LegId,
+    },
+    /// Supervises that the leg hears something at least this often; `None` (the start, and on hold) never gives up.
+    SetTimeout {
+        leg: LegId,
+        after: Option<Duration>,
+    },
+    /// Asks for [`MediaEvent::Report`].
+    Report {
+        leg: LegId,
+        tag: u64,
+    },
+    /// Ends the leg; answered by [`MediaEvent::Closed`], which gives the sockets back.
+    CloseLeg {
+        leg: LegId,
+    },
+}
+
+impl fmt::Debug for MediaCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, leg) = match self {
+            MediaCommand::OpenLeg { leg, .. } => ("OpenLeg", leg),
+            MediaCommand::ConfigureLeg { leg, .. } => ("ConfigureLeg", leg),
+            MediaCommand::Bridge { a, .. } => ("Bridge", a),
+            MediaCommand::Unbridge { leg } => ("Unbridge", leg),
+            MediaCommand::PlayTone { leg, .. } => ("PlayTone", leg),
+            MediaCommand::StopTone { leg } => ("StopTone", leg),
+            MediaCommand::SetTimeout { leg, .. } => ("SetTimeout", leg),
+            MediaCommand::Report { leg, .. } => ("Report", leg),
+            MediaCommand::CloseLeg { leg } => ("CloseLeg", leg),
+        };
+        write!(f, "{name}({leg})")
+    }
+}
+
+/// News from a worker, given on the worker's thread: hand it on, don't work on it there.
+#[derive(Debug)]
+pub enum MediaEvent {
+    /// The leg's media comes from, and now goes to, an address other than its SDP said.
+    Latched {
+        leg: LegId,
+        remote: SocketAddr,
+    },
+    /// The first media packet of the leg was heard.
+    FirstPacket {
+        leg: LegId,
+    },
+    /// Nothing was heard for as long as `SetTimeout` allows. Said once; `SetTimeout` arms it again.
+    TimedOut {
+        leg: LegId,
+    },
+    Report {
+        leg: LegId,
+        tag: u64,
+        report: LegReport,
+    },
+    /// The leg has ended; `sockets` go back to the port allocator.
+    Closed {
+        leg: LegId,
+        report: LegReport,
+        sockets: LegSockets,
+    },
+}
