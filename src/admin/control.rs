@@ -97,6 +97,11 @@ impl Control {
         (Control { commands, patience: PATIENCE }, receiver)
     }
 
+    /// The same handle with more time for an answer, for orders that do real work.
+    pub fn patient(&self, patience: Duration) -> Control {
+        Control { commands: self.commands.clone(), patience }
+    }
+
     /// Sends one command and waits for its answer:
     /// `control.ask(|reply| ControlCommand::Calls { reply }).await`.
     pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> ControlCommand) -> Result<T, ControlError> {

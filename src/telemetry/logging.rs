@@ -102,6 +102,14 @@ fn build(
 }
 
 #[cfg(test)]
+impl LogControl {
+    /// A control that nothing is logged through.
+    pub(crate) fn for_tests() -> LogControl {
+        build(LogFormat::Text, false, "info", io::sink()).expect("a good level and a thread").1
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc;

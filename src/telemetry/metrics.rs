@@ -11,7 +11,7 @@ mod trunk;
 
 pub use mirror::{HistogramSnapshot, MediaLegSnapshot, MediaMetrics, MediaSnapshot, RecoveryMethod};
 pub use sip::{Flow, Refused, SipMetrics};
-pub use system::{ChargeSide, SystemMetrics};
+pub use system::SystemMetrics;
 pub use trunk::TrunkMetrics;
 
 use prometheus::{

@@ -225,6 +225,7 @@ impl UserView {
 
 /// A call to explain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RouteQuery {
     /// The name of an app user, or `trunk:NAME`.
     pub from: String,

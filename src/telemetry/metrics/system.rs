@@ -3,28 +3,12 @@
 use super::mirror::raise;
 use super::{counter, counters, float_gauges, gauge, gauges, registered};
 use crate::types::{Currency, UnixMillis};
-use prometheus::{Counter, CounterVec, Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
 
-/// Whose price a charge is; the value of the `side` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ChargeSide {
-    /// What the carrier charges us.
-    Buy,
-    /// What we charge the account.
-    Sell,
-}
-
-impl ChargeSide {
-    pub const ALL: [ChargeSide; 2] = [ChargeSide::Buy, ChargeSide::Sell];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ChargeSide::Buy => "buy",
-            ChargeSide::Sell => "sell",
-        }
-    }
-}
+/// Values of the `side` label: what we charge the account, and what the carrier charges us.
+const SELL: &str = "sell";
+const BUY: &str = "buy";
 
 /// Handles for everything that is neither a trunk, nor SIP, nor media.
 pub struct SystemMetrics {
@@ -119,8 +103,8 @@ impl SystemMetrics {
 
     /// Exports zeros for a currency of the rate deck.
     pub fn known_currency(&self, currency: Currency) {
-        for side in ChargeSide::ALL {
-            self.charged.with_label_values(&[side.as_str(), currency.as_str()]);
+        for side in [SELL, BUY] {
+            self.charged.with_label_values(&[side, currency.as_str()]);
         }
         self.margin.with_label_values(&[currency.as_str()]);
     }
@@ -154,18 +138,14 @@ impl SystemMetrics {
 
     /// What a call costs. `sell` or `buy` is absent where that side is not rated; a margin needs both.
     pub fn charged(&self, currency: Currency, sell_micros: Option<i64>, buy_micros: Option<i64>) {
-        for (side, micros) in [(ChargeSide::Sell, sell_micros), (ChargeSide::Buy, buy_micros)] {
+        for (side, micros) in [(SELL, sell_micros), (BUY, buy_micros)] {
             if let Some(micros) = micros.filter(|micros| *micros > 0) {
-                self.charge(side, currency).inc_by(micros as f64 / 1e6);
+                self.charged.with_label_values(&[side, currency.as_str()]).inc_by(micros as f64 / 1e6);
             }
         }
         if let (Some(sell), Some(buy)) = (sell_micros, buy_micros) {
             self.margin.with_label_values(&[currency.as_str()]).add((sell - buy) as f64 / 1e6);
         }
-    }
-
-    fn charge(&self, side: ChargeSide, currency: Currency) -> Counter {
-        self.charged.with_label_values(&[side.as_str(), currency.as_str()])
     }
 
     pub fn set_database_up(&self, up: bool) {
