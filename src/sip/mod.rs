@@ -3,5 +3,6 @@
 pub mod answer_retransmit;
 pub mod auth;
 pub mod dialog;
+pub mod framing;
 pub mod message;
 pub mod transaction;

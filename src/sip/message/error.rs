@@ -46,6 +46,9 @@ pub enum ParseErrorKind {
     BodyTooShort,
     #[error("message too large")]
     TooLarge,
+    /// Content-Length announces more than is taken.
+    #[error("body too large")]
+    BodyTooLarge,
     #[error("too many header fields")]
     TooManyHeaders,
     #[error("header line too long")]
@@ -53,10 +56,11 @@ pub enum ParseErrorKind {
 }
 
 impl ParseErrorKind {
-    /// The status a request with this fault is answered with (RFC 3261 §21.4.1, §21.4.12, §21.5.6, §21.5.7).
+    /// The status a request with this fault is answered with (RFC 3261 §21.4.1, §21.4.11, §21.4.12, §21.5.6, §21.5.7).
     pub fn status(&self) -> u16 {
         match self {
             ParseErrorKind::Version => 505,
+            ParseErrorKind::BodyTooLarge => 413,
             ParseErrorKind::RequestUriTooLong => 414,
             ParseErrorKind::TooLarge | ParseErrorKind::TooManyHeaders | ParseErrorKind::LineTooLong => 513,
             ParseErrorKind::Empty
@@ -101,9 +105,10 @@ impl ParseErrorKind {
             | ParseErrorKind::Malformed(_)
             | ParseErrorKind::CSeqMethod => "header",
             ParseErrorKind::BodyTooShort => "body",
-            ParseErrorKind::TooLarge | ParseErrorKind::TooManyHeaders | ParseErrorKind::LineTooLong => {
-                "too_large"
-            }
+            ParseErrorKind::BodyTooLarge
+            | ParseErrorKind::TooLarge
+            | ParseErrorKind::TooManyHeaders
+            | ParseErrorKind::LineTooLong => "too_large",
         }
     }
 }

@@ -27,6 +27,7 @@ pub use method::Method;
 pub use name_addr::{NameAddr, NameAddrError};
 pub use params::Params;
 pub use reader::{Limits, parse, parse_bytes};
+pub(crate) use reader::{framing_length, refuse};
 pub use request::Request;
 pub use response::Response;
 pub use status::Status;

@@ -40,6 +40,61 @@ pub fn parse_bytes(bytes: Bytes, limits: &Limits) -> Result<Message, ParseError>
     read(&bytes, limits, |body| bytes.slice(body))
 }
 
+/// The Content-Length of a head that came by a stream, where it says where the next message starts
+/// (RFC 3261 §18.3). Whatever two readers could understand differently is an error: no folding of the length, no
+/// second length, no line end but CRLF, no line that is not a field. `head` ends with its empty line.
+pub(crate) fn framing_length(head: &[u8]) -> Result<u64, Kind> {
+    let text = text_of(head);
+    let bytes = text.as_bytes();
+    let bare_line_end = (0..bytes.len()).any(|i| match bytes[i] {
+        b'\n' => i == 0 || bytes[i - 1] != b'\r',
+        b'\r' => bytes.get(i + 1) != Some(&b'\n'),
+        _ => false,
+    });
+    if bare_line_end {
+        return Err(Kind::LineEnd);
+    }
+    let mut at = text.find("\r\n").map_or(text.len(), |end| end + 2);
+    let mut length = None;
+    while at < text.len() {
+        let line = field_at(&text, at);
+        let field = &text[at..line.end];
+        at = line.next;
+        if field.is_empty() {
+            continue;
+        }
+        let (name, value) = field.split_once(':').ok_or(Kind::HeaderLine)?;
+        let name = name.trim_end_matches(grammar::is_space);
+        if !grammar::is_token(name) {
+            return Err(Kind::HeaderLine);
+        }
+        if name.eq_ignore_ascii_case("l") || name.eq_ignore_ascii_case("Content-Length") {
+            if length.is_some() {
+                return Err(Kind::Repeated(HeaderName::ContentLength));
+            }
+            let value = grammar::number(grammar::trim(value));
+            length = Some(value.ok_or(Kind::Malformed(HeaderName::ContentLength))?);
+        }
+    }
+    length.ok_or(Kind::Missing(HeaderName::ContentLength))
+}
+
+/// Refuses a message for a reason its transport found, with what can be read of it.
+pub(crate) fn refuse(head: &[u8], kind: Kind, limits: &Limits) -> ParseError {
+    // Enough to hold all that a response copies, whatever is wrong with the rest.
+    let head = &head[..head.len().min(limits.message)];
+    let request = read(head, limits, |_| Bytes::new()).map_or_else(
+        |error| error.request,
+        |message| match message {
+            Message::Request(Request { method, headers, .. }) => {
+                Some(Box::new(PartialRequest { method, headers }))
+            }
+            Message::Response(_) => None,
+        },
+    );
+    ParseError { kind, request }
+}
+
 fn read(
     bytes: &[u8],
     limits: &Limits,
