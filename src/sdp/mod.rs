@@ -1,13 +1,13 @@
 //! Session descriptions and the offer/answer rules (RFC 8866, RFC 3264).
 
+pub mod agreement;
 pub mod offer_answer;
 pub mod opus_fmtp;
 pub mod sdes;
 pub mod session;
 
-pub use offer_answer::{
-    AnswerError, Capability, DtmfFormat, Local, Negotiated, Randomness, Refusal, SrtpPolicy,
-};
+pub use agreement::{AnswerError, Capability, DtmfFormat, Negotiated, Randomness, Refusal, SrtpPolicy};
+pub use offer_answer::Local;
 pub use opus_fmtp::{OpusParams, OpusRemote};
 pub use session::{SdpError, Session};
 

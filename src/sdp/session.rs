@@ -93,13 +93,13 @@ pub struct Payload<'a> {
 }
 
 impl Session {
-    /// Reads a body. Bytes that are not UTF-8 (Latin-1 in `s=`) are replaced, a trailing NUL or blank is dropped.
+    /// Reads a body. Bytes that are not UTF-8 (Latin-1 in `s=`) are replaced, trailing NULs are dropped.
     pub fn parse(body: &[u8]) -> Result<Session, SdpError> {
         if body.len() > MAX_BYTES {
             return Err(SdpError::TooLarge(body.len()));
         }
         let text = String::from_utf8_lossy(body);
-        let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0');
+        let text = text.trim_matches(['\r', '\n', '\0']);
         let inner = sdp_types::Session::parse(text.as_bytes())
             .map_err(|error| SdpError::Malformed(error.to_string()))?;
         if inner.medias.len() > MAX_MEDIA {
