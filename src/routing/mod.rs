@@ -1,12 +1,22 @@
 //! Numbers, dialplan, trunk selection and limits.
 
+mod decision;
+mod dialplan;
 mod failover;
 mod numbers;
+mod order;
 mod peers;
+mod schedule;
 
+pub use decision::{Caller, CostOf, RouteDecision, RouteOutcome, RouteRequest, Subscribers, TrunkCandidate};
+pub use dialplan::{
+    CallerMatch, Dialplan, NumberMatch, Rewrite, Rule, RuleAction, RuleFrom, TrunkForm, TrunkOrder,
+    WeightedTrunk,
+};
 pub use failover::{FailoverAction, FailoverKey, FailoverTable, Failure};
 pub use numbers::{Dialled, NumberError, NumberFormat, NumberPlan};
 pub use peers::{Ambiguity, Origin, PeerMatch, PeerTable, TrunkPeers};
+pub use schedule::{Hours, Schedule, parse_days};
 
 /// Which configured trunk: its place in the list of `[[trunk]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

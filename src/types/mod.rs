@@ -10,6 +10,7 @@ pub mod net;
 pub mod number;
 pub mod quality;
 pub mod secret;
+pub mod time_zone;
 
 pub use activity::ActivityMark;
 pub use clock::{Now, UnixMillis};
@@ -21,6 +22,7 @@ pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask};
 pub use quality::LegReport;
 pub use secret::Secret;
+pub use time_zone::{LocalTime, TimeZone, Weekday};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,405 @@
+//! Decides where a call goes, and says why.
+
+use super::{
+    CallerMatch, Dialled, Dialplan, NumberFormat, Rule, RuleAction, RuleFrom, TrunkIndex, TrunkOrder,
+    order::ordered,
+};
+use crate::types::{Direction, E164, EndCause, UnixMillis};
+
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub enum Caller<'a> {
+    /// An authenticated app user. It may present its `caller_ids` only, the first is its default.
+    User {
+        name: &'a str,
+        caller_ids: &'a [E164],
+    },
+    Trunk(TrunkIndex),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct RouteRequest<'a> {
+    pub caller: Caller<'a>,
+    /// User part of the Request-URI, or a `tel:` number.
+    pub called: &'a str,
+    /// User part of P-Asserted-Identity or From.
+    pub calling: Option<&'a str>,
+    pub unix_ms: UnixMillis,
+    /// Randomness of this call, for weighted orders.
+    pub draw: u64,
+}
+
+/// What routing must know of the app users.
+pub trait Subscribers {
+    fn is_user(&self, name: &str) -> bool;
+    /// The user that a DID rings.
+    fn user_of_did(&self, did: &E164) -> Option<String>;
+}
+
+/// What a trunk costs for a called number, in any unit; `None` where it has no price.
+pub type CostOf<'a> = &'a dyn Fn(TrunkIndex, &E164) -> Option<i64>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteDecision {
+    /// The called number, after the rule's rewrite; `None` for names, short codes and what is no number.
+    pub number: Option<E164>,
+    /// The number the caller may present, after the rule's rewrite.
+    pub calling: Option<E164>,
+    pub rule: Option<String>,
+    pub outcome: RouteOutcome,
+    /// Each step in words. They hold whole numbers: for `tandem route`, never for logs.
+    pub explain: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteOutcome {
+    Reject {
+        status: u16,
+        cause: EndCause,
+        text: String,
+    },
+    /// To be tried in this order; never empty.
+    Trunks(Vec<TrunkCandidate>),
+    /// An app user, by name or by DID.
+    User {
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkCandidate {
+    pub trunk: TrunkIndex,
+    /// In the trunk's format.
+    pub called: String,
+    /// In the trunk's format; `None`: the caller has no number to present.
+    pub calling: Option<String>,
+    /// As the cost function gave it, where the order asked for it.
+    pub cost: Option<i64>,
+}
+
+impl RouteDecision {
+    /// `None` where the call goes nowhere.
+    pub fn direction(&self, caller: Caller<'_>) -> Option<Direction> {
+        match (&self.outcome, caller) {
+            (RouteOutcome::Reject { .. }, _) => None,
+            (RouteOutcome::Trunks(_), Caller::User { .. }) => Some(Direction::AppToTrunk),
+            (RouteOutcome::Trunks(_), Caller::Trunk(_)) => Some(Direction::TrunkToTrunk),
+            (RouteOutcome::User { .. }, Caller::User { .. }) => Some(Direction::AppToApp),
+            (RouteOutcome::User { .. }, Caller::Trunk(_)) => Some(Direction::TrunkToApp),
+        }
+    }
+}
+
+impl Dialplan {
+    /// Decides where a call goes. The explanation stays empty: see [`explain`](Self::explain).
+    pub fn route(
+        &self,
+        request: &RouteRequest<'_>,
+        users: &dyn Subscribers,
+        cost: CostOf<'_>,
+    ) -> RouteDecision {
+        Routing { plan: self, request, users, cost, trace: None }.decide()
+    }
+
+    /// As [`route`](Self::route), saying each step.
+    pub fn explain(
+        &self,
+        request: &RouteRequest<'_>,
+        users: &dyn Subscribers,
+        cost: CostOf<'_>,
+    ) -> RouteDecision {
+        Routing { plan: self, request, users, cost, trace: Some(Vec::new()) }.decide()
+    }
+}
+
+struct Routing<'a> {
+    plan: &'a Dialplan,
+    request: &'a RouteRequest<'a>,
+    users: &'a dyn Subscribers,
+    cost: CostOf<'a>,
+    trace: Option<Vec<String>>,
+}
+
+/// A decision before its explanation is added.
+struct Decided {
+    number: Option<E164>,
+    calling: Option<E164>,
+    rule: Option<String>,
+    outcome: RouteOutcome,
+}
+
+impl<'a> Routing<'a> {
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line());
+        }
+    }
+
+    fn decide(mut self) -> RouteDecision {
+        let decided = self.decided();
+        let Decided { number, calling, rule, outcome } = decided;
+        RouteDecision { number, calling, rule, outcome, explain: self.trace.unwrap_or_default() }
+    }
+
+    fn decided(&mut self) -> Decided {
+        let called = self.request.called.trim();
+        let calling = self.calling();
+        let is_user_call = match self.request.caller {
+            Caller::User { .. } => true,
+            Caller::Trunk(_) => false,
+        };
+        if is_user_call && self.users.is_user(called) {
+            self.note(|| format!("{called} is an app user: the call stays inside"));
+            let outcome = RouteOutcome::User { name: called.to_owned() };
+            return Decided { number: None, calling, rule: None, outcome };
+        }
+        let dialled = match self.plan.numbers.normalise_as(called, self.incoming_format()) {
+            Ok(dialled) => dialled,
+            Err(error) => {
+                self.note(|| format!("\"{called}\" is no number: {error}"));
+                let outcome = reject(EndCause::InvalidNumber, error.to_string());
+                return Decided { number: None, calling, rule: None, outcome };
+            }
+        };
+        self.note(|| match &dialled {
+            Dialled::International(number) => format!("\"{called}\" is the number {number}"),
+            Dialled::Short(code) => format!("\"{called}\" is the short code {code}"),
+        });
+        if is_user_call {
+            if let Some(name) = dialled.e164().and_then(|did| self.users.user_of_did(did)) {
+                self.note(|| format!("it is a DID of app user {name}: the call stays inside"));
+                let outcome = RouteOutcome::User { name };
+                return Decided { number: dialled.e164().cloned(), calling, rule: None, outcome };
+            }
+        }
+        let plan = self.plan;
+        match plan.rules.iter().find(|rule| self.applies(rule, &dialled, calling.as_ref())) {
+            Some(rule) => self.follow(rule, dialled, calling),
+            None => {
+                self.note(|| "no rule matches".to_owned());
+                let outcome = reject(EndCause::NoRoute, "no rule matches".into());
+                Decided { number: dialled.e164().cloned(), calling, rule: None, outcome }
+            }
+        }
+    }
+
+    /// How the calling trunk writes called numbers.
+    fn incoming_format(&self) -> Option<NumberFormat> {
+        match self.request.caller {
+            Caller::User { .. } => None,
+            Caller::Trunk(index) => self.plan.trunk(index).map(|trunk| trunk.called_format),
+        }
+    }
+
+    /// The number the caller may present. A user's own choice counts only among its `caller_ids`.
+    fn calling(&mut self) -> Option<E164> {
+        let numbers = &self.plan.numbers;
+        let read = |text: &str, format| {
+            numbers.normalise_as(text, format).ok().and_then(|read| read.e164().cloned())
+        };
+        match self.request.caller {
+            Caller::User { name, caller_ids } => {
+                let wanted = self.request.calling.and_then(|text| read(text, None));
+                if let Some(wanted) = wanted {
+                    if caller_ids.contains(&wanted) {
+                        self.note(|| format!("{name} presents {wanted}, one of its caller_ids"));
+                        return Some(wanted);
+                    }
+                    self.note(|| format!("{name} may not present {wanted}: it is none of its caller_ids"));
+                }
+                match caller_ids.first() {
+                    Some(first) => {
+                        self.note(|| format!("{name} calls as {first}, the first of its caller_ids"))
+                    }
+                    None => self.note(|| format!("{name} has no caller_ids: it calls without a number")),
+                }
+                caller_ids.first().cloned()
+            }
+            Caller::Trunk(index) => {
+                let form = self.plan.trunk(index);
+                let calling =
+                    self.request.calling.and_then(|text| read(text, form.map(|trunk| trunk.calling_format)));
+                let name = self.plan.trunk_name(index);
+                match &calling {
+                    Some(number) => self.note(|| format!("trunk {name} calls with the number {number}")),
+                    None => self.note(|| format!("trunk {name} calls without a number that can be read")),
+                }
+                calling
+            }
+        }
+    }
+
+    fn applies(&mut self, rule: &Rule, dialled: &Dialled, calling: Option<&E164>) -> bool {
+        let from = match (rule.from, self.request.caller) {
+            (RuleFrom::Any, _) | (RuleFrom::Users, Caller::User { .. }) => true,
+            (RuleFrom::Trunk(wanted), Caller::Trunk(index)) => wanted == index,
+            (RuleFrom::Users, Caller::Trunk(_)) | (RuleFrom::Trunk(_), Caller::User { .. }) => false,
+        };
+        if !from || !rule.numbers.iter().any(|number| number.matches(dialled.text())) {
+            return false;
+        }
+        if !rule.callers.is_empty() && !rule.callers.iter().any(|caller| self.is_caller(caller, calling)) {
+            self.note(|| format!("rule \"{}\" matches the number, but not the caller", rule.name));
+            return false;
+        }
+        if !rule.schedule.holds(self.plan.zone.local(self.request.unix_ms)) {
+            self.note(|| format!("rule \"{}\" matches the number, but not at this time", rule.name));
+            return false;
+        }
+        true
+    }
+
+    fn is_caller(&self, wanted: &CallerMatch, calling: Option<&E164>) -> bool {
+        match wanted {
+            CallerMatch::User(wanted) => match self.request.caller {
+                Caller::User { name, .. } => name == wanted,
+                Caller::Trunk(_) => false,
+            },
+            CallerMatch::Prefix(prefix) => {
+                calling.is_some_and(|number| number.as_str().starts_with(prefix.as_str()))
+            }
+        }
+    }
+
+    fn follow(&mut self, rule: &Rule, dialled: Dialled, calling: Option<E164>) -> Decided {
+        self.note(|| format!("rule \"{}\" matches", rule.name));
+        let called = match &rule.called {
+            None => Called::Dialled(dialled),
+            Some(rewrite) => {
+                let changed = rewrite.apply(dialled.text()).into_owned();
+                self.note(|| format!("called number rewritten from {} to {changed}", dialled.text()));
+                match changed.parse() {
+                    Ok(number) => Called::Dialled(Dialled::International(number)),
+                    Err(_) => Called::Raw(changed),
+                }
+            }
+        };
+        let (calling, raw_calling) = match &rule.calling {
+            None => (calling, None),
+            Some(rewrite) => {
+                let before = calling.as_ref().map_or("", E164::as_str);
+                let changed = rewrite.apply(before).into_owned();
+                self.note(|| {
+                    format!(
+                        "calling number rewritten from {} to {changed}",
+                        if before.is_empty() { "none" } else { before }
+                    )
+                });
+                match changed.parse() {
+                    Ok(number) => (Some(number), None),
+                    Err(_) if changed.is_empty() => (None, None),
+                    Err(_) => (None, Some(changed)),
+                }
+            }
+        };
+        let number = called.e164().cloned();
+        let outcome = match &rule.action {
+            RuleAction::Reject(status) => {
+                self.note(|| format!("refused with {status}"));
+                let text = format!("blocked by rule \"{}\"", rule.name);
+                RouteOutcome::Reject { status: *status, cause: EndCause::Blocked, text }
+            }
+            RuleAction::Users => match number.as_ref().and_then(|did| self.users.user_of_did(did)) {
+                Some(name) => {
+                    self.note(|| format!("it is a DID of app user {name}"));
+                    RouteOutcome::User { name }
+                }
+                None => {
+                    self.note(|| "no app user has this number".to_owned());
+                    reject(EndCause::UnknownNumber, "no app user has this number".into())
+                }
+            },
+            RuleAction::Trunks { trunks, order } => {
+                let trunks =
+                    ordered(trunks, *order, self.request.draw, |trunk| self.cost(trunk, number.as_ref()));
+                let candidates: Vec<TrunkCandidate> = trunks
+                    .into_iter()
+                    .map(|trunk| {
+                        self.candidate(trunk, *order, &called, calling.as_ref(), raw_calling.as_deref())
+                    })
+                    .collect();
+                self.explain_candidates(&candidates, *order);
+                if candidates.is_empty() {
+                    reject(EndCause::NoRoute, format!("rule \"{}\" has no trunk", rule.name))
+                } else {
+                    RouteOutcome::Trunks(candidates)
+                }
+            }
+        };
+        Decided { number, calling, rule: Some(rule.name.clone()), outcome }
+    }
+
+    fn cost(&self, trunk: TrunkIndex, number: Option<&E164>) -> Option<i64> {
+        number.and_then(|number| (self.cost)(trunk, number))
+    }
+
+    fn candidate(
+        &self,
+        trunk: TrunkIndex,
+        order: TrunkOrder,
+        called: &Called,
+        calling: Option<&E164>,
+        raw_calling: Option<&str>,
+    ) -> TrunkCandidate {
+        let form = self.plan.trunk(trunk);
+        let called_format = form.map_or(NumberFormat::default(), |form| form.called_format);
+        let calling_format = form.map_or(NumberFormat::default(), |form| form.calling_format);
+        let cost = match order {
+            TrunkOrder::LeastCost => self.cost(trunk, called.e164()),
+            TrunkOrder::Listed | TrunkOrder::Weighted => None,
+        };
+        TrunkCandidate {
+            trunk,
+            called: match called {
+                Called::Dialled(Dialled::International(number)) => {
+                    self.plan.numbers.format(number, called_format)
+                }
+                Called::Dialled(Dialled::Short(code)) => code.clone(),
+                Called::Raw(text) => text.clone(),
+            },
+            calling: calling
+                .map(|number| self.plan.numbers.format(number, calling_format))
+                .or_else(|| raw_calling.map(str::to_owned)),
+            cost,
+        }
+    }
+
+    fn explain_candidates(&mut self, candidates: &[TrunkCandidate], order: TrunkOrder) {
+        let plan = self.plan;
+        for (place, candidate) in candidates.iter().enumerate() {
+            self.note(|| {
+                let why = match order {
+                    TrunkOrder::Listed => "as listed".to_owned(),
+                    TrunkOrder::Weighted => "drawn by weight".to_owned(),
+                    TrunkOrder::LeastCost => match candidate.cost {
+                        Some(_) => "by cost".to_owned(),
+                        None => "last, it has no price".to_owned(),
+                    },
+                };
+                let name = plan.trunk_name(candidate.trunk);
+                let calling = candidate.calling.as_deref().unwrap_or("no number");
+                format!("{}. trunk {name} ({why}): called {}, calling {calling}", place + 1, candidate.called)
+            });
+        }
+    }
+}
+
+/// A called number on its way to a trunk.
+enum Called {
+    Dialled(Dialled),
+    /// What a rewrite made that is no E.164 number; it goes out as it is.
+    Raw(String),
+}
+
+impl Called {
+    fn e164(&self) -> Option<&E164> {
+        match self {
+            Called::Dialled(dialled) => dialled.e164(),
+            Called::Raw(_) => None,
+        }
+    }
+}
+
+fn reject(cause: EndCause, text: String) -> RouteOutcome {
+    RouteOutcome::Reject { status: cause.sip_code(), cause, text }
+}
