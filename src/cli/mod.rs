@@ -1,1 +1,104 @@
 //! The command line.
+//!
+//! Each command is one file: its arguments, and a function from them to an [`Outcome`]. A command stands in
+//! [`Command`] once its function does its whole job.
+
+mod calls;
+mod output;
+pub mod progress;
+mod remote;
+mod trunks;
+
+pub use output::{Failure, Outcome};
+
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// SIP interconnect gateway between app users (Opus) and telecom operators (G.711).
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 ok, 1 refused or failed, 2 wrong usage.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Calls(calls::Args),
+    Trunks(trunks::Args),
+}
+
+impl Command {
+    fn run(self) -> Outcome {
+        match self {
+            Command::Calls(args) => calls::run(args),
+            Command::Trunks(args) => trunks::run(args),
+        }
+    }
+}
+
+/// Reads the process' arguments, does what they ask, and tells how it went: 0 ok, 1 refused or failed, 2 wrong usage.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A message may hold what a peer sent; a closed standard error is nobody's fault.
+            let _ = writeln!(std::io::stderr(), "tandem: {}", output::printable(&failure.to_string()));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Every command that does something, with its full name.
+    fn leaves(command: &clap::Command, name: &str, found: &mut Vec<(String, clap::Command)>) {
+        if !command.is_subcommand_required_set() {
+            found.push((name.to_owned(), command.clone()));
+        }
+        for sub in command.get_subcommands() {
+            leaves(sub, &format!("{name} {}", sub.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_an_example_that_parses() {
+        let mut commands = Vec::new();
+        leaves(&Cli::command(), "tandem", &mut commands);
+        assert!(commands.len() > 3);
+        for (name, mut command) in commands {
+            let help = command.render_long_help().to_string();
+            let example = help.lines().find_map(|line| line.trim().strip_prefix("Example: "));
+            let example = example.unwrap_or_else(|| panic!("{name} --help has no example"));
+            assert!(example.starts_with(&name), "{name}: {example}");
+            let parsed = Cli::try_parse_from(example.split_whitespace());
+            assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn each_command_that_answers_can_answer_json() {
+        let mut commands = Vec::new();
+        leaves(&Cli::command(), "tandem", &mut commands);
+        for (name, command) in commands.iter().filter(|(name, _)| name != "tandem run") {
+            assert!(command.get_arguments().any(|argument| argument.get_id() == "json"), "{name} has no --json");
+        }
+    }
+}
