@@ -1,6 +1,7 @@
 //! Who may ask: bearer tokens and their roles.
 
 use super::{Problem, Shared};
+use crate::config::AdminConfig;
 use crate::types::Secret;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
@@ -62,6 +63,18 @@ impl Caller {
 }
 
 impl Tokens {
+    /// The tokens of the configuration, each called by its role.
+    pub fn configured(config: &AdminConfig) -> Tokens {
+        let tokens = [
+            (&config.token, Role::Admin),
+            (&config.operate_token, Role::Operate),
+            (&config.read_token, Role::Read),
+        ];
+        Tokens::new(
+            tokens.into_iter().filter_map(|(secret, role)| Some((role.as_str(), secret.as_ref()?, role))),
+        )
+    }
+
     /// Takes name, secret and role of each token. An empty secret would admit everybody and is left out.
     pub fn new<'a>(tokens: impl IntoIterator<Item = (&'a str, &'a Secret, Role)>) -> Tokens {
         let known = tokens.into_iter().filter(|(_, secret, _)| !secret.expose().is_empty());
@@ -131,6 +144,19 @@ mod tests {
         for wrong in ["", "s3cre", "s3cret ", "S3cret"] {
             assert_eq!(tokens.find(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn each_configured_token_has_its_role() {
+        let config = AdminConfig {
+            token: Some(Secret::new("a")),
+            read_token: Some(Secret::new("r")),
+            ..AdminConfig::default()
+        };
+        let tokens = Tokens::configured(&config);
+        assert_eq!(tokens.find("a").map(|caller| caller.role), Some(Role::Admin));
+        assert_eq!(tokens.find("r").map(|caller| caller.role), Some(Role::Read));
+        assert_eq!(tokens.find("o"), None);
     }
 
     #[test]

@@ -74,11 +74,16 @@ fn hang_up(args: &Hangup) -> Outcome {
     let client = args.remote.client()?;
     let path = format!("/api/v1/calls/{}", escape(&args.id));
     let call: CallView = converse(async { Ok(client.send("DELETE", &path, None::<&()>).await?) })?;
-    if args.json { output::print_json(&call) } else { output::print(&format!("{} is being ended\n", call.id)) }
+    if args.json {
+        output::print_json(&call)
+    } else {
+        output::print(&format!("{} is being ended\n", call.id))
+    }
 }
 
 fn table(calls: &[CallView]) -> String {
-    let mut table = Table::new(&["ID", "STATE", "DIRECTION", "FROM", "TO", "TRUNK", ">TIME", ">MOS", "CODECS"]);
+    let mut table =
+        Table::new(&["ID", "STATE", "DIRECTION", "FROM", "TO", "TRUNK", ">TIME", ">MOS", "CODECS"]);
     for call in calls {
         let from = call.caller_user.as_ref().or(call.caller_number.as_ref());
         let to = call.callee_user.as_ref().or(call.number.as_ref()).unwrap_or(&call.dialled);

@@ -98,7 +98,10 @@ mod tests {
         let mut commands = Vec::new();
         leaves(&Cli::command(), "tandem", &mut commands);
         for (name, command) in commands.iter().filter(|(name, _)| name != "tandem run") {
-            assert!(command.get_arguments().any(|argument| argument.get_id() == "json"), "{name} has no --json");
+            assert!(
+                command.get_arguments().any(|argument| argument.get_id() == "json"),
+                "{name} has no --json"
+            );
         }
     }
 }

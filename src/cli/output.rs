@@ -96,13 +96,22 @@ impl Table {
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.figures.len()).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();
             for ((cell, &width), &figure) in row.iter().zip(&widths).zip(&self.figures) {
-                line.push_str(&if figure { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
+                line.push_str(&if figure {
+                    format!("{cell:>width$}  ")
+                } else {
+                    format!("{cell:<width$}  ")
+                });
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -137,7 +146,10 @@ mod tests {
         table.row(["é".to_owned(), "7".to_owned()]);
         table.row(["operator-a".to_owned(), "120".to_owned()]);
         table.row([String::new(), String::new()]);
-        assert_eq!(table.to_string(), "NAME        CALLS\né               7\noperator-a    120\n-               -\n");
+        assert_eq!(
+            table.to_string(),
+            "NAME        CALLS\né               7\noperator-a    120\n-               -\n"
+        );
     }
 
     #[test]

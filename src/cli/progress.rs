@@ -65,8 +65,12 @@ mod tests {
     fn the_bar_fills_once_per_change_and_leaves_a_clean_line() {
         let mut screen = Vec::new();
         {
-            let mut bar =
-                Progress { screen: Some(&mut screen), label: "calls".to_owned(), total: 2, shown: String::new() };
+            let mut bar = Progress {
+                screen: Some(&mut screen),
+                label: "calls".to_owned(),
+                total: 2,
+                shown: String::new(),
+            };
             bar.set(1);
             bar.set(1);
             bar.set(9);

@@ -2,13 +2,19 @@
 
 use super::Failure;
 use crate::admin::client::Client;
+use crate::config::{Config, SecretSources};
 use crate::types::Secret;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 /// Where the gateway's own example configuration puts the API.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+const URL_VARIABLE: &str = "TANDEM_ADMIN_URL";
+const TOKEN_VARIABLE: &str = "TANDEM_ADMIN_TOKEN";
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Gateway")]
 pub struct Remote {
     /// Address of the admin API [default: $TANDEM_ADMIN_URL, else http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
@@ -16,31 +22,56 @@ pub struct Remote {
     /// Its token: literal, env:NAME or file:PATH [default: $TANDEM_ADMIN_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
+    /// The gateway's configuration file, to take address and token from
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 impl Remote {
+    /// The API that the options, the configuration or the environment name, in this order.
     pub fn client(&self) -> Result<Client, Failure> {
-        let url = self.admin.clone().or_else(|| std::env::var("TANDEM_ADMIN_URL").ok());
+        let config = self.configuration()?;
+        let from_config = config.as_ref().map(|config| address(config)).transpose()?;
+        let url = self.admin.clone().or(from_config).or_else(|| std::env::var(URL_VARIABLE).ok());
         let token = match &self.token {
-            Some(written) => secret(written)?,
-            None => Secret::new(std::env::var("TANDEM_ADMIN_TOKEN").unwrap_or_default()),
+            Some(written) => Some(secret(written)?),
+            None => config.and_then(|config| config.admin.token),
         };
+        let token = token.unwrap_or_else(|| Secret::new(std::env::var(TOKEN_VARIABLE).unwrap_or_default()));
         Ok(Client::new(url.as_deref().unwrap_or(DEFAULT_URL), token)?)
     }
+
+    /// The configuration file, if one is named.
+    pub fn configuration(&self) -> Result<Option<Config>, Failure> {
+        self.config.as_deref().map(load).transpose()
+    }
+}
+
+/// Reads a configuration, every problem told.
+pub fn load(path: &Path) -> Result<Config, Failure> {
+    let told = |problems: Vec<crate::config::Problem>| {
+        Failure::Failed(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    Config::load(path).map(|loaded| loaded.config).map_err(told)
+}
+
+fn address(config: &Config) -> Result<String, Failure> {
+    let listen =
+        config.admin.listen.ok_or_else(|| Failure::Failed("this gateway has no admin API".to_owned()))?;
+    // What listens everywhere is reached here.
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Ok(format!("http://{}", SocketAddr::new(ip, listen.port())))
 }
 
 /// A secret as the command line takes it: literal, `env:NAME` or `file:PATH`.
 pub fn secret(written: &str) -> Result<Secret, Failure> {
-    if let Some(name) = written.strip_prefix("env:") {
-        let value = std::env::var(name).map_err(|_| Failure::Usage(format!("the variable {name} is not set")))?;
-        return Ok(Secret::new(value));
-    }
-    if let Some(path) = written.strip_prefix("file:") {
-        let read = std::fs::read_to_string(path);
-        let value = read.map_err(|error| Failure::Usage(format!("{path} can't be read: {error}")))?;
-        return Ok(Secret::new(value.trim_end_matches(['\r', '\n'])));
-    }
-    Ok(Secret::new(written))
+    let environment = |name: &str| std::env::var(name).ok();
+    let sources = SecretSources { environment: &environment, base: Path::new("") };
+    sources.read(written).map_err(Failure::Usage)
 }
 
 /// Runs one command's conversation with a gateway.
@@ -54,15 +85,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_literal_or_comes_from_the_environment_or_a_file() {
-        let file = std::env::temp_dir().join(format!("tandem-secret-{}", std::process::id()));
-        std::fs::write(&file, "from a file\r\n").unwrap();
-        let from_file = secret(&format!("file:{}", file.display()));
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(from_file.unwrap().expose(), "from a file");
+    fn what_listens_everywhere_is_asked_at_home() {
+        let mut config = Config::default();
+        for (listen, url) in [
+            ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+            ("[::]:81", "http://[::1]:81"),
+            ("192.0.2.1:8080", "http://192.0.2.1:8080"),
+        ] {
+            config.admin.listen = Some(listen.parse().unwrap());
+            assert_eq!(address(&config).unwrap(), url);
+        }
+        config.admin.listen = None;
+        assert_eq!(address(&config).unwrap_err().exit_code(), 1);
+    }
+
+    #[test]
+    fn a_secret_that_is_not_there_is_wrong_usage() {
         assert_eq!(secret("plain").unwrap().expose(), "plain");
-        assert_eq!(secret("env:PATH").unwrap().expose(), std::env::var("PATH").unwrap());
         assert_eq!(secret("env:TANDEM_SURELY_UNSET").unwrap_err().exit_code(), 2);
-        assert_eq!(secret("file:/nonexistent").unwrap_err().exit_code(), 2);
     }
 }

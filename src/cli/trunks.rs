@@ -78,7 +78,8 @@ fn act(args: &One, action: TrunkAction) -> Outcome {
 }
 
 fn table(trunks: &[TrunkView]) -> String {
-    let mut table = Table::new(&["NAME", "CARRIER", "STATE", ">CALLS", ">LIMIT", ">CPS", ">RTT MS", "REGISTERED", "WHY"]);
+    let mut table =
+        Table::new(&["NAME", "CARRIER", "STATE", ">CALLS", ">LIMIT", ">CPS", ">RTT MS", "REGISTERED", "WHY"]);
     for trunk in trunks {
         let limit = |limit: u32| if limit == 0 { String::new() } else { limit.to_string() };
         let registered = match &trunk.registration {

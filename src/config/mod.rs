@@ -10,7 +10,7 @@ mod values;
 pub use model::*;
 pub use problem::{Problem, Severity};
 pub use read::user_name;
-pub use values::{DEFAULT_NETWORK, Listen, host_port};
+pub use values::{DEFAULT_NETWORK, Listen, SecretSources, host_port};
 
 use std::path::Path;
 

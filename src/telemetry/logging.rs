@@ -3,6 +3,7 @@
 mod filter;
 mod writer;
 
+pub use crate::config::LogFormat;
 pub use filter::LevelError;
 
 use std::io::{self, IsTerminal, Write};
@@ -12,16 +13,6 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Layer, Registry, fmt, layer::SubscriberExt, reload};
 use writer::{LineWriter, Lines};
-
-/// How a line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Sets the log up for the whole process; a second call is an error.
 ///

@@ -85,6 +85,20 @@ fn an_attempt_is_active_until_it_ends() {
 }
 
 #[test]
+fn a_fail_over_ends_the_attempt_and_is_told_apart_from_the_end_of_a_call() {
+    let metrics = metrics();
+    metrics.trunk("operator-a").attempt(Direction::AppToTrunk);
+    metrics.trunk("operator-a").failed_over(Direction::AppToTrunk, Outcome::TrunkFailure);
+    let ended =
+        "tandem_calls_ended_total{direction=\"app_to_trunk\",outcome=\"trunk_failure\",trunk=\"operator-a\"}";
+    assert_eq!(value(&metrics, ended), Some(1.0));
+    let left = "tandem_trunk_failovers_total{outcome=\"trunk_failure\",trunk=\"operator-a\"}";
+    assert_eq!(value(&metrics, left), Some(1.0));
+    let active = "tandem_calls_active{direction=\"app_to_trunk\",trunk=\"operator-a\"}";
+    assert_eq!(value(&metrics, active), Some(0.0));
+}
+
+#[test]
 fn what_was_not_measured_is_not_observed() {
     let metrics = metrics();
     let trunk = metrics.trunk("operator-a");

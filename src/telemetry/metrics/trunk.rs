@@ -95,8 +95,8 @@ impl Families {
             failovers: counters(
                 registry,
                 "tandem_trunk_failovers_total",
-                "Attempts left on this trunk for the next one of the route.",
-                trunk,
+                "Attempts that ended on this trunk, by outcome, and went on at the next one of the route.",
+                &["trunk", "outcome"],
             ),
             mos_lq: histograms(
                 registry,
@@ -186,7 +186,7 @@ impl Families {
             duration: self.duration.with_label_values(&[trunk]),
             one_way: self.one_way.with_label_values(&[trunk]),
             measured: self.measured.with_label_values(&[trunk]),
-            failovers: self.failovers.with_label_values(&[trunk]),
+            failovers: Outcome::ALL.map(|o| self.failovers.with_label_values(&[trunk, o.as_str()])),
             mos_lq: per_leg(&self.mos_lq),
             mos_cq: per_leg(&self.mos_cq),
             jitter: per_leg(&self.jitter),
@@ -214,8 +214,11 @@ impl Families {
         for family in [&self.setup, &self.duration, &self.options_rtt] {
             let _ = family.remove_label_values(&[trunk]);
         }
-        for family in [&self.one_way, &self.measured, &self.failovers] {
+        for family in [&self.one_way, &self.measured] {
             let _ = family.remove_label_values(&[trunk]);
+        }
+        for outcome in Outcome::ALL {
+            let _ = self.failovers.remove_label_values(&[trunk, outcome.as_str()]);
         }
         for family in [&self.up, &self.blocked, &self.draining, &self.channels_limit] {
             let _ = family.remove_label_values(&[trunk]);
@@ -237,7 +240,7 @@ pub struct TrunkMetrics {
     duration: Histogram,
     one_way: IntCounter,
     measured: IntCounter,
-    failovers: IntCounter,
+    failovers: [IntCounter; 12],
     mos_lq: [Histogram; 2],
     mos_cq: [Histogram; 2],
     jitter: [Histogram; 2],
@@ -251,7 +254,8 @@ pub struct TrunkMetrics {
 }
 
 impl TrunkMetrics {
-    /// An attempt starts here. Each one is closed by exactly one [`ended`](Self::ended) on the same handles.
+    /// An attempt starts here. Each one is closed by exactly one [`ended`](Self::ended) or
+    /// [`failed_over`](Self::failed_over) on the same handles.
     pub fn attempt(&self, direction: Direction) {
         self.attempts[direction as usize].inc();
         self.active[direction as usize].inc();
@@ -263,9 +267,10 @@ impl TrunkMetrics {
         self.active[direction as usize].dec();
     }
 
-    /// The attempt is left for the next trunk of the route; [`ended`](Self::ended) is told too.
-    pub fn failed_over(&self) {
-        self.failovers.inc();
+    /// An attempt ends here and the call goes on at the next trunk, so that ended attempts minus fail-overs are calls.
+    pub fn failed_over(&self, direction: Direction, outcome: Outcome) {
+        self.failovers[outcome as usize].inc();
+        self.ended(direction, outcome);
     }
 
     /// INVITE to the first 180, 183 or 200, in seconds; 182 does not count.
