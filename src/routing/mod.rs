@@ -3,10 +3,13 @@
 mod decision;
 mod dialplan;
 mod failover;
+mod health;
+mod limits;
 mod numbers;
 mod order;
 mod peers;
 mod schedule;
+mod trunks;
 
 pub use decision::{Caller, CostOf, RouteDecision, RouteOutcome, RouteRequest, Subscribers, TrunkCandidate};
 pub use dialplan::{
@@ -14,9 +17,12 @@ pub use dialplan::{
     WeightedTrunk,
 };
 pub use failover::{FailoverAction, FailoverKey, FailoverTable, Failure};
+pub use health::{Evidence, Health, HealthOutput, HealthSettings, TrunkHealth};
+pub use limits::{LimitReached, Limits, TrunkLimits};
 pub use numbers::{Dialled, NumberError, NumberFormat, NumberPlan};
 pub use peers::{Ambiguity, Origin, PeerMatch, PeerTable, TrunkPeers};
 pub use schedule::{Hours, Schedule, parse_days};
+pub use trunks::{AdminState, Channel, Refusal, TrunkOutput, TrunkSettings, TrunkTable, TrunkView};
 
 /// Which configured trunk: its place in the list of `[[trunk]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

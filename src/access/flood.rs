@@ -1,0 +1,184 @@
+//! Admission before any work: how many requests a source that has proven nothing may send.
+
+use super::guard::source_key;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FloodSettings {
+    /// Requests a second on average.
+    pub rate: u32,
+    /// Requests at once.
+    pub burst: u32,
+    /// Sources kept; beyond them new sources share one bucket.
+    pub capacity: usize,
+}
+
+impl Default for FloodSettings {
+    fn default() -> FloodSettings {
+        FloodSettings { rate: 50, burst: 400, capacity: 100_000 }
+    }
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Admit,
+    /// Answer 503 with this Retry-After: the first refusal of a source in a second, so that an honest one learns.
+    Refuse {
+        retry_after: Duration,
+    },
+    /// Say nothing: answering a flood feeds it, and the source may be forged.
+    Drop,
+}
+
+/// A bucket as one number (GCRA, ITU-T I.371): the moment at which it is full again.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    full_at: Instant,
+    last_refusal: Option<Instant>,
+}
+
+/// Token buckets per source address.
+#[derive(Debug)]
+pub struct FloodGuard {
+    settings: FloodSettings,
+    buckets: HashMap<IpAddr, Bucket>,
+    /// Of all sources for which there is no room.
+    overflow: Option<Bucket>,
+}
+
+const ONE_SECOND: Duration = Duration::from_secs(1);
+
+impl FloodGuard {
+    pub fn new(settings: FloodSettings) -> FloodGuard {
+        FloodGuard { settings, buckets: HashMap::new(), overflow: None }
+    }
+
+    pub fn set(&mut self, settings: FloodSettings) {
+        self.settings = settings;
+    }
+
+    /// Asked for each new request of a source that is neither a trunk nor a registered flow.
+    pub fn admit(&mut self, now: Instant, source: IpAddr) -> Admission {
+        let key = source_key(source);
+        if self.buckets.len() >= self.settings.capacity && !self.buckets.contains_key(&key) {
+            self.forget(now);
+        }
+        let fresh = Bucket { full_at: now, last_refusal: None };
+        let bucket = if self.buckets.len() >= self.settings.capacity && !self.buckets.contains_key(&key) {
+            self.overflow.get_or_insert(fresh)
+        } else {
+            self.buckets.entry(key).or_insert(fresh)
+        };
+        let rate = self.settings.rate.max(1);
+        let cost = ONE_SECOND / rate;
+        let full_at = bucket.full_at.max(now) + cost;
+        let depth = cost * self.settings.burst.max(1);
+        if full_at - now <= depth {
+            bucket.full_at = full_at;
+            return Admission::Admit;
+        }
+        let spoke_lately =
+            bucket.last_refusal.is_some_and(|at| now.saturating_duration_since(at) < ONE_SECOND);
+        if spoke_lately {
+            return Admission::Drop;
+        }
+        bucket.last_refusal = Some(now);
+        // A whole burst is possible again then; at least a second, the unit of Retry-After.
+        Admission::Refuse { retry_after: (bucket.full_at - now).max(ONE_SECOND) }
+    }
+
+    /// Forgets sources whose bucket is full; to be called now and then.
+    pub fn forget(&mut self, now: Instant) {
+        self.buckets.retain(|_, bucket| {
+            let refused =
+                bucket.last_refusal.is_some_and(|at| now.saturating_duration_since(at) < ONE_SECOND);
+            bucket.full_at > now || refused
+        });
+        if self.overflow.is_some_and(|bucket| bucket.full_at <= now) {
+            self.overflow = None;
+        }
+    }
+
+    /// Sources that are remembered.
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn guard(rate: u32, burst: u32) -> FloodGuard {
+        FloodGuard::new(FloodSettings { rate, burst, capacity: 4 })
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_burst_passes_then_one_refusal_a_second_and_silence() {
+        let now = Instant::now();
+        let mut guard = guard(10, 5);
+        for _ in 0..5 {
+            assert_eq!(guard.admit(now, ip(1)), Admission::Admit);
+        }
+        assert_eq!(guard.admit(now, ip(1)), Admission::Refuse { retry_after: ONE_SECOND });
+        assert_eq!(guard.admit(now, ip(1)), Admission::Drop);
+        assert_eq!(guard.admit(now, ip(2)), Admission::Admit, "another source is not concerned");
+        let later = now + Duration::from_millis(100);
+        assert_eq!(guard.admit(later, ip(1)), Admission::Admit);
+        assert_eq!(guard.admit(later, ip(1)), Admission::Drop);
+        let next_second = now + Duration::from_millis(1_001);
+        for _ in 0..5 {
+            assert_eq!(guard.admit(next_second, ip(1)), Admission::Admit);
+        }
+        assert!(matches!(guard.admit(next_second, ip(1)), Admission::Refuse { .. }));
+    }
+
+    #[test]
+    fn a_flood_from_many_sources_shares_one_bucket_once_memory_is_full() {
+        let now = Instant::now();
+        let mut guard = guard(1, 2);
+        for source in 1..=4 {
+            assert_eq!(guard.admit(now, ip(source)), Admission::Admit);
+        }
+        let admitted = (5..=200).filter(|source| guard.admit(now, ip(*source)) == Admission::Admit).count();
+        assert_eq!(admitted, 2);
+        assert_eq!(guard.len(), 4);
+        assert_eq!(guard.admit(now, ip(1)), Admission::Admit, "known sources keep their own");
+        guard.forget(now + Duration::from_secs(10));
+        assert!(guard.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_of_time_admits_more_than_burst_and_rate(rate in 1u32..50, burst in 1u32..50, waits in prop::collection::vec(0u64..300, 1..300)) {
+            let start = Instant::now();
+            let mut now = start;
+            let mut guard = guard(rate, burst);
+            let mut admitted: Vec<Duration> = Vec::new();
+            for wait in waits {
+                now += Duration::from_millis(wait);
+                if guard.admit(now, ip(1)) == Admission::Admit { admitted.push(now - start); }
+            }
+            for (first, from) in admitted.iter().enumerate() {
+                for (count, to) in admitted[first..].iter().enumerate() {
+                    let allowed = f64::from(burst) + (*to - *from).as_secs_f64() * f64::from(rate) + 1e-3;
+                    prop_assert!((count + 1) as f64 <= allowed);
+                }
+            }
+        }
+    }
+}

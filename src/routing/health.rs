@@ -1,0 +1,400 @@
+//! Whether a trunk is alive, by OPTIONS and by its calls: a state machine per trunk.
+
+use std::time::{Duration, Instant};
+
+/// When a trunk is asked and believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// Between OPTIONS while all is well; `None`: calls alone tell.
+    pub interval: Option<Duration>,
+    /// An OPTIONS without an answer for this long has failed. Shorter than Timer F, so that a dead trunk shows
+    /// within seconds.
+    pub probe_timeout: Duration,
+    /// Before asking again after a failure, or when one more answer is needed.
+    pub recheck: Duration,
+    /// Between OPTIONS while it is down.
+    pub down_interval: Duration,
+    /// Failures in a row that bring it down.
+    pub down_after: u32,
+    /// Successes in a row that bring it up again.
+    pub up_after: u32,
+    /// Without OPTIONS, calls try a trunk that is down again after this.
+    pub trial_after: Duration,
+}
+
+impl Default for HealthSettings {
+    fn default() -> HealthSettings {
+        HealthSettings {
+            interval: Some(Duration::from_secs(30)),
+            probe_timeout: Duration::from_secs(4),
+            recheck: Duration::from_secs(1),
+            down_interval: Duration::from_secs(5),
+            down_after: 3,
+            up_after: 2,
+            trial_after: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is known yet, or it is given another trial: calls go to it.
+    Unknown,
+    Up,
+    Down,
+}
+
+impl Health {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Down => "down",
+        }
+    }
+}
+
+/// What was learnt of a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// It answered something that shows it works: OPTIONS, a call, a registration.
+    Alive,
+    /// It answered nothing, its transport failed, or it says that it does not work.
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthOutput {
+    /// An OPTIONS is to be sent; its result comes back as a probe result.
+    Probe,
+    WentUp,
+    WentDown,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Probing {
+    /// Waiting for the next OPTIONS; `None` where none are sent.
+    Idle { next_at: Option<Instant> },
+    /// One is out.
+    Asked { since: Instant, give_up_at: Instant },
+}
+
+/// The machine of one trunk.
+#[derive(Debug)]
+pub struct TrunkHealth {
+    settings: HealthSettings,
+    health: Health,
+    /// Of the kind that contradicts `health`, in a row.
+    streak: u32,
+    probing: Probing,
+    /// When a trunk that is down and not asked gets its trial.
+    trial_at: Option<Instant>,
+    rtt: Option<Duration>,
+    outputs: std::collections::VecDeque<HealthOutput>,
+}
+
+impl TrunkHealth {
+    /// `first_probe_at` lets many trunks be asked one after the other.
+    pub fn new(settings: HealthSettings, first_probe_at: Instant) -> TrunkHealth {
+        TrunkHealth {
+            settings,
+            health: Health::Unknown,
+            streak: 0,
+            probing: Probing::Idle { next_at: settings.interval.map(|_| first_probe_at) },
+            trial_at: None,
+            rtt: None,
+            outputs: Default::default(),
+        }
+    }
+
+    /// Takes new settings after a reload; what is known stays.
+    pub fn set(&mut self, settings: HealthSettings, now: Instant) {
+        if settings == self.settings {
+            return;
+        }
+        self.settings = settings;
+        self.probing = Probing::Idle { next_at: settings.interval.map(|_| now) };
+        if settings.interval.is_some() {
+            self.trial_at = None;
+        } else if self.health == Health::Down && self.trial_at.is_none() {
+            self.trial_at = Some(now + settings.trial_after);
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Round trip of the last answered OPTIONS.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// The OPTIONS that was asked for came back, or failed. One that comes after its time-out still counts as life.
+    pub fn handle_probe(&mut self, now: Instant, evidence: Evidence) {
+        match (self.probing, evidence) {
+            (Probing::Asked { since, .. }, Evidence::Alive) => {
+                self.rtt = Some(now.saturating_duration_since(since))
+            }
+            (Probing::Asked { .. }, Evidence::Failed) | (Probing::Idle { .. }, Evidence::Alive) => {}
+            // Counted when it timed out.
+            (Probing::Idle { .. }, Evidence::Failed) => return,
+        }
+        self.learn(now, evidence);
+        self.probing = Probing::Idle { next_at: self.next_probe(now, evidence) };
+    }
+
+    /// A call, or a registration, showed something.
+    pub fn handle_call(&mut self, now: Instant, evidence: Evidence) {
+        self.learn(now, evidence);
+        match (self.probing, evidence) {
+            // A call that failed is a reason to ask at once.
+            (Probing::Idle { next_at: Some(at) }, Evidence::Failed) => {
+                self.probing = Probing::Idle { next_at: Some(at.min(now)) };
+            }
+            (Probing::Idle { .. } | Probing::Asked { .. }, Evidence::Alive | Evidence::Failed) => {}
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.trial_at.is_some_and(|at| at <= now) {
+            self.trial_at = None;
+            self.health = Health::Unknown;
+            // One failure of the trial is enough.
+            self.streak = self.settings.down_after.saturating_sub(1);
+        }
+        match self.probing {
+            Probing::Idle { next_at: Some(at) } if at <= now => {
+                self.probing = Probing::Asked { since: now, give_up_at: now + self.settings.probe_timeout };
+                self.outputs.push_back(HealthOutput::Probe);
+            }
+            Probing::Asked { give_up_at, .. } if give_up_at <= now => {
+                self.learn(now, Evidence::Failed);
+                self.probing = Probing::Idle { next_at: self.next_probe(now, Evidence::Failed) };
+            }
+            Probing::Idle { .. } | Probing::Asked { .. } => {}
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let probe = match self.probing {
+            Probing::Idle { next_at } => next_at,
+            Probing::Asked { give_up_at, .. } => Some(give_up_at),
+        };
+        [probe, self.trial_at].into_iter().flatten().min()
+    }
+
+    pub fn poll_output(&mut self) -> Option<HealthOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn next_probe(&self, now: Instant, last: Evidence) -> Option<Instant> {
+        let interval = self.settings.interval?;
+        let wait = match (self.health, last) {
+            (Health::Up, Evidence::Alive) => interval,
+            (Health::Unknown, _) | (Health::Up, Evidence::Failed) | (Health::Down, Evidence::Alive) => {
+                self.settings.recheck
+            }
+            (Health::Down, Evidence::Failed) => self.settings.down_interval,
+        };
+        Some(now + wait.min(interval))
+    }
+
+    fn learn(&mut self, now: Instant, evidence: Evidence) {
+        match (self.health, evidence) {
+            (Health::Up, Evidence::Alive) | (Health::Down, Evidence::Failed) => self.streak = 0,
+            (Health::Unknown, Evidence::Alive) => self.turn(Health::Up),
+            (Health::Unknown | Health::Up, Evidence::Failed) => {
+                self.streak += 1;
+                if self.streak >= self.settings.down_after {
+                    self.turn(Health::Down);
+                    self.trial_at = if self.settings.interval.is_none() {
+                        Some(now + self.settings.trial_after)
+                    } else {
+                        None
+                    };
+                }
+            }
+            (Health::Down, Evidence::Alive) => {
+                self.streak += 1;
+                if self.streak >= self.settings.up_after {
+                    self.trial_at = None;
+                    self.turn(Health::Up);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, health: Health) {
+        self.health = health;
+        self.streak = 0;
+        match health {
+            Health::Up => self.outputs.push_back(HealthOutput::WentUp),
+            Health::Down => self.outputs.push_back(HealthOutput::WentDown),
+            Health::Unknown => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Evidence::*;
+    use proptest::prelude::*;
+
+    fn outputs(health: &mut TrunkHealth) -> Vec<HealthOutput> {
+        std::iter::from_fn(|| health.poll_output()).collect()
+    }
+
+    /// Runs from deadline to deadline until `until`, answering each probe with `answer`; gives what happened when.
+    fn run(
+        health: &mut TrunkHealth,
+        from: Instant,
+        until: Duration,
+        mut answer: impl FnMut(Duration) -> Option<Evidence>,
+    ) -> Vec<(u64, HealthOutput)> {
+        let mut seen = Vec::new();
+        while let Some(at) = health.poll_timeout().filter(|at| *at <= from + until) {
+            health.handle_timeout(at);
+            for output in outputs(health) {
+                seen.push(((at - from).as_millis() as u64, output));
+                if output == HealthOutput::Probe {
+                    if let Some(evidence) = answer(at - from) {
+                        health.handle_probe(at + Duration::from_millis(20), evidence);
+                    }
+                }
+            }
+            for output in outputs(health) {
+                seen.push(((at - from).as_millis() as u64, output));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn the_first_answer_brings_a_trunk_up_and_it_is_then_asked_at_its_interval() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(HealthSettings::default(), start);
+        assert_eq!(health.health(), Health::Unknown);
+        let seen = run(&mut health, start, Duration::from_secs(61), |_| Some(Alive));
+        let probe = HealthOutput::Probe;
+        assert_eq!(seen, [(0, probe), (0, HealthOutput::WentUp), (30_020, probe), (60_040, probe)]);
+        assert_eq!(health.rtt(), Some(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn three_silent_probes_bring_it_down_within_fifteen_seconds_of_the_first() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(HealthSettings::default(), start);
+        health.handle_call(start, Alive);
+        outputs(&mut health);
+        let seen = run(&mut health, start, Duration::from_secs(20), |_| None);
+        let down = seen.iter().find(|(_, output)| *output == HealthOutput::WentDown).unwrap();
+        assert_eq!(down.0, 14_000, "{seen:?}");
+        assert_eq!(health.health(), Health::Down);
+    }
+
+    #[test]
+    fn one_lost_probe_changes_nothing() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(HealthSettings::default(), start);
+        let seen =
+            run(&mut health, start, Duration::from_secs(120), |at| (at.as_secs() != 30).then_some(Alive));
+        let changes: Vec<_> = seen.iter().filter(|(_, output)| *output != HealthOutput::Probe).collect();
+        assert_eq!(changes, [&(0, HealthOutput::WentUp)]);
+    }
+
+    #[test]
+    fn it_takes_two_answers_to_come_up_again() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(HealthSettings::default(), start);
+        for _ in 0..3 {
+            health.handle_call(start, Failed);
+        }
+        assert_eq!(outputs(&mut health), [HealthOutput::WentDown]);
+        let mut answers = [Alive, Failed, Alive, Alive].into_iter();
+        let seen = run(&mut health, start, Duration::from_secs(15), |_| answers.next().or(Some(Alive)));
+        let up = seen.iter().find(|(_, output)| *output == HealthOutput::WentUp).unwrap();
+        // Asked at 0 (alive), 1 (failed), 6 (alive), 7 (alive).
+        assert_eq!(up.0 / 1_000, 7, "{seen:?}");
+    }
+
+    #[test]
+    fn a_failed_call_asks_at_once() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(HealthSettings::default(), start);
+        run(&mut health, start, Duration::from_secs(1), |_| Some(Alive));
+        let later = start + Duration::from_secs(10);
+        health.handle_call(later, Failed);
+        assert_eq!(health.poll_timeout(), Some(later));
+    }
+
+    #[test]
+    fn without_options_calls_bring_it_down_and_a_trial_call_up_again() {
+        let start = Instant::now();
+        let settings = HealthSettings { interval: None, ..HealthSettings::default() };
+        let mut health = TrunkHealth::new(settings, start);
+        assert_eq!(health.poll_timeout(), None);
+        for _ in 0..3 {
+            health.handle_call(start, Failed);
+        }
+        assert_eq!(health.health(), Health::Down);
+        let trial = health.poll_timeout().unwrap();
+        assert_eq!(trial, start + settings.trial_after);
+        health.handle_timeout(trial);
+        assert_eq!(health.health(), Health::Unknown);
+        health.handle_call(trial, Failed);
+        assert_eq!(health.health(), Health::Down, "one failed trial is enough");
+        let trial = health.poll_timeout().unwrap();
+        health.handle_timeout(trial);
+        health.handle_call(trial, Alive);
+        assert_eq!(health.health(), Health::Up);
+        assert_eq!(health.poll_timeout(), None);
+    }
+
+    #[test]
+    fn an_answer_after_the_probes_time_out_still_counts_as_life() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(HealthSettings::default(), start);
+        health.handle_timeout(start);
+        health.handle_timeout(start + Duration::from_secs(4));
+        health.handle_probe(start + Duration::from_secs(5), Alive);
+        assert_eq!(health.health(), Health::Up);
+        health.handle_probe(start + Duration::from_secs(6), Failed);
+        assert_eq!(health.health(), Health::Up);
+    }
+
+    proptest! {
+        #[test]
+        fn up_and_down_alternate_and_deadlines_never_lie_behind(steps in prop::collection::vec((0u64..10_000, 0u8..5), 1..200), asks: bool) {
+            let mut now = Instant::now();
+            let interval = asks.then_some(Duration::from_secs(30));
+            let mut health = TrunkHealth::new(HealthSettings { interval, ..HealthSettings::default() }, now);
+            let mut last = None;
+            for (wait, what) in steps {
+                now += Duration::from_millis(wait);
+                while health.poll_timeout().is_some_and(|at| at <= now) {
+                    health.handle_timeout(now);
+                }
+                match what {
+                    0 => health.handle_probe(now, Alive),
+                    1 => health.handle_probe(now, Failed),
+                    2 => health.handle_call(now, Alive),
+                    3 => health.handle_call(now, Failed),
+                    _ => {}
+                }
+                for output in outputs(&mut health) {
+                    match output {
+                        HealthOutput::Probe => prop_assert!(asks),
+                        HealthOutput::WentUp | HealthOutput::WentDown => {
+                            // A trial ends "down" without a word, so "down" may be said twice; "up" never.
+                            prop_assert!(output != HealthOutput::WentUp || last != Some(output) || !asks);
+                            last = Some(output);
+                        }
+                    }
+                }
+                if asks { prop_assert!(health.poll_timeout().is_some()); }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! How many calls a trunk takes at once and in a second.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// The limits of one trunk; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Calls at once, both directions.
+    pub channels: Option<u32>,
+    /// Calls we send within any second.
+    pub cps: Option<u32>,
+}
+
+/// Why a trunk takes no further call now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LimitReached {
+    #[error("all its channels are in use")]
+    Channels,
+    #[error("its calls per second are used up")]
+    Cps,
+}
+
+/// Counts the calls of one trunk.
+///
+/// Calls per second are counted in a window that slides, not in a bucket: a bucket lets twice the rate through in
+/// the second after a pause, which is what operators bar trunks for.
+#[derive(Debug, Clone, Default)]
+pub struct TrunkLimits {
+    limits: Limits,
+    in_use: u32,
+    /// When the calls of the last second were sent; never longer than `limits.cps`.
+    sent: VecDeque<Instant>,
+}
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+impl TrunkLimits {
+    pub fn new(limits: Limits) -> TrunkLimits {
+        TrunkLimits { limits, ..TrunkLimits::default() }
+    }
+
+    /// Changes the limits; running calls stay counted and none is ended.
+    pub fn set(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Channels in use.
+    pub fn in_use(&self) -> u32 {
+        self.in_use
+    }
+
+    /// Takes a channel for a call we send.
+    pub fn take(&mut self, now: Instant) -> Result<(), LimitReached> {
+        self.channel_free()?;
+        if let Some(cps) = self.limits.cps {
+            while self.sent.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
+                self.sent.pop_front();
+            }
+            if self.sent.len() >= cps as usize {
+                return Err(LimitReached::Cps);
+            }
+            self.sent.push_back(now);
+        }
+        self.in_use += 1;
+        Ok(())
+    }
+
+    /// Takes a channel for a call the trunk sends us.
+    pub fn take_incoming(&mut self) -> Result<(), LimitReached> {
+        self.channel_free()?;
+        self.in_use += 1;
+        Ok(())
+    }
+
+    /// Gives a channel back.
+    pub fn release(&mut self) {
+        debug_assert!(self.in_use > 0, "a channel was given back twice");
+        self.in_use = self.in_use.saturating_sub(1);
+    }
+
+    fn channel_free(&self) -> Result<(), LimitReached> {
+        match self.limits.channels {
+            Some(channels) if self.in_use >= channels => Err(LimitReached::Channels),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn channels_are_shared_by_both_directions_and_come_back() {
+        let now = Instant::now();
+        let mut limits = TrunkLimits::new(Limits { channels: Some(2), cps: None });
+        assert_eq!(limits.take(now), Ok(()));
+        assert_eq!(limits.take_incoming(), Ok(()));
+        assert_eq!(limits.take(now), Err(LimitReached::Channels));
+        assert_eq!(limits.take_incoming(), Err(LimitReached::Channels));
+        limits.release();
+        assert_eq!(limits.take(now), Ok(()));
+    }
+
+    #[test]
+    fn a_lowered_limit_ends_no_call_but_takes_no_new_one() {
+        let mut limits = TrunkLimits::new(Limits::default());
+        for _ in 0..3 {
+            limits.take_incoming().unwrap();
+        }
+        limits.set(Limits { channels: Some(2), cps: None });
+        assert_eq!(limits.in_use(), 3);
+        limits.release();
+        assert_eq!(limits.take_incoming(), Err(LimitReached::Channels));
+        limits.release();
+        assert_eq!(limits.take_incoming(), Ok(()));
+    }
+
+    #[test]
+    fn a_call_refused_for_its_rate_takes_no_channel() {
+        let now = Instant::now();
+        let mut limits = TrunkLimits::new(Limits { channels: Some(9), cps: Some(1) });
+        limits.take(now).unwrap();
+        assert_eq!(limits.take(now + Duration::from_millis(999)), Err(LimitReached::Cps));
+        assert_eq!(limits.in_use(), 1);
+        assert_eq!(limits.take(now + WINDOW), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_ever_holds_more_than_cps(cps in 1u32..20, steps in prop::collection::vec(0u64..400, 1..200)) {
+            let mut limits = TrunkLimits::new(Limits { channels: None, cps: Some(cps) });
+            let mut now = Instant::now();
+            let mut taken: Vec<Instant> = Vec::new();
+            let mut refused: Vec<Instant> = Vec::new();
+            for step in steps {
+                now += Duration::from_millis(step);
+                if limits.take(now).is_ok() { taken.push(now) } else { refused.push(now) }
+            }
+            for (index, at) in taken.iter().enumerate() {
+                let within = taken[index..].iter().filter(|other| **other < *at + WINDOW).count();
+                prop_assert!(within <= cps as usize);
+            }
+            for at in refused {
+                let before = taken.iter().filter(|other| **other <= at && *other.max(&&(at - WINDOW)) == *other && at - **other < WINDOW).count();
+                prop_assert!(before >= cps as usize, "refused without need");
+            }
+        }
+    }
+}
