@@ -1,0 +1,6 @@
+//! The gateway as a whole, between real peers: SIPp, baresip, linphone, Kamailio, Prometheus.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;

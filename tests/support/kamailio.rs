@@ -1,0 +1,192 @@
+//! Kamailio as an operator's proxy: it stays in the way of a call (Record-Route) and can speak TLS on its outer side.
+
+use super::{
+    lane::Lane,
+    process::{Log, Process},
+    tls::Authority,
+    wait,
+};
+use std::{net::SocketAddr, path::Path, process::Command};
+
+/// A Kamailio between a gateway and an operator's switch.
+pub struct Kamailio {
+    process: Process,
+    outer: SocketAddr,
+    inner: SocketAddr,
+}
+
+/// What the proxy speaks towards the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outer {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl Outer {
+    fn as_str(self) -> &'static str {
+        match self {
+            Outer::Udp => "udp",
+            Outer::Tcp => "tcp",
+            Outer::Tls => "tls",
+        }
+    }
+}
+
+const COMMON: &str = r#"
+debug=2
+log_stderror=yes
+fork=yes
+children=2
+tcp_children=2
+auto_aliases=no
+dns=no
+rev_dns=no
+tcp_connection_lifetime=3605
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "xlog.so"
+"#;
+
+/// The settings of TLS with a certificate of `authority`; none without one.
+fn tls_settings(folder: &Path, authority: Option<&Authority>) -> String {
+    let Some(authority) = authority else { return String::new() };
+    let own = authority.issue("kamailio");
+    std::fs::write(folder.join("cert.pem"), own.certificate).expect("a certificate file");
+    std::fs::write(folder.join("key.pem"), own.key).expect("a key file");
+    authority.write(folder);
+    let at = folder.display();
+    let domain = |kind: &str| {
+        format!(
+            "[{kind}:default]\nmethod = TLSv1.2+\nverify_certificate = {verify}\nrequire_certificate = no\n\
+             certificate = {at}/cert.pem\nprivate_key = {at}/key.pem\nca_list = {at}/ca.pem\n",
+            verify = if kind == "client" { "yes" } else { "no" },
+        )
+    };
+    std::fs::write(folder.join("tls.cfg"), domain("server") + &domain("client")).expect("a TLS file");
+    format!("enable_tls=yes\nloadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{at}/tls.cfg\")\n")
+}
+
+fn run(folder: &Path, config: &str) -> Process {
+    let file = folder.join("kamailio.cfg");
+    std::fs::write(&file, config).expect("a configuration file");
+    let mut command = Command::new("kamailio");
+    command.arg("-f").arg(&file).args(["-DD", "-E", "-m", "64", "-M", "4", "-Y"]).arg(folder);
+    command.arg("-P").arg(folder.join("pid")).current_dir(folder);
+    // Debian keeps it where a user's path does not lead.
+    command.env("PATH", "/usr/sbin:/usr/local/sbin:/usr/bin:/bin");
+    Process::start("kamailio", command)
+}
+
+impl Kamailio {
+    /// Starts a proxy: what comes from outside goes to `switch` over UDP, what comes from `switch` to `gateway`.
+    #[track_caller]
+    pub fn start(
+        lane: &Lane,
+        outer: Outer,
+        switch: SocketAddr,
+        gateway: SocketAddr,
+        authority: Option<&Authority>,
+    ) -> Kamailio {
+        let folder = lane.make_folder("kamailio");
+        let (outer_port, inner_port) = (lane.port(), lane.port());
+        let transport = outer.as_str();
+        let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
+        let config = format!(
+            r#"#!KAMAILIO
+{COMMON}
+listen={transport}:127.0.0.1:{outer_port}
+listen=udp:127.0.0.1:{inner_port}
+{tls}
+modparam("rr", "enable_double_rr", 1)
+modparam("rr", "append_fromtag", 0)
+modparam("tm", "fr_timer", 5000)
+modparam("tm", "fr_inv_timer", 60000)
+request_route {{
+    xlog("L_NOTICE", "proxy: $rm $ru from $proto:$si:$sp\n");
+    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+    if (has_totag()) {{
+        if (loose_route()) {{ t_relay(); exit; }}
+        if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
+        sl_send_reply("404", "Not Here");
+        exit;
+    }}
+    if (is_method("OPTIONS")) {{ sl_send_reply("200", "OK"); exit; }}
+    t_check_trans();
+    record_route();
+    if ($sp == {switch_port}) {{
+        $du = "sip:{gateway};transport={transport}";
+        $fs = "{transport}:127.0.0.1:{outer_port}";
+    }} else {{
+        $du = "sip:{switch}";
+        $fs = "udp:127.0.0.1:{inner_port}";
+    }}
+    if (!t_relay()) sl_reply_error();
+}}
+"#,
+            switch_port = switch.port(),
+        );
+        let process = run(&folder, &config);
+        wait::udp_bound(inner_port, wait::START);
+        match outer {
+            Outer::Udp => wait::udp_bound(outer_port, wait::START),
+            Outer::Tcp | Outer::Tls => wait::tcp_listening(outer_port, wait::START),
+        }
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Kamailio { process, outer: at(outer_port), inner: at(inner_port) }
+    }
+
+    /// Starts a registrar that lets everybody in and connects its users: a stand-in where no gateway is meant.
+    #[track_caller]
+    pub fn registrar(lane: &Lane, outer: Outer, authority: Option<&Authority>) -> Kamailio {
+        let folder = lane.make_folder("kamailio");
+        let port = lane.port();
+        let transport = outer.as_str();
+        let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
+        let config = format!(
+            r#"#!KAMAILIO
+{COMMON}
+listen={transport}:127.0.0.1:{port}
+{tls}
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+modparam("usrloc", "db_mode", 0)
+request_route {{
+    if (is_method("REGISTER")) {{ save("location"); exit; }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+    if (has_totag()) {{ loose_route(); t_relay(); exit; }}
+    record_route();
+    if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
+    t_relay();
+}}
+"#
+        );
+        let process = run(&folder, &config);
+        match outer {
+            Outer::Udp => wait::udp_bound(port, wait::START),
+            Outer::Tcp | Outer::Tls => wait::tcp_listening(port, wait::START),
+        }
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        Kamailio { process, outer: at, inner: at }
+    }
+
+    /// Where the gateway reaches it.
+    pub fn outer(&self) -> SocketAddr {
+        self.outer
+    }
+
+    /// Where the operator's switch reaches it.
+    pub fn inner(&self) -> SocketAddr {
+        self.inner
+    }
+
+    pub fn log(&self) -> &Log {
+        self.process.log()
+    }
+}

@@ -1,0 +1,21 @@
+//! What the tests need around a gateway: real peers as children, free ports, speech, and waiting without luck.
+//!
+//! Nothing here knows the gateway's code: it is driven and judged from outside only.
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
+pub mod baresip;
+pub mod gateway;
+pub mod http;
+pub mod kamailio;
+pub mod lane;
+pub mod linphone;
+pub mod metrics;
+pub mod process;
+pub mod prometheus;
+pub mod raw_sip;
+pub mod sipp;
+pub mod speech;
+pub mod tls;
+pub mod trace;
+pub mod wait;
+pub mod wav;

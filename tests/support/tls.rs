@@ -1,0 +1,69 @@
+//! A certificate authority of the tests.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Issues certificates for names and addresses on loopback.
+#[derive(Clone)]
+pub struct Authority(Arc<Inner>);
+
+struct Inner {
+    certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key, both in PEM.
+pub struct Issued {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        Authority(Arc::new(Inner { certificate, issuer: Issuer::new(params, key) }))
+    }
+
+    /// Its own certificate, in PEM.
+    pub fn certificate(&self) -> &str {
+        &self.0.certificate
+    }
+
+    /// A certificate for `name`, localhost, 127.0.0.1 and ::1.
+    pub fn issue(&self, name: &str) -> Issued {
+        let names = vec![name.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        self.issue_for(name, names)
+    }
+
+    /// A certificate for exactly these names.
+    pub fn issue_for(&self, common_name: &str, names: Vec<String>) -> Issued {
+        let mut params = CertificateParams::new(names).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.0.issuer).expect("a certificate").pem();
+        Issued { certificate, key: key.serialize_pem() }
+    }
+
+    /// Writes its own certificate as `ca.pem` into `folder`.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let file = folder.join("ca.pem");
+        std::fs::write(&file, self.certificate()).expect("an authority file");
+        file
+    }
+}
+
+impl Issued {
+    /// Writes certificate and key into one file, as baresip wants them.
+    pub fn write_together(&self, file: &Path) {
+        std::fs::write(file, format!("{}{}", self.certificate, self.key)).expect("a certificate file");
+    }
+}

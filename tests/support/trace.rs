@@ -1,0 +1,78 @@
+//! SIP messages as a peer wrote them into its own message log, to be judged field by field.
+
+use std::path::Path;
+
+/// One message that a SIPp sent or received.
+#[derive(Debug, Clone)]
+pub struct TracedMessage {
+    pub sent: bool,
+    pub text: String,
+}
+
+impl TracedMessage {
+    pub fn start_line(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
+    /// The method of a request; `None` for a response.
+    pub fn method(&self) -> Option<&str> {
+        let line = self.start_line();
+        if line.starts_with("SIP/2.0 ") { None } else { line.split(' ').next() }
+    }
+
+    /// The Request-URI of a request.
+    pub fn uri(&self) -> Option<&str> {
+        self.method()?;
+        self.start_line().split(' ').nth(1)
+    }
+
+    /// The status of a response; `None` for a request.
+    pub fn status(&self) -> Option<u16> {
+        self.start_line().strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
+    }
+
+    /// The first field of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.fields().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All fields of that name. Long names only: Tandem writes no compact ones.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let head = self.text.lines().skip(1).take_while(|line| !line.is_empty());
+        head.filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()))
+    }
+
+    /// The text behind the empty line.
+    pub fn body(&self) -> &str {
+        self.text.split_once("\n\n").map(|(_, body)| body).unwrap_or_default()
+    }
+
+    /// Lines of the session description that start with `start`, as `a=rtpmap:`.
+    pub fn sdp<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
+        self.body().lines().filter_map(move |line| line.strip_prefix(start))
+    }
+}
+
+/// Reads the file of SIPp's `-trace_msg`.
+pub fn read_sipp(file: &Path) -> Vec<TracedMessage> {
+    let text =
+        std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = text.replace("\r\n", "\n");
+    text.split("-----------------------------------------------")
+        .filter_map(|part| {
+            // First the time, then a line as "UDP message sent [420] bytes:", then the message.
+            let (_, part) = part.split_once('\n')?;
+            let (title, message) = part.split_once('\n')?;
+            let sent = title.contains("sent");
+            if !sent && !title.contains("received") {
+                return None;
+            }
+            let text = message.trim_start_matches('\n').to_owned();
+            Some(TracedMessage { sent, text })
+        })
+        .collect()
+}
