@@ -12,8 +12,8 @@ pub(super) struct ServerNonInvite {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// No final response yet. After `give_up_at` the far end's Timer F has run out and an answer would reach
-    /// nobody (RFC 4320 §4.2), so that a request nobody answers does not stay for ever.
+    /// No final response yet. At `give_up_at` the far end's Timer F has run out, an answer would reach nobody
+    /// (RFC 4320 §4.2), and the last copy of the request has left the network.
     Trying {
         responded: bool,
         give_up_at: Instant,
@@ -43,7 +43,7 @@ impl ServerNonInvite {
     pub fn new(now: Instant, timers: &Timers, reliable: bool) -> ServerNonInvite {
         ServerNonInvite {
             reliable,
-            state: State::Trying { responded: false, give_up_at: now + timers.life() },
+            state: State::Trying { responded: false, give_up_at: now + timers.life() + timers.t4 },
         }
     }
 
@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn a_request_nobody_answers_is_forgotten_when_the_far_end_has_given_up() {
         let (start, mut machine) = new(true);
-        assert_eq!(machine.handle_timeout(start + Duration::from_secs(32)), Act::Finish);
+        assert_eq!(machine.handle_timeout(start + Duration::from_secs(32)), Act::Absorb);
+        assert_eq!(machine.handle_timeout(start + Duration::from_secs(37)), Act::Finish);
         assert!(machine.is_terminated());
     }
 }

@@ -1,0 +1,265 @@
+//! Requests of far ends: tells new ones from repetitions, sends and repeats the answers.
+
+use super::super::matching::{ServerId, merge_id, reply_peer};
+use super::super::output::{Output, ServerKey};
+use super::super::server_invite::{self, ServerInvite};
+use super::super::server_non_invite::{self, ServerNonInvite};
+use super::{TransactionLayer, reschedule};
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
+use crate::types::Peer;
+use bytes::Bytes;
+use std::time::Instant;
+
+/// One request of a far end.
+pub(super) struct Server {
+    machine: ServerMachine,
+    method: Method,
+    reply_to: Peer,
+    id: ServerId,
+    merge: Option<u64>,
+    /// The response that is repeated, and its status. For INVITE at first the 100 that may become due.
+    response: Option<(Bytes, u16)>,
+    /// The To tag we answered a legacy peer with.
+    legacy_tag: Option<String>,
+    deadline: Option<Instant>,
+}
+
+enum ServerMachine {
+    Invite(ServerInvite),
+    Other(ServerNonInvite),
+}
+
+impl TransactionLayer {
+    /// True if the request is a copy of an earlier one that came on another way and is still known: answered 482
+    /// (RFC 3261 §8.2.2.2).
+    pub fn is_merged(&self, key: ServerKey) -> bool {
+        let merge = self.servers.get(&key.0).and_then(|server| server.merge);
+        merge.and_then(|merge| self.servers_by_merge.get(&merge)).is_some_and(|first| *first != key.0)
+    }
+
+    /// True until the far end's request has a final response, or is gone.
+    pub fn is_pending(&self, key: ServerKey) -> bool {
+        self.servers.get(&key.0).is_some_and(|server| match &server.machine {
+            ServerMachine::Invite(machine) => machine.is_pending(),
+            ServerMachine::Other(machine) => machine.is_pending(),
+        })
+    }
+
+    pub(super) fn handle_request(&mut self, now: Instant, peer: Peer, mut request: Request) {
+        let Ok(mut via) = request.via() else {
+            self.counters.unmatchable += 1;
+            return;
+        };
+        let Some(id) = ServerId::of(&request, &peer, &via) else {
+            self.counters.unmatchable += 1;
+            return;
+        };
+        let known = self.servers_by_id.get(&id.own).copied();
+        if request.method == Method::Ack {
+            match known {
+                Some(number) => self.handle_ack(now, number, peer, request),
+                None => self.outputs.push_back(Output::Ack { peer, request }),
+            }
+            return;
+        }
+        if let Some(number) = known {
+            self.handle_repeated(number);
+            return;
+        }
+        let reply_to = reply_peer(&peer, &via);
+        via.note_source(peer.remote);
+        request.headers.replace_first(&HeaderName::Via, &via.to_string());
+        if !self.has_room(&request) {
+            self.refuse(reply_to, &request);
+            return;
+        }
+
+        let number = self.next_number();
+        let reliable = peer.transport.is_reliable();
+        let machine = match request.method {
+            Method::Invite => ServerMachine::Invite(ServerInvite::new(now, &self.timers, reliable)),
+            _ => ServerMachine::Other(ServerNonInvite::new(now, &self.timers, reliable)),
+        };
+        let response =
+            (request.method == Method::Invite).then(|| (Response::to_request(&request, 100).to_bytes(), 100));
+        let merge = merge_id(&self.branches, &request);
+        if let Some(merge) = merge {
+            self.servers_by_merge.entry(merge).or_insert(number);
+        }
+        self.servers_by_id.insert(id.own.clone(), number);
+        let method = request.method.clone();
+        let invite = match method {
+            Method::Cancel => ServerId::of_cancelled(&request, &peer, &via)
+                .and_then(|id| self.servers_by_id.get(&id.own).copied()),
+            _ => None,
+        };
+        let server =
+            Server { machine, method, reply_to, id, merge, response, legacy_tag: None, deadline: None };
+        self.servers.insert(number, server);
+        self.settle_server(number);
+        let key = ServerKey(number);
+        self.outputs.push_back(match request.method {
+            Method::Cancel => Output::Cancel { key, invite: invite.map(ServerKey), peer, request },
+            _ => Output::Request { key, peer, request },
+        });
+    }
+
+    fn has_room(&self, request: &Request) -> bool {
+        let in_dialog = request.method == Method::Cancel || request.to().is_ok_and(|to| to.tag().is_some());
+        let reserved = if in_dialog { self.limits.reserved_for_dialogs } else { 0 };
+        self.servers.len() < self.limits.requests + reserved
+    }
+
+    /// Answers without remembering (RFC 3261 §8.2.7): 503, with a time to come back (§21.5.4).
+    fn refuse(&mut self, reply_to: Peer, request: &Request) {
+        self.counters.refused += 1;
+        let response =
+            Response::to_request(request, 503).with_header(HeaderName::RetryAfter, "10").with_stateless_tag();
+        self.outputs.push_back(Output::Transmit {
+            peer: reply_to,
+            bytes: response.to_bytes(),
+            ticket: 0,
+            retransmission: false,
+            what: (request.method.clone(), Some(503)),
+        });
+    }
+
+    fn handle_ack(&mut self, now: Instant, number: u64, peer: Peer, request: Request) {
+        let Some(server) = self.servers.get_mut(&number) else { return };
+        let ServerMachine::Invite(machine) = &mut server.machine else { return };
+        if server.id.legacy {
+            // RFC 3261 §17.2.3: the To tag must be that of our response.
+            let to = request.to().ok();
+            if to.as_ref().and_then(|to| to.tag()) != server.legacy_tag.as_deref() {
+                self.counters.unmatchable += 1;
+                return;
+            }
+        }
+        match machine.handle_ack(now, &self.timers) {
+            server_invite::Act::DeliverAck => self.outputs.push_back(Output::Ack { peer, request }),
+            server_invite::Act::Absorb
+            | server_invite::Act::Send
+            | server_invite::Act::SendAgain
+            | server_invite::Act::Repeat
+            | server_invite::Act::SendTrying
+            | server_invite::Act::AckMissing
+            | server_invite::Act::Finish => {}
+        }
+        self.settle_server(number);
+    }
+
+    fn handle_repeated(&mut self, number: u64) {
+        self.counters.absorbed += 1;
+        let Some(server) = self.servers.get(&number) else { return };
+        let repeat = match &server.machine {
+            ServerMachine::Invite(machine) => machine.handle_invite() == server_invite::Act::Repeat,
+            ServerMachine::Other(machine) => machine.handle_request() == server_non_invite::Act::Repeat,
+        };
+        if repeat {
+            self.transmit_response(number, true);
+        }
+    }
+
+    /// Answers a far end's request. A second 2xx to an INVITE is the user repeating its answer; any other response
+    /// after a final one, and one for a request that is gone, is not sent.
+    pub fn respond(&mut self, now: Instant, key: ServerKey, response: Response) {
+        let Some(server) = self.servers.get_mut(&key.0) else { return };
+        let status = response.status;
+        let (send, again) = match &mut server.machine {
+            ServerMachine::Invite(machine) => {
+                let act = machine.respond(now, &self.timers, status);
+                let again = act == server_invite::Act::SendAgain;
+                (again || act == server_invite::Act::Send, again)
+            }
+            ServerMachine::Other(machine) => {
+                (machine.respond(now, &self.timers, status) == server_non_invite::Act::Send, false)
+            }
+        };
+        if send {
+            if server.id.legacy && status > 100 {
+                server.legacy_tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
+            }
+            server.response = Some((response.to_bytes(), status));
+            self.transmit_response(key.0, again);
+        }
+        self.settle_server(key.0);
+    }
+
+    /// Answers a request and forgets it: for challenges and refusals to those who have proven nothing. They cost no
+    /// memory, and a forged source is sent one response for one request (RFC 3261 §8.2.7, §26.3.2.4). If the request
+    /// comes again, it is a new one; give it the same To tag (`Response::with_stateless_tag`).
+    pub fn respond_stateless(&mut self, key: ServerKey, response: Response) {
+        let Some(server) = self.servers.get_mut(&key.0) else { return };
+        server.response = Some((response.to_bytes(), response.status));
+        self.transmit_response(key.0, false);
+        self.remove_server(key.0);
+    }
+
+    fn transmit_response(&mut self, number: u64, retransmission: bool) {
+        let Some(server) = self.servers.get(&number) else { return };
+        let Some((bytes, status)) = &server.response else { return };
+        self.counters.retransmitted += u64::from(retransmission);
+        self.outputs.push_back(Output::Transmit {
+            peer: server.reply_to.clone(),
+            bytes: bytes.clone(),
+            ticket: number,
+            retransmission,
+            what: (server.method.clone(), Some(*status)),
+        });
+    }
+
+    pub(super) fn server_timeout(&mut self, now: Instant, number: u64) {
+        let Some(server) = self.servers.get_mut(&number) else { return };
+        match &mut server.machine {
+            ServerMachine::Invite(machine) => match machine.handle_timeout(now) {
+                server_invite::Act::SendTrying => self.transmit_response(number, false),
+                server_invite::Act::Repeat => self.transmit_response(number, true),
+                server_invite::Act::AckMissing => {
+                    self.outputs.push_back(Output::AckMissing { key: ServerKey(number) });
+                }
+                server_invite::Act::Absorb
+                | server_invite::Act::Send
+                | server_invite::Act::SendAgain
+                | server_invite::Act::DeliverAck
+                | server_invite::Act::Finish => {}
+            },
+            ServerMachine::Other(machine) => {
+                let pending = machine.is_pending();
+                if machine.handle_timeout(now) == server_non_invite::Act::Finish && pending {
+                    self.counters.unanswered += 1;
+                }
+            }
+        }
+        self.settle_server(number);
+    }
+
+    /// Brings the deadline of a server up to date, or forgets the server if it is over.
+    fn settle_server(&mut self, number: u64) {
+        let Some(server) = self.servers.get_mut(&number) else { return };
+        let (terminated, deadline, keeps_response) = match &server.machine {
+            ServerMachine::Invite(machine) => {
+                (machine.is_terminated(), machine.poll_timeout(), machine.keeps_response())
+            }
+            ServerMachine::Other(machine) => (machine.is_terminated(), machine.poll_timeout(), true),
+        };
+        if !keeps_response {
+            server.response = None;
+        }
+        if terminated {
+            self.remove_server(number);
+        } else {
+            reschedule(&mut self.deadlines, number, &mut server.deadline, deadline);
+        }
+    }
+
+    fn remove_server(&mut self, number: u64) {
+        let Some(mut server) = self.servers.remove(&number) else { return };
+        reschedule(&mut self.deadlines, number, &mut server.deadline, None);
+        self.servers_by_id.remove(&server.id.own);
+        if let Some(merge) = server.merge
+            && self.servers_by_merge.get(&merge) == Some(&number)
+        {
+            self.servers_by_merge.remove(&merge);
+        }
+    }
+}

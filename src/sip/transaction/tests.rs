@@ -1,1 +1,0 @@
-//! The layer as a whole, in virtual time.
