@@ -216,3 +216,169 @@ fn contact(message: &impl Typed) -> Result<Option<Uri>, DialogError> {
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Message, parse};
+    use super::*;
+
+    fn message(text: &str) -> Message {
+        parse(text.replace('\n', "\r\n").as_bytes()).unwrap()
+    }
+
+    fn invite(extra: &str) -> Request {
+        let text = format!(
+            "INVITE sip:callee@u2.domain.com SIP/2.0\nVia: SIP/2.0/UDP u1.example.com;branch=z9hG4bK1\n\
+             From: \"Caller\" <sip:caller@u1.example.com>;tag=c1\nTo: <sip:callee@domain.com>\n\
+             Call-ID: call-1\nCSeq: 17 INVITE\nMax-Forwards: 70\n{extra}Content-Length: 0\n\n"
+        );
+        match message(&text) {
+            Message::Request(request) => request,
+            Message::Response(_) => unreachable!(),
+        }
+    }
+
+    const CONTACT: &str = "Contact: <sip:caller@u1.example.com>\n";
+
+    fn answer(request: &Request, status: u16, tag: &str, fields: &[(HeaderName, &str)]) -> Response {
+        let mut response = Response::to_request(request, status).with_tag(tag);
+        for (name, value) in fields {
+            response.headers.push(name.clone(), *value);
+        }
+        response
+    }
+
+    fn routes(request: &Request) -> Vec<&str> {
+        request.headers.all(&HeaderName::Route).collect()
+    }
+
+    /// The call of RFC 3261 §16.12.1.1: two loose-routing proxies that record-route.
+    #[test]
+    fn requests_follow_loose_routers_as_in_rfc_3261_16_12_1_1() {
+        let recorded = "Record-Route: <sip:p2.domain.com;lr>, <sip:p1.example.com;lr>\n";
+        let received = invite(&format!("{CONTACT}{recorded}"));
+        let mut callee = Dialog::uas(&received, "t2").unwrap();
+        let bye = callee.request(Method::Bye, None);
+        assert_eq!(bye.uri.to_string(), "sip:caller@u1.example.com");
+        assert_eq!(routes(&bye), ["<sip:p2.domain.com;lr>", "<sip:p1.example.com;lr>"]);
+        assert_eq!(callee.next_hop().to_string(), "sip:p2.domain.com;lr");
+        assert_eq!(bye.headers.get(&HeaderName::From), Some("<sip:callee@domain.com>;tag=t2"));
+        assert_eq!(bye.headers.get(&HeaderName::To), Some("\"Caller\" <sip:caller@u1.example.com>;tag=c1"));
+        assert_eq!(bye.headers.get(&HeaderName::CSeq), Some("1 BYE"));
+
+        let ok = answer(&received, 200, "t2", &[(HeaderName::Contact, "<sip:callee@u2.domain.com>")]);
+        let mut caller = Dialog::uac(&received, &ok).unwrap();
+        let bye = caller.request(Method::Bye, None);
+        assert_eq!(bye.uri.to_string(), "sip:callee@u2.domain.com");
+        assert_eq!(routes(&bye), ["<sip:p1.example.com;lr>", "<sip:p2.domain.com;lr>"]);
+        assert_eq!((bye.cseq().unwrap().number, bye.max_forwards()), (18, Some(70)));
+        assert_eq!(bye.from_tag().zip(bye.to_tag()), Some(("c1", "t2")));
+    }
+
+    /// The strict router of RFC 3261 §16.12.1.2.
+    #[test]
+    fn a_strict_router_gets_itself_in_the_request_uri() {
+        let recorded = "Record-Route: <sip:p3.middle.com>, <sip:p1.example.com;lr>\n";
+        let mut dialog = Dialog::uas(&invite(&format!("{CONTACT}{recorded}")), "t2").unwrap();
+        let bye = dialog.request(Method::Bye, None);
+        assert_eq!(bye.uri.to_string(), "sip:p3.middle.com");
+        assert_eq!(routes(&bye), ["<sip:p1.example.com;lr>", "<sip:caller@u1.example.com>"]);
+    }
+
+    #[test]
+    fn both_ends_name_the_dialog_alike() {
+        let request = invite(CONTACT);
+        let ok = answer(&request, 200, "t2", &[(HeaderName::Contact, "<sip:callee@u2.domain.com>")]);
+        let callee = Dialog::uas(&request, "t2").unwrap();
+        let mut caller = Dialog::uac(&request, &ok).unwrap();
+        assert_eq!(DialogId::of_response(&ok), Some(caller.id()));
+        assert_eq!(DialogId::of_request(&request), None, "no To tag, no dialog");
+        assert_eq!(DialogId::of_request(&caller.request(Method::Bye, None)), Some(callee.id()));
+    }
+
+    #[test]
+    fn the_ack_has_the_number_of_its_invite_even_after_other_requests() {
+        let request = invite(CONTACT);
+        let ok = answer(&request, 200, "t2", &[(HeaderName::Contact, "<sip:callee@u2.domain.com>")]);
+        let mut caller = Dialog::uac(&request, &ok).unwrap();
+        caller.request(Method::Info, None);
+        let ack = caller.ack(17);
+        assert_eq!(ack.headers.get(&HeaderName::CSeq), Some("17 ACK"));
+        assert_eq!(ack.uri.to_string(), "sip:callee@u2.domain.com");
+        assert_eq!(caller.request(Method::Bye, None).cseq().unwrap().number, 19);
+    }
+
+    #[test]
+    fn each_fork_is_a_dialog_and_its_2xx_decides_the_route_anew() {
+        let request = invite(CONTACT);
+        let ringing = answer(&request, 180, "f1", &[(HeaderName::RecordRoute, "<sip:early.example;lr>")]);
+        let mut first = Dialog::uac(&request, &ringing).unwrap();
+        let second = Dialog::uac(&request, &answer(&request, 183, "f2", &[])).unwrap();
+        assert_ne!(first.id(), second.id());
+        assert_eq!(first.remote_target, request.uri, "no Contact in the 180");
+
+        let contact = (HeaderName::Contact, "<sip:callee@192.0.2.4:5070>");
+        let ok = answer(&request, 200, "f1", &[contact]);
+        let id = first.id();
+        first.confirm(&ok).unwrap();
+        assert_eq!(first.id(), id);
+        assert_eq!(first.remote_target.to_string(), "sip:callee@192.0.2.4:5070");
+        assert_eq!((first.route_set.len(), first.local_cseq), (0, 17));
+    }
+
+    #[test]
+    fn a_far_ends_requests_come_in_order() {
+        let request = invite(CONTACT);
+        let mut dialog = Dialog::uas(&request, "t2").unwrap();
+        let with = |method: Method, number: u32| {
+            let mut request = request.clone();
+            request.headers.set(HeaderName::CSeq, format!("{number} {method}"));
+            request.method = method;
+            request
+        };
+        assert_eq!(dialog.check_cseq(&with(Method::Ack, 17)), Ok(()));
+        assert_eq!(dialog.check_cseq(&with(Method::Bye, 17)), Err(CSeqError { received: 17, highest: 17 }));
+        assert_eq!(dialog.check_cseq(&with(Method::Info, 30)), Ok(()), "gaps are allowed");
+        assert_eq!(dialog.check_cseq(&with(Method::Bye, 29)), Err(CSeqError { received: 29, highest: 30 }));
+        assert_eq!(dialog.check_cseq(&with(Method::Bye, 31)), Ok(()));
+    }
+
+    #[test]
+    fn a_target_refresh_moves_the_target_and_a_broken_one_does_not() {
+        let request = invite(CONTACT);
+        let mut dialog = Dialog::uas(&request, "t2").unwrap();
+        dialog.refresh_target(&invite("Contact: <sip:caller@192.0.2.77:5062;transport=tcp>\n"));
+        assert_eq!(dialog.remote_target.to_string(), "sip:caller@192.0.2.77:5062;transport=tcp");
+        dialog.refresh_target(&invite(""));
+        dialog.refresh_target(&invite("Contact: <tel:+32>\n"));
+        assert_eq!(dialog.remote_target.to_string(), "sip:caller@192.0.2.77:5062;transport=tcp");
+    }
+
+    #[test]
+    fn our_contact_goes_with_requests_that_refresh_the_target() {
+        let mut dialog = Dialog::uas(&invite(CONTACT), "t2").unwrap();
+        let own = Uri::parse("sip:gw@198.51.100.1:5060").unwrap();
+        let reinvite = dialog.request(Method::Invite, Some(&own));
+        assert_eq!(reinvite.headers.get(&HeaderName::Contact), Some("<sip:gw@198.51.100.1:5060>"));
+    }
+
+    #[test]
+    fn an_invite_without_usable_contact_makes_no_dialog() {
+        assert_eq!(Dialog::uas(&invite(""), "t").unwrap_err(), DialogError::NoContact);
+        assert_eq!(
+            Dialog::uas(&invite("Contact: <tel:+3225550001>\n"), "t").unwrap_err(),
+            DialogError::ContactScheme
+        );
+    }
+
+    #[test]
+    fn a_peer_without_tag_still_makes_a_dialog() {
+        let text = "INVITE sip:callee@u2.domain.com SIP/2.0\nVia: SIP/2.0/UDP u1.example.com\n\
+                    From: <sip:caller@u1.example.com>\nTo: <sip:callee@domain.com>\nCall-ID: call-1\n\
+                    CSeq: 1 INVITE\nContact: <sip:caller@u1.example.com>\n\n";
+        let Message::Request(request) = message(text) else { unreachable!() };
+        let mut dialog = Dialog::uas(&request, "t2").unwrap();
+        assert_eq!(dialog.id().remote_tag, "");
+        assert_eq!(dialog.request(Method::Bye, None).to_tag(), None);
+    }
+}

@@ -272,3 +272,7 @@ impl ClientAuth {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -283,3 +283,7 @@ fn same_target(uri: &str, request_uri: &Uri) -> bool {
     };
     uri.scheme == request_uri.scheme && uri.user == request_uri.user && place(&uri) == place(request_uri)
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
