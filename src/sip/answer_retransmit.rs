@@ -1,10 +1,10 @@
-//! Repeats a 2xx to INVITE until its ACK comes: the answering user's job, not the transaction's (RFC 3261 §13.3.1.4).
+//! Repeats a 2xx to INVITE until its ACK comes (RFC 3261 §13.3.1.4).
 
 use super::transaction::timers::{Repetition, Timers, earlier};
 use std::time::Instant;
 
-/// The clock of one 2xx that waits for its ACK. It runs on every transport, since the ACK may be lost behind the
-/// next hop.
+/// The clock of one 2xx that waits for its ACK: the answering user's job, not the transaction's. It runs on
+/// every transport, since the ACK may be lost behind the next hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerRetransmit {
     state: State,

@@ -89,9 +89,9 @@ impl Dialog {
         })
     }
 
-    /// The dialog made by a response, provisional or 2xx, to a request of ours (RFC 3261 §12.1.2). `request` is as
-    /// it was given to the transaction layer. A response without Contact leaves the Request-URI as target: some
-    /// far ends leave it out of their 18x.
+    /// The dialog made by a response, provisional or 2xx, to a request of ours (RFC 3261 §12.1.2). `request`
+    /// is as it was given to the transaction layer. A response without Contact leaves the Request-URI as
+    /// target: some far ends leave it out of their 18x.
     pub fn uac(request: &Request, response: &Response) -> Result<Dialog, DialogError> {
         let (local, remote) = (request.from()?, response.to()?);
         Ok(Dialog {
@@ -125,8 +125,8 @@ impl Dialog {
         }
     }
 
-    /// Takes a far end's request in its order (RFC 3261 §12.2.2). Retransmissions never get here, so the same number
-    /// again is as wrong as a lower one. An ACK has its INVITE's number and is not checked.
+    /// Takes a far end's request in its order (RFC 3261 §12.2.2). Retransmissions never get here, so the same
+    /// number again is as wrong as a lower one. An ACK has its INVITE's number and is not checked.
     pub fn check_cseq(&mut self, request: &Request) -> Result<(), CSeqError> {
         if request.method == Method::Ack {
             return Ok(());
@@ -141,16 +141,16 @@ impl Dialog {
         }
     }
 
-    /// Takes the Contact of a target refresh, re-INVITE or UPDATE, or of the 2xx to one (RFC 3261 §12.2). Without a
-    /// Contact, or with one that can't be read, the old target stays.
+    /// Takes the Contact of a target refresh, re-INVITE or UPDATE, or of the 2xx to one (RFC 3261 §12.2).
+    /// Without a Contact, or with one that can't be read, the old target stays.
     pub fn refresh_target(&mut self, message: &impl Typed) {
         if let Ok(Some(target)) = contact(message) {
             self.remote_target = target;
         }
     }
 
-    /// The next request of ours in this dialog, without Via (RFC 3261 §12.2.1.1). `own_contact` is for requests that
-    /// refresh the target.
+    /// The next request of ours in this dialog, without Via (RFC 3261 §12.2.1.1). `own_contact` is for
+    /// requests that refresh the target.
     pub fn request(&mut self, method: Method, own_contact: Option<&Uri>) -> Request {
         self.local_cseq += 1;
         let mut request = self.build(method, self.local_cseq);

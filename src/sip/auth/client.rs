@@ -26,7 +26,8 @@ pub enum AuthRefused {
     TooMany,
 }
 
-/// Requests with credentials for one realm before the far end is given up: the second is for a nonce that expired.
+/// Requests with credentials for one realm before the far end is given up: the second is for a nonce that
+/// expired.
 const TRIES_PER_REALM: u8 = 2;
 /// Requests in all, whatever they were repeated for (a challenge, 422, 491).
 const TRIES: u8 = 5;
@@ -160,7 +161,8 @@ fn best_of(challenges: impl Iterator<Item = Challenge>) -> Option<Challenge> {
     challenges.reduce(|best, other| if other.strength() > best.strength() { other } else { best })
 }
 
-/// The challenges one far end gave us and what we owe it: credentials for the next request, and an end to trying.
+/// The challenges one far end gave us and what we owe it: credentials for the next request, and an end to
+/// trying.
 #[derive(Debug, Clone)]
 pub struct ClientAuth {
     credentials: Credentials,
@@ -174,8 +176,8 @@ struct Realm {
     proxy: bool,
     challenge: Challenge,
     nc: u32,
-    /// The challenge came in answer to this attempt, not to one that succeeded before: its nonce is no reason to
-    /// refuse our credentials.
+    /// The challenge came in answer to this attempt, not to one that succeeded before: its nonce is no reason
+    /// to refuse our credentials.
     fresh: bool,
     /// Requests with credentials for this realm since the last success.
     sent: u8,

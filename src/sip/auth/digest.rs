@@ -54,7 +54,8 @@ pub struct AlgorithmChoice {
 }
 
 impl AlgorithmChoice {
-    /// Reads the parameter; without one it is MD5 (RFC 2617 §3.2.1). `None` for an algorithm nobody here knows.
+    /// Reads the parameter; without one it is MD5 (RFC 2617 §3.2.1). `None` for an algorithm nobody here
+    /// knows.
     pub fn parse(text: Option<&str>) -> Option<AlgorithmChoice> {
         let text = text.unwrap_or("MD5");
         let (name, session) = match text.len().checked_sub(5).and_then(|at| text.split_at_checked(at)) {
@@ -142,8 +143,8 @@ pub struct DigestParams(Vec<(String, String)>);
 const MAX_PARAMS: usize = 24;
 
 impl DigestParams {
-    /// Reads a header value that starts with the scheme `Digest`. `None` for another scheme, broken grammar, and a
-    /// parameter that comes twice (RFC 7616 §3.4: a request that two readers could read differently).
+    /// Reads a header value that starts with the scheme `Digest`. `None` for another scheme, broken grammar,
+    /// and a parameter that comes twice (RFC 7616 §3.4: a request that two readers could read differently).
     pub fn parse(value: &str) -> Option<DigestParams> {
         let value = value.trim();
         let (scheme, mut rest) = value.split_at_checked(6)?;

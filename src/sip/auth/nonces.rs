@@ -1,9 +1,9 @@
-//! Remembers which counters were used with which nonce, in bounded memory, so that no credentials count twice.
+//! Remembers in bounded memory which nonces were used how often, so that no credentials count twice.
 
 use std::collections::BTreeMap;
 
-/// What tells one nonce from another. The serial number orders them, so that a clock that is set back or forth
-/// neither revives a used nonce nor condemns a new one.
+/// What tells one nonce from another. The serial number orders them, so that a clock that is set back or
+/// forth neither revives a used nonce nor condemns a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NonceId {
     pub serial: u64,
@@ -11,8 +11,8 @@ pub(super) struct NonceId {
     pub made_at: i64,
 }
 
-/// Counters of the nonces that were used with the right password. What it forgets it refuses, so that running out
-/// of room costs a far end one more challenge and never lets a replay through.
+/// Counters of the nonces that were used with the right password. What it forgets it refuses, so that running
+/// out of room costs a far end one more challenge and never lets a replay through.
 #[derive(Debug)]
 pub(super) struct UsedNonces {
     capacity: usize,

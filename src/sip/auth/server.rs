@@ -15,8 +15,8 @@ pub struct Verified {
     pub user: String,
 }
 
-/// Why credentials were not taken. All of it is answered with a new challenge of the same form and size, so that
-/// a far end can't tell an unknown user from a wrong password; the difference is for counters and bans.
+/// Why credentials were not taken. All of it is answered with a new challenge of the same form and size, so
+/// that a far end can't tell an unknown user from a wrong password; the difference is for counters and bans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthFailure {
     #[error("no credentials for this realm")]
@@ -91,8 +91,8 @@ const REMEMBERED_NONCES: usize = 65_536;
 const MAC_BYTES: usize = 12;
 
 impl Challenger {
-    /// `secret` is random and new at each start: the counters used with a nonce don't outlive the process either.
-    /// `lifetime` is how long a nonce is good.
+    /// `secret` is random and new at each start: the counters used with a nonce don't outlive the process
+    /// either. `lifetime` is how long a nonce is good.
     pub fn new(secret: [u8; 32], realm: &str, lifetime: Duration) -> Challenger {
         let nobody = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256]
             .map(|algorithm| algorithm.hash(&format!("nobody:{realm}:{}", hex(&secret))));
@@ -110,8 +110,8 @@ impl Challenger {
         }
     }
 
-    /// Offers these algorithms, best first, in place of SHA-256 and MD5. Far ends that know one challenge only
-    /// take the first.
+    /// Offers these algorithms, best first, in place of SHA-256 and MD5. Far ends that know one challenge
+    /// only take the first.
     pub fn with_algorithms(mut self, algorithms: &[Algorithm]) -> Challenger {
         self.algorithms = algorithms.to_vec();
         self
@@ -126,8 +126,8 @@ impl Challenger {
         self.used.len()
     }
 
-    /// The values of the WWW-Authenticate or Proxy-Authenticate fields of one 401 or 407, one per algorithm, in
-    /// the order of preference (RFC 8760 §2.4). `stale` is [`AuthFailure::is_stale`].
+    /// The values of the WWW-Authenticate or Proxy-Authenticate fields of one 401 or 407, one per algorithm,
+    /// in the order of preference (RFC 8760 §2.4). `stale` is [`AuthFailure::is_stale`].
     pub fn challenge(&mut self, now_unix_ms: UnixMillis, stale: bool) -> Vec<String> {
         self.serial += 1;
         let nonce = self.nonce(NonceId { serial: self.serial, made_at: now_unix_ms });
@@ -166,8 +166,8 @@ impl Challenger {
         Err(failure)
     }
 
-    /// Checks one header value. `lookup` gives the stored HA1 of a user for an algorithm; it is called once for
-    /// everything that can be read, and an unknown user costs what a wrong password costs.
+    /// Checks one header value. `lookup` gives the stored HA1 of a user for an algorithm; it is called once
+    /// for everything that can be read, and an unknown user costs what a wrong password costs.
     pub fn verify(
         &mut self,
         now_unix_ms: UnixMillis,
@@ -273,8 +273,8 @@ fn equal_in_constant_time(expected: &str, given: &str) -> bool {
         && expected.bytes().zip(given.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-/// True if the `uri` of the credentials names what the request asks for (RFC 7616 §3.4.6). What decides where a
-/// request goes must agree; parameters may differ, since phones leave them out of `uri`.
+/// True if the `uri` of the credentials names what the request asks for (RFC 7616 §3.4.6). What decides where
+/// a request goes must agree; parameters may differ, since phones leave them out of `uri`.
 fn same_target(uri: &str, request_uri: &Uri) -> bool {
     let Ok(uri) = uri.parse::<Uri>() else { return false };
     let place = |uri: &Uri| HostPort {

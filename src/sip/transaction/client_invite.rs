@@ -114,8 +114,8 @@ impl ClientInvite {
         }
     }
 
-    /// The transport could not carry a message of this transaction. True if the transaction user must know: only
-    /// while nothing came back, since afterwards either the far end is known to be alive or all is said
+    /// The transport could not carry a message of this transaction. True if the transaction user must know:
+    /// only while nothing came back, since afterwards either the far end is known to be alive or all is said
     /// (RFC 3261 §17.1.1.2, RFC 6026 §7.2).
     pub fn handle_transport_failure(&mut self) -> bool {
         match self.state {

@@ -87,7 +87,8 @@ impl ClientNonInvite {
         }
     }
 
-    /// The transport could not carry the request. True if the transaction user must know (RFC 3261 §17.1.2.2).
+    /// The transport could not carry the request. True if the transaction user must know (RFC 3261
+    /// §17.1.2.2).
     pub fn handle_transport_failure(&mut self) -> bool {
         match self.state {
             State::Trying { .. } => {

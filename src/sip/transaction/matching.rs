@@ -1,4 +1,4 @@
-//! How a message finds its transaction (RFC 3261 §17.1.3, §17.2.3) and a response its way back (§18.2.2, RFC 3581).
+//! How a message finds its transaction (RFC 3261 §17.1.3, §17.2.3) and a response its way back.
 
 use crate::sip::message::{Method, Request, Typed, Via};
 use crate::types::{Peer, Transport};
@@ -93,8 +93,8 @@ impl ServerId {
     }
 }
 
-/// What copies of one request have in common that came on different ways (RFC 3261 §8.2.2.2). `None` for a request
-/// inside a dialog, which can't be merged.
+/// What copies of one request have in common that came on different ways (RFC 3261 §8.2.2.2). `None` for a
+/// request inside a dialog, which can't be merged.
 pub(super) fn merge_id(branches: &Branches, request: &Request) -> Option<u64> {
     if request.to().ok()?.tag().is_some() {
         return None;
@@ -109,9 +109,9 @@ pub(super) fn merge_id(branches: &Branches, request: &Request) -> Option<u64> {
     )))
 }
 
-/// Where a response to a request that came from `peer` goes: the same connection of a stream; over UDP to the source
-/// port if the sender asked for that (RFC 3581 §4), else to the port it named, at the source address. A `maddr` is
-/// not followed: it would let a sender point our responses at others.
+/// Where a response to a request that came from `peer` goes (RFC 3261 §18.2.2): the same connection of a
+/// stream; over UDP to the source port if the sender asked for that (RFC 3581 §4), else to the port it named,
+/// at the source address. A `maddr` is not followed: it would let a sender point our responses at others.
 pub(super) fn reply_peer(peer: &Peer, via: &Via) -> Peer {
     let mut reply = peer.clone();
     if peer.transport == Transport::Udp && !via.params.has("rport") {

@@ -37,15 +37,15 @@ pub enum Output {
     },
     /// A new request, never a retransmission. It waits for [`respond`](super::TransactionLayer::respond).
     Request { key: ServerKey, peer: Peer, request: Request },
-    /// A CANCEL. The user answers it by `key`: 200 if `invite` is a transaction of its own, else 481, and then the
-    /// INVITE with 487 if that has no final response yet (RFC 3261 §9.2). The user also checks that `peer` may do
-    /// that: matching goes by the branch alone.
+    /// A CANCEL. The user answers it by `key`: 200 if `invite` is a transaction of its own, else 481, and
+    /// then the INVITE with 487 if that has no final response yet (RFC 3261 §9.2). The user also checks that
+    /// `peer` may do that: matching goes by the branch alone.
     Cancel { key: ServerKey, invite: Option<ServerKey>, peer: Peer, request: Request },
     /// The ACK of a 2xx, or of nothing: the user finds its dialog.
     Ack { peer: Peer, request: Request },
-    /// Each provisional response, the final one, and for INVITE every 2xx, of any fork, also repeated or late: the
-    /// user acknowledges each, and hangs up those it does not want (RFC 3261 §13.2.2.4). A failure of an INVITE is
-    /// acknowledged already and comes once.
+    /// Each provisional response, the final one, and for INVITE every 2xx, of any fork, also repeated or
+    /// late: the user acknowledges each, and hangs up those it does not want (RFC 3261 §13.2.2.4). A failure
+    /// of an INVITE is acknowledged already and comes once.
     Response { key: ClientKey, peer: Peer, response: Response },
     /// There will be no final response; the transaction is over.
     Failed { key: ClientKey, failure: ClientFailure },

@@ -28,8 +28,8 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// 64 × T1: how long a transaction is tried or remembered (timers B, D, F, H, J, L and M). Timer D may be any
-    /// time of at least 32 s (RFC 3261 §17.1.1.2), which is this one where T1 has its default.
+    /// 64 × T1: how long a transaction is tried or remembered (timers B, D, F, H, J, L and M). Timer D may be
+    /// any time of at least 32 s (RFC 3261 §17.1.1.2), which is this one where T1 has its default.
     pub fn life(&self) -> Duration {
         self.t1 * 64
     }
@@ -44,7 +44,8 @@ pub(crate) struct Repetition {
 }
 
 impl Repetition {
-    /// The first repetition comes `pause` from now; each following pause is twice the last, never over `longest`.
+    /// The first repetition comes `pause` from now; each following pause is twice the last, never over
+    /// `longest`.
     pub fn starting(now: Instant, pause: Duration, longest: Duration) -> Repetition {
         Repetition { at: now + pause, pause, longest }
     }

@@ -38,8 +38,8 @@ enum Cancel {
 }
 
 impl TransactionLayer {
-    /// Sends a request in a transaction of its own, under a Via added here. `peer` says where to, and what we call
-    /// ourselves there. An ACK or CANCEL has its own way: [`send_ack_2xx`](Self::send_ack_2xx),
+    /// Sends a request in a transaction of its own, under a Via added here. `peer` says where to, and what we
+    /// call ourselves there. An ACK or CANCEL has its own way: [`send_ack_2xx`](Self::send_ack_2xx),
     /// [`send_cancel`](Self::send_cancel).
     pub fn send_request(&mut self, now: Instant, peer: Peer, mut request: Request) -> ClientKey {
         let number = self.next_number();
@@ -47,13 +47,14 @@ impl TransactionLayer {
         let bytes = request.to_bytes();
         let method = request.method.clone();
         let reliable = peer.transport.is_reliable();
-        let machine = match method {
-            Method::Invite => ClientMachine::Invite {
+        let machine = if method == Method::Invite {
+            ClientMachine::Invite {
                 machine: ClientInvite::new(now, &self.timers, reliable),
                 request: Some(Box::new(request)),
                 cancel: Cancel::NotAsked,
-            },
-            _ => ClientMachine::Other(ClientNonInvite::new(now, &self.timers, reliable)),
+            }
+        } else {
+            ClientMachine::Other(ClientNonInvite::new(now, &self.timers, reliable))
         };
         self.start_client(number, (number, false), peer, method, machine, bytes);
         ClientKey(number)
@@ -73,9 +74,9 @@ impl TransactionLayer {
         });
     }
 
-    /// Cancels an INVITE as soon as the far end has shown that it has it. `None` if a final response was faster or
-    /// the transaction is over. The INVITE itself then ends by its final response, which may still be a 2xx, or by
-    /// a failure after 64*T1.
+    /// Cancels an INVITE as soon as the far end has shown that it has it. `None` if a final response was
+    /// faster or the transaction is over. The INVITE itself then ends by its final response, which may still
+    /// be a 2xx, or by a failure after 64*T1.
     pub fn send_cancel(&mut self, now: Instant, invite: ClientKey) -> Option<ClientKey> {
         self.send_cancel_because(now, invite, None)
     }
@@ -281,8 +282,8 @@ impl TransactionLayer {
         }
     }
 
-    /// The transport could not send what had this ticket. A response's failure changes nothing: the far end repeats
-    /// its request, and the timers end the transaction (RFC 6026 §7.1, §8.7).
+    /// The transport could not send what had this ticket. A response's failure changes nothing: the far end
+    /// repeats its request, and the timers end the transaction (RFC 6026 §7.1, §8.7).
     pub fn handle_transport_failure(&mut self, _now: Instant, ticket: u64) {
         let Some(client) = self.clients.get_mut(&ticket) else { return };
         let failed = match &mut client.machine {
@@ -297,8 +298,8 @@ impl TransactionLayer {
     }
 }
 
-/// The ACK of a failure (RFC 3261 §17.1.1.3) and the CANCEL (§9.1): requests that go the INVITE's way to the next hop
-/// only, with the INVITE's own Via. `to` is the response's for an ACK, the INVITE's for a CANCEL.
+/// The ACK of a failure (RFC 3261 §17.1.1.3) and the CANCEL (§9.1): requests that go the INVITE's way to the
+/// next hop only, with the INVITE's own Via. `to` is the response's for an ACK, the INVITE's for a CANCEL.
 fn hop_by_hop(invite: &Request, method: Method, to: Option<&str>) -> Request {
     let mut request = Request::new(method, invite.uri.clone());
     let copy = |request: &mut Request, name: HeaderName| {

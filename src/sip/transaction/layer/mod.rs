@@ -1,4 +1,4 @@
-//! All transactions of one shard: matches messages to their machines, keeps their clocks, carries out their acts.
+//! All transactions of one shard: feeds their machines, keeps their clocks, carries out their acts.
 
 mod clients;
 mod servers;
@@ -19,8 +19,8 @@ use std::time::Instant;
 pub struct Limits {
     /// Requests outside dialogs. The default serves 3,000 new calls a second, each remembered for 32 s.
     pub requests: usize,
-    /// Room on top for requests inside dialogs and for CANCEL, so that a flood of new calls can't keep running ones
-    /// from ending.
+    /// Room on top for requests inside dialogs and for CANCEL, so that a flood of new calls can't keep
+    /// running ones from ending.
     pub reserved_for_dialogs: usize,
 }
 

@@ -30,8 +30,8 @@ enum ServerMachine {
 }
 
 impl TransactionLayer {
-    /// True if the request is a copy of an earlier one that came on another way and is still known: answered 482
-    /// (RFC 3261 §8.2.2.2).
+    /// True if the request is a copy of an earlier one that came on another way and is still known: answered
+    /// 482 (RFC 3261 §8.2.2.2).
     pub fn is_merged(&self, key: ServerKey) -> bool {
         let merge = self.servers.get(&key.0).and_then(|server| server.merge);
         merge.and_then(|merge| self.servers_by_merge.get(&merge)).is_some_and(|first| *first != key.0)
@@ -76,9 +76,10 @@ impl TransactionLayer {
 
         let number = self.next_number();
         let reliable = peer.transport.is_reliable();
-        let machine = match request.method {
-            Method::Invite => ServerMachine::Invite(ServerInvite::new(now, &self.timers, reliable)),
-            _ => ServerMachine::Other(ServerNonInvite::new(now, &self.timers, reliable)),
+        let machine = if request.method == Method::Invite {
+            ServerMachine::Invite(ServerInvite::new(now, &self.timers, reliable))
+        } else {
+            ServerMachine::Other(ServerNonInvite::new(now, &self.timers, reliable))
         };
         let response =
             (request.method == Method::Invite).then(|| (Response::to_request(&request, 100).to_bytes(), 100));
@@ -88,19 +89,21 @@ impl TransactionLayer {
         }
         self.servers_by_id.insert(id.own.clone(), number);
         let method = request.method.clone();
-        let invite = match method {
-            Method::Cancel => ServerId::of_cancelled(&request, &peer, &via)
-                .and_then(|id| self.servers_by_id.get(&id.own).copied()),
-            _ => None,
+        let invite = if method == Method::Cancel {
+            ServerId::of_cancelled(&request, &peer, &via)
+                .and_then(|id| self.servers_by_id.get(&id.own).copied())
+        } else {
+            None
         };
         let server =
             Server { machine, method, reply_to, id, merge, response, legacy_tag: None, deadline: None };
         self.servers.insert(number, server);
         self.settle_server(number);
         let key = ServerKey(number);
-        self.outputs.push_back(match request.method {
-            Method::Cancel => Output::Cancel { key, invite: invite.map(ServerKey), peer, request },
-            _ => Output::Request { key, peer, request },
+        self.outputs.push_back(if request.method == Method::Cancel {
+            Output::Cancel { key, invite: invite.map(ServerKey), peer, request }
+        } else {
+            Output::Request { key, peer, request }
         });
     }
 
@@ -160,8 +163,8 @@ impl TransactionLayer {
         }
     }
 
-    /// Answers a far end's request. A second 2xx to an INVITE is the user repeating its answer; any other response
-    /// after a final one, and one for a request that is gone, is not sent.
+    /// Answers a far end's request. A second 2xx to an INVITE is the user repeating its answer; any other
+    /// response after a final one, and one for a request that is gone, is not sent.
     pub fn respond(&mut self, now: Instant, key: ServerKey, response: Response) {
         let Some(server) = self.servers.get_mut(&key.0) else { return };
         let status = response.status;
@@ -185,9 +188,9 @@ impl TransactionLayer {
         self.settle_server(key.0);
     }
 
-    /// Answers a request and forgets it: for challenges and refusals to those who have proven nothing. They cost no
-    /// memory, and a forged source is sent one response for one request (RFC 3261 §8.2.7, §26.3.2.4). If the request
-    /// comes again, it is a new one; give it the same To tag (`Response::with_stateless_tag`).
+    /// Answers a request and forgets it: for challenges and refusals to those who have proven nothing. They
+    /// cost no memory, and a forged source is sent one response for one request (RFC 3261 §8.2.7, §26.3.2.4).
+    /// If the request comes again, it is a new one; give it the same To tag (`Response::with_stateless_tag`).
     pub fn respond_stateless(&mut self, key: ServerKey, response: Response) {
         let Some(server) = self.servers.get_mut(&key.0) else { return };
         server.response = Some((response.to_bytes(), response.status));

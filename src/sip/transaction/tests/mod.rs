@@ -79,21 +79,23 @@ fn drain(layer: &mut TransactionLayer) -> Vec<Output> {
 
 /// What was transmitted, as text of its first line, and whether it was a repetition.
 fn sent(outputs: &[Output]) -> Vec<(String, bool)> {
-    let transmits = outputs.iter().filter_map(|output| match output {
-        Output::Transmit { bytes, retransmission, .. } => {
-            let text = String::from_utf8_lossy(bytes);
-            Some((text.lines().next().unwrap_or_default().to_owned(), *retransmission))
+    let transmits = outputs.iter().filter_map(|output| {
+        if let Output::Transmit { bytes, retransmission, .. } = output {
+            {
+                let text = String::from_utf8_lossy(bytes);
+                Some((text.lines().next().unwrap_or_default().to_owned(), *retransmission))
+            }
+        } else {
+            None
         }
-        _ => None,
     });
     transmits.collect()
 }
 
 /// The bytes of the only transmission.
 fn only_transmit(outputs: &[Output]) -> Vec<u8> {
-    let mut all = outputs.iter().filter_map(|output| match output {
-        Output::Transmit { bytes, .. } => Some(bytes.to_vec()),
-        _ => None,
+    let mut all = outputs.iter().filter_map(|output| {
+        if let Output::Transmit { bytes, .. } = output { Some(bytes.to_vec()) } else { None }
     });
     let first = all.next().expect("a transmission");
     assert!(all.next().is_none(), "more than one transmission: {outputs:?}");
@@ -109,9 +111,8 @@ fn request_of(bytes: &[u8]) -> Request {
 
 /// The key and request of the only new request.
 fn only_request(outputs: &[Output]) -> (ServerKey, Request) {
-    let mut all = outputs.iter().filter_map(|output| match output {
-        Output::Request { key, request, .. } => Some((*key, request.clone())),
-        _ => None,
+    let mut all = outputs.iter().filter_map(|output| {
+        if let Output::Request { key, request, .. } = output { Some((*key, request.clone())) } else { None }
     });
     let first = all.next().expect("a request");
     assert!(all.next().is_none());
@@ -119,9 +120,8 @@ fn only_request(outputs: &[Output]) -> (ServerKey, Request) {
 }
 
 fn statuses(outputs: &[Output]) -> Vec<(ClientKey, u16)> {
-    let responses = outputs.iter().filter_map(|output| match output {
-        Output::Response { key, response, .. } => Some((*key, response.status)),
-        _ => None,
+    let responses = outputs.iter().filter_map(|output| {
+        if let Output::Response { key, response, .. } = output { Some((*key, response.status)) } else { None }
     });
     responses.collect()
 }

@@ -361,10 +361,9 @@ fn a_flood_is_refused_without_memory_while_calls_may_end() {
     assert_eq!((layer.active(), layer.counters().refused), (10, 990));
     let refusals: Vec<_> = outputs
         .iter()
-        .filter_map(|output| match output {
-            Output::Transmit { bytes, ticket: 0, .. } => Some(bytes),
-            _ => None,
-        })
+        .filter_map(
+            |output| if let Output::Transmit { bytes, ticket: 0, .. } = output { Some(bytes) } else { None },
+        )
         .collect();
     assert_eq!(refusals.len(), 990);
     let Ok(Message::Response(refusal)) = parse(refusals[0]) else { panic!() };
