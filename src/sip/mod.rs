@@ -4,5 +4,6 @@ pub mod answer_retransmit;
 pub mod auth;
 pub mod dialog;
 pub mod framing;
+pub mod io;
 pub mod message;
 pub mod transaction;

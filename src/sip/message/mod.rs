@@ -26,7 +26,7 @@ pub use headers::Headers;
 pub use method::Method;
 pub use name_addr::{NameAddr, NameAddrError};
 pub use params::Params;
-pub use reader::{Limits, parse, parse_bytes};
+pub use reader::{Limits, parse, parse_with};
 pub(crate) use reader::{framing_length, refuse};
 pub use request::Request;
 pub use response::Response;

@@ -32,12 +32,12 @@ impl Default for Limits {
 /// Reads a datagram: one message, perhaps behind line ends. Octets behind Content-Length are dropped
 /// (RFC 3261 §18.3).
 pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
-    read(bytes, &Limits::default(), |body| Bytes::copy_from_slice(&bytes[body]))
+    parse_with(bytes, &Limits::default())
 }
 
-/// As [`parse`], for bytes that can be shared: the body is not copied.
-pub fn parse_bytes(bytes: Bytes, limits: &Limits) -> Result<Message, ParseError> {
-    read(&bytes, limits, |body| bytes.slice(body))
+/// As [`parse`], with other limits.
+pub fn parse_with(bytes: &[u8], limits: &Limits) -> Result<Message, ParseError> {
+    read(bytes, limits, |body| Bytes::copy_from_slice(&bytes[body]))
 }
 
 /// The Content-Length of a head that came by a stream, where it says where the next message starts

@@ -1,0 +1,63 @@
+//! What the transports tell the layer above.
+
+use crate::sip::message::{Message, ParseErrorKind};
+use crate::types::{ConnectionId, Peer};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The place a stream's message takes among those of its stream that wait. Dropped with the event, it lets the
+/// stream read on.
+#[derive(Debug, Default)]
+pub struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    pub(super) fn of_stream(permit: OwnedSemaphorePermit) -> Turn {
+        Turn { _permit: Some(permit) }
+    }
+}
+
+/// Why something was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportFailure {
+    #[error("no socket for this transport, network and address family")]
+    NoSocket,
+    #[error("transport not supported")]
+    Unsupported,
+    #[error("not sent: {0}")]
+    Send(std::io::ErrorKind),
+    #[error("no connection: {0}")]
+    Connect(std::io::ErrorKind),
+    #[error("connection not made in time")]
+    ConnectTimeout,
+    #[error("TLS handshake failed: {0}")]
+    Tls(String),
+    #[error("connection closed")]
+    Closed,
+    #[error("far end does not read")]
+    SlowReader,
+}
+
+/// What happened on a socket.
+#[derive(Debug)]
+pub enum TransportEvent {
+    /// A message arrived. Answers to it go to `peer`.
+    Message {
+        peer: Peer,
+        message: Message,
+        /// Names asked for ([`TlsSettings::client_names`](super::TlsSettings::client_names)) that the far end's
+        /// verified certificate carries.
+        tls_names: Arc<[String]>,
+        turn: Turn,
+    },
+    /// Something arrived that is no message. `refusal`, where there is one, is the answer to send to `peer`: it is
+    /// never larger than one and a half times what came. A stream that can't be followed on has been answered and
+    /// is closed.
+    Malformed { peer: Peer, fault: ParseErrorKind, refusal: Option<Bytes>, turn: Turn },
+    /// What was sent with `ticket` did not reach the far end.
+    Failed { peer: Peer, ticket: u64, failure: TransportFailure },
+    /// A stream has ended; registrations over it are lost.
+    Closed { connection: ConnectionId, peer: Peer },
+}

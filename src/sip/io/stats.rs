@@ -1,0 +1,34 @@
+//! Counters of the transports.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counted since the start; read them with `Ordering::Relaxed`.
+#[derive(Debug, Default)]
+pub struct TransportStats {
+    /// Datagrams dropped because the layer above was behind.
+    pub udp_inbox_full: AtomicU64,
+    /// Datagrams dropped because the socket's send buffer was full.
+    pub udp_send_full: AtomicU64,
+    /// Messages refused or dropped as malformed.
+    pub malformed: AtomicU64,
+    /// Streams accepted.
+    pub accepted: AtomicU64,
+    /// Streams turned away at a limit.
+    pub turned_away: AtomicU64,
+    /// Streams opened.
+    pub opened: AtomicU64,
+    /// TLS handshakes that failed or took too long, in both roles.
+    pub handshakes_failed: AtomicU64,
+    /// Streams closed because they brought no whole message in time.
+    pub stalled: AtomicU64,
+    /// Streams closed because the far end did not read.
+    pub slow_readers: AtomicU64,
+    /// Messages that were not sent.
+    pub failures: AtomicU64,
+}
+
+impl TransportStats {
+    pub(super) fn add(&self, counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
