@@ -51,9 +51,9 @@ fn the_example_of_rfc_7616_section_3_9_1_is_answered_with_sha_256() {
 fn our_own_challenger_takes_our_answers() {
     let mut challenger = Challenger::new([1; 32], "sbc \"one\"", Duration::from_secs(60));
     let mut used = Vec::new();
-    for skip in [0, 1] {
+    for offer in [2, 1] {
         let challenges = challenger.challenge(0, false);
-        let offered: Vec<_> = challenges[skip..].iter().map(String::as_str).collect();
+        let offered: Vec<_> = challenges[..offer].iter().map(String::as_str).collect();
         let mut auth = ClientAuth::new(credentials());
         auth.challenged(&challenge(407, &offered)).unwrap();
         for cnonce in ["abc", "def"] {

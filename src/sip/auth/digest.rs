@@ -219,6 +219,24 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_panic(text in ".{0,200}") {
+            let _ = DigestParams::parse(&text);
+            let _ = DigestParams::parse(&format!("Digest {text}"));
+            let _ = AlgorithmChoice::parse(Some(&text));
+        }
+
+        #[test]
+        fn a_quoted_value_comes_back_as_it_was(value in ".{0,60}", next in "[a-z0-9]{1,8}") {
+            let header = format!("Digest realm=\"{}\", nonce={next}", quote(&value));
+            let params = DigestParams::parse(&header).unwrap();
+            prop_assert_eq!(params.get("realm"), Some(value.as_str()));
+            prop_assert_eq!(params.get("nonce"), Some(next.as_str()));
+        }
+    }
 
     const PLAIN_MD5: AlgorithmChoice = AlgorithmChoice { algorithm: Algorithm::Md5, session: false };
 

