@@ -1,7 +1,8 @@
 //! Decides where a call goes, and says why.
 
 use super::{
-    CallerMatch, Dialled, Dialplan, NumberFormat, Rule, RuleAction, TrunkIndex, TrunkOrder, order::ordered,
+    CallerMatch, Dialled, Dialplan, NumberFormat, Rule, RuleAction, RuleFrom, TrunkIndex, TrunkOrder,
+    order::ordered,
 };
 use crate::types::{Direction, E164, EndCause, UnixMillis};
 
@@ -229,9 +230,10 @@ impl<'a> Routing<'a> {
     }
 
     fn applies(&mut self, rule: &Rule, dialled: &Dialled, calling: Option<&E164>) -> bool {
-        let from = match self.request.caller {
-            Caller::User { .. } => rule.is_for_users(),
-            Caller::Trunk(index) => rule.is_for_trunk(index),
+        let from = match (rule.from, self.request.caller) {
+            (RuleFrom::Any, _) | (RuleFrom::Users, Caller::User { .. }) => true,
+            (RuleFrom::Trunk(wanted), Caller::Trunk(index)) => wanted == index,
+            (RuleFrom::Users, Caller::Trunk(_)) | (RuleFrom::Trunk(_), Caller::User { .. }) => false,
         };
         if !from || !rule.numbers.iter().any(|number| number.matches(dialled.text())) {
             return false;
@@ -401,6 +403,3 @@ impl Called {
 fn reject(cause: EndCause, text: String) -> RouteOutcome {
     RouteOutcome::Reject { status: cause.sip_code(), cause, text }
 }
-
-#[cfg(test)]
-mod tests;

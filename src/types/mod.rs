@@ -22,7 +22,7 @@ pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask};
 pub use quality::LegReport;
 pub use secret::Secret;
-pub use time_zone::{LocalTime, TimeZone, WallClock, Weekday};
+pub use time_zone::{LocalTime, TimeZone, Weekday};
 
 use serde::{Deserialize, Serialize};
 

@@ -188,6 +188,11 @@ impl TransactionLayer {
         self.settle_server(key.0);
     }
 
+    /// Forgets a request without a word, as a flood deserves.
+    pub fn ignore(&mut self, key: ServerKey) {
+        self.remove_server(key.0);
+    }
+
     /// Answers a request and forgets it: for challenges and refusals to those who have proven nothing. They
     /// cost no memory, and a forged source is sent one response for one request (RFC 3261 §8.2.7, §26.3.2.4).
     /// If the request comes again, it is a new one; give it the same To tag (`Response::with_stateless_tag`).

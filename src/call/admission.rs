@@ -1,0 +1,321 @@
+//! Who is calling, may they, and where does it go: from a caller's INVITE to a call.
+
+use super::event::{Event, RefusedFor};
+use super::exchange::Exchange;
+use super::leg::media::{LegMedia, MediaPolicy};
+use super::leg::{Leg, LegState, Modification, Party};
+use super::machine::{Admitted, Call, Device, Plan, TrunkCandidate};
+use super::settings::Trunk;
+use super::trunks::{Refusal, trunk_index};
+use crate::access::{Directory, User};
+use crate::billing::Side;
+use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, Subscribers, TrunkIndex};
+use crate::sdp::Session;
+use crate::sip::message::{HeaderName, Method, Request, Typed};
+use crate::sip::transaction::ServerKey;
+use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Who was proven to send a request.
+pub enum Source {
+    Trunk(Arc<Trunk>),
+    User(Arc<User>),
+}
+
+impl Exchange {
+    /// An INVITE that opens a dialog.
+    pub(super) fn on_invite(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
+        if self.refuse_for_form(now, key, &request) {
+            return;
+        }
+        let Some(source) = self.prove(now, key, &peer, &request) else { return };
+        if self.draining {
+            // Known callers are told when to come back; whether they get a record is not the question: nothing was tried.
+            self.refuse_draining(now, key, &request);
+            return;
+        }
+        let call = CallId::from_parts(now.unix_ms, self.core.octets());
+        let (offer, refusal) = self.read_offer(&source, &peer, &request);
+        let mut admitted = self.route(now, call, &source, &peer, &request);
+        if let Some((cause, status)) = refusal {
+            admitted.plan = Plan::Refused { cause, status };
+        }
+        let caller = self.caller_leg(call, &admitted, key, peer, request);
+        let call = Call::open(&mut self.core, now, admitted, caller, offer);
+        self.add_call(now, call);
+    }
+
+    /// Refuses what no caller may send, proven or not.
+    fn refuse_for_form(&mut self, now: Now, key: ServerKey, request: &Request) -> bool {
+        let own_call_id = request.call_id().is_ok_and(|id| self.core.is_own_call_id(id));
+        let refusal = if request.max_forwards() == Some(0) {
+            (483, RefusedFor::Loop)
+        } else if own_call_id || self.core.sip.is_merged(key) {
+            (482, RefusedFor::Loop)
+        } else if let Some(option) = request.headers.list(&HeaderName::Require).next() {
+            let tag = self.core.token();
+            let mut answer = super::core::response(request, 420, &tag);
+            answer.headers.push(HeaderName::Unsupported, option.to_owned());
+            self.core.respond(now, key, &Method::Invite, answer);
+            return true;
+        } else {
+            return false;
+        };
+        self.refuse(now, key, request, refusal.0, refusal.1);
+        true
+    }
+
+    fn refuse_draining(&mut self, now: Now, key: ServerKey, request: &Request) {
+        let tag = self.core.token();
+        let answer = super::core::response(request, 503, &tag);
+        let answer = super::machine::with_reason(answer, EndCause::Draining);
+        self.core.event(Event::Refused { method: Method::Invite, status: 503, why: RefusedFor::Draining });
+        self.core.respond(now, key, &Method::Invite, answer);
+    }
+
+    /// Proves the sender of a request, or answers it: a trunk by where it comes from, a user by its password.
+    pub(super) fn prove(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        peer: &Peer,
+        request: &Request,
+    ) -> Option<Source> {
+        if let Some(trunk) = self.trunk_of(peer, request) {
+            return Some(Source::Trunk(trunk));
+        }
+        self.prove_user(now, key, peer, request).map(Source::User)
+    }
+
+    /// The trunk a request comes from.
+    pub(super) fn trunk_of(&self, peer: &Peer, request: &Request) -> Option<Arc<Trunk>> {
+        let names: Vec<String> = peer.tls_name.iter().map(|name| name.to_string()).collect();
+        let index = self.peers.lookup(Origin {
+            network: peer.network,
+            remote: peer.remote,
+            tls_names: &names,
+            request_host: &request.uri.host.host,
+            serves_users: self.registrar.serves_address(peer.remote.ip()),
+        })?;
+        self.core.settings.trunks.get(usize::from(index.0)).cloned()
+    }
+
+    /// True when a request comes from the same party as a leg, though from another address.
+    pub(super) fn is_same_party(&self, party: &Party, peer: &Peer, request: &Request) -> bool {
+        match party {
+            Party::Trunk(trunk) => self.trunk_of(peer, request).is_some_and(|other| other.name == trunk.name),
+            // A device that changed its address has to register again before it is believed.
+            Party::User { name } => {
+                self.registrar.reachable(name).any(|binding| binding.peer.remote == peer.remote)
+            }
+        }
+    }
+
+    /// Reads the offer and makes sure that somebody could agree on it, before anything rings.
+    fn read_offer(
+        &self,
+        source: &Source,
+        peer: &Peer,
+        request: &Request,
+    ) -> (Option<Session>, Option<(EndCause, Option<u16>)>) {
+        if request.body.is_empty() {
+            return (None, None);
+        }
+        let Some(body) = request.sdp() else {
+            return (None, Some((EndCause::NotAcceptable, Some(415))));
+        };
+        let Ok(offer) = Session::parse(&body) else {
+            return (None, Some((EndCause::NotAcceptable, Some(400))));
+        };
+        let policy = match source {
+            Source::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
+            Source::User(_) => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
+        };
+        let refusal = policy.try_answer(&offer).err().map(|_| (EndCause::NotAcceptable, Some(488)));
+        (Some(offer), refusal)
+    }
+
+    /// Asks the dialplan and the limits.
+    fn route(&mut self, now: Now, id: CallId, source: &Source, peer: &Peer, request: &Request) -> Admitted {
+        let dialled = request.uri.subscriber();
+        let from = request.from().ok().map(|from| from.uri.subscriber());
+        let caller = match source {
+            Source::User(user) => Caller::User { name: &user.name, caller_ids: &user.caller_ids },
+            Source::Trunk(trunk) => {
+                let index = self.trunks.index_of(&trunk.name).unwrap_or_default();
+                Caller::Trunk(trunk_index(index))
+            }
+        };
+        let wanted = RouteRequest {
+            caller,
+            called: &dialled,
+            calling: from.as_deref(),
+            unix_ms: now.unix_ms,
+            draw: u64::from_be_bytes(self.core.octets()),
+        };
+        let rates = &self.rates;
+        let trunks = &self.core.settings.trunks;
+        let cost = |index: TrunkIndex, number: &E164| {
+            let trunk = trunks.get(usize::from(index.0))?;
+            let (_, price) = rates.price(Side::Buy, Some(&trunk.name), number.as_str())?;
+            Some(price.rate.per_minute_e8)
+        };
+        let decision = self.dialplan.route(&wanted, &Users(&self.directory), &cost);
+        let (party, account) = match source {
+            Source::User(user) => {
+                (Party::User { name: user.name.clone() }, Some(user.account.as_str().into()))
+            }
+            Source::Trunk(trunk) => (Party::Trunk(trunk.clone()), None),
+        };
+        let mut callee_user = None;
+        let plan = match decision.outcome {
+            RouteOutcome::Reject { status, cause, .. } => Plan::Refused { cause, status: Some(status) },
+            RouteOutcome::User { name } => {
+                let devices = self.devices(&name, peer);
+                callee_user = Some(Arc::from(name));
+                if devices.is_empty() {
+                    Plan::Refused { cause: EndCause::Unavailable, status: None }
+                } else {
+                    Plan::Devices(devices)
+                }
+            }
+            RouteOutcome::Trunks(candidates) => Plan::Trunks(
+                candidates
+                    .into_iter()
+                    .filter_map(|candidate| {
+                        let trunk = self.core.settings.trunks.get(usize::from(candidate.trunk.0))?.clone();
+                        // RFC 3261 §8.1.1.3: who has no number to present calls as "anonymous".
+                        let calling = candidate.calling.unwrap_or_else(|| "anonymous".to_owned());
+                        Some(TrunkCandidate { trunk, called: candidate.called, calling })
+                    })
+                    .collect::<VecDeque<_>>(),
+            ),
+        };
+        let direction = match (source, &plan) {
+            (Source::User(_), Plan::Devices(_)) => Direction::AppToApp,
+            (Source::User(_), Plan::Refused { .. }) if callee_user.is_some() => Direction::AppToApp,
+            (Source::User(_), Plan::Trunks(_) | Plan::Refused { .. }) => Direction::AppToTrunk,
+            (Source::Trunk(_), Plan::Devices(_) | Plan::Refused { .. }) => Direction::TrunkToApp,
+            (Source::Trunk(_), Plan::Trunks(_)) => Direction::TrunkToTrunk,
+        };
+        let calling = match (&decision.calling, source) {
+            (Some(number), _) => number.to_string(),
+            (None, Source::User(user)) => user.name.to_string(),
+            (None, Source::Trunk(_)) => from.unwrap_or_else(|| "anonymous".to_owned()),
+        };
+        let (plan, incoming_channel) = self.limit(source, plan);
+        Admitted {
+            id,
+            direction,
+            caller: party,
+            account,
+            calling,
+            dialled,
+            number: decision.number,
+            callee_user,
+            max_forwards: request.max_forwards().unwrap_or(70).saturating_sub(1),
+            incoming_channel,
+            plan,
+        }
+    }
+
+    /// Holds the call against what its source may use; takes the channel of the trunk it comes from.
+    fn limit(&mut self, source: &Source, plan: Plan) -> (Plan, Option<Channel>) {
+        if matches!(plan, Plan::Refused { .. }) {
+            return (plan, None);
+        }
+        let limits = &self.core.settings.limits;
+        let refused = |cause| (Plan::Refused { cause, status: None }, None);
+        if limits.max_calls.is_some_and(|most| self.live_calls() >= most as usize) {
+            return refused(EndCause::GatewayCongested);
+        }
+        match source {
+            Source::User(user) => {
+                let most = user.max_calls.unwrap_or(limits.max_calls_per_user) as usize;
+                let running = self
+                    .calls
+                    .values()
+                    .filter(|call| call.is_live() && call.caller.party.is_user(&user.name))
+                    .count();
+                if running >= most { refused(EndCause::UserLimit) } else { (plan, None) }
+            }
+            Source::Trunk(trunk) => match self.trunks.take_incoming(&trunk.name) {
+                Ok(channel) => (plan, Some(channel)),
+                Err(Refusal::Unavailable) => refused(EndCause::TrunkUnavailable),
+                Err(Refusal::Congested) => refused(EndCause::TrunkCongested),
+            },
+        }
+    }
+
+    /// Where a user can be rung: all of its devices but the one that calls.
+    fn devices(&self, name: &str, caller: &Peer) -> Vec<Device> {
+        let user: Arc<str> = name.into();
+        self.registrar
+            .reachable(name)
+            .filter(|binding| binding.peer.remote != caller.remote)
+            .map(|binding| Device {
+                user: user.clone(),
+                contact: binding.contact.clone(),
+                peer: binding.peer.clone(),
+            })
+            .collect()
+    }
+
+    fn caller_leg(
+        &mut self,
+        call: CallId,
+        admitted: &Admitted,
+        key: ServerKey,
+        peer: Peer,
+        request: Request,
+    ) -> Leg {
+        let policy = match &admitted.caller {
+            Party::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
+            Party::User { .. } => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
+        };
+        let id = LegId { call, index: 0 };
+        let local_tag = self.core.token();
+        let call_id = request.call_id().unwrap_or_default().to_owned();
+        self.core.remember_invite(key, id);
+        self.core.remember_dialog(&call_id, &local_tag, id);
+        Leg {
+            id,
+            party: admitted.caller.clone(),
+            peer,
+            state: LegState::Incoming { server: key, request: Box::new(request) },
+            dialog: None,
+            call_id,
+            local_tag,
+            media: LegMedia::new(policy),
+            invite: None,
+            modification: Modification::None,
+            reinvite: None,
+            ack: None,
+            attempt: None,
+            auth: None,
+        }
+    }
+}
+
+impl Party {
+    /// True for this app user.
+    pub fn is_user(&self, name: &str) -> bool {
+        match self {
+            Party::User { name: own } => &**own == name,
+            Party::Trunk(_) => false,
+        }
+    }
+}
+
+/// What routing asks of the directory: the two rooms don't know each other.
+pub struct Users<'a>(pub &'a Directory);
+
+impl Subscribers for Users<'_> {
+    fn is_user(&self, name: &str) -> bool {
+        self.0.get(name).is_some()
+    }
+    fn user_of_did(&self, did: &E164) -> Option<String> {
+        self.0.by_did(did).map(|user| user.name.to_string())
+    }
+}

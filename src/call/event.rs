@@ -1,0 +1,246 @@
+//! What goes into the exchange and what comes out of it: the whole seam between the machines and their shell.
+
+use crate::access::StoredBinding;
+use crate::billing::JournalRecord;
+use crate::media::LegConfig;
+use crate::sip::message::{Message, Method};
+use crate::types::{
+    CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId, Outcome, Peer, Transport,
+};
+use bytes::Bytes;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// No media port is free on the leg's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortsExhausted;
+
+/// Where the shell opened a leg's media: local ports, on the address the signalling peer sees us at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaPorts {
+    pub rtp: u16,
+    pub rtcp: u16,
+}
+
+/// Which record of a call became durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordStep {
+    Answer,
+    End,
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input {
+    Sip {
+        peer: Peer,
+        message: Message,
+    },
+    /// A message that was to be sent could not be.
+    TransportFailed {
+        ticket: u64,
+    },
+    ConnectionClosed {
+        connection: ConnectionId,
+    },
+    /// The answer to [`Output::Reserve`]: is there journal space for all records of the call?
+    Reserved {
+        call: CallId,
+        reserved: bool,
+    },
+    /// The answer to [`Output::OpenMedia`].
+    MediaOpened {
+        leg: LegId,
+        result: Result<MediaPorts, PortsExhausted>,
+    },
+    MediaClosed {
+        leg: LegId,
+        report: LegReport,
+    },
+    MediaReport {
+        leg: LegId,
+        report: LegReport,
+    },
+    MediaTimedOut {
+        leg: LegId,
+    },
+    /// The answer to [`Output::Record`] with `wait`.
+    Recorded {
+        call: CallId,
+        step: RecordStep,
+        durable: bool,
+    },
+    /// Addresses of a trunk's proxies, in the order of its list.
+    TrunkResolved {
+        trunk: Arc<str>,
+        targets: Vec<Target>,
+    },
+}
+
+/// One address of one proxy of a trunk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// As configured: the host of Request-URIs.
+    pub host: crate::types::HostPort,
+    pub peer: Peer,
+}
+
+/// What the shell must do. The result of doing it returns as an [`Input`].
+#[derive(Debug)]
+pub enum Output {
+    Transmit {
+        peer: Peer,
+        bytes: Bytes,
+        ticket: u64,
+    },
+    /// Reserves journal space for all records of a call.
+    Reserve {
+        call: CallId,
+    },
+    /// Opens media ports for a leg, of the family of `address`.
+    OpenMedia {
+        leg: LegId,
+        kind: LegKind,
+        network: NetworkId,
+        address: IpAddr,
+    },
+    ConfigureMedia {
+        leg: LegId,
+        config: Box<LegConfig>,
+    },
+    Bridge {
+        caller: LegId,
+        callee: LegId,
+    },
+    SetMediaTimeout {
+        leg: LegId,
+        after: Option<Duration>,
+    },
+    ReportMedia {
+        leg: LegId,
+    },
+    CloseMedia {
+        leg: LegId,
+    },
+    /// Writes a record to the journal; with `wait` the durable write comes back as [`Input::Recorded`].
+    Record {
+        call: CallId,
+        record: JournalRecord,
+        wait: Option<RecordStep>,
+    },
+    /// The call is over: its reservations can go.
+    Forget {
+        call: CallId,
+    },
+    /// A device of a user is registered, or longer.
+    BindingStored(Box<StoredBinding>),
+    BindingRemoved {
+        user: Arc<str>,
+        contact: String,
+    },
+    Event(Event),
+}
+
+/// Why a request was refused that opened nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedFor {
+    /// No such dialog or transaction.
+    UnknownDialog,
+    /// Not from the far end its dialog belongs to.
+    Stranger,
+    /// A user that acts on another's behalf.
+    OtherUser,
+    /// A method or extension that is not served.
+    Unsupported,
+    /// The request came back, or has no hops left.
+    Loop,
+    /// A header that can't be read.
+    Malformed,
+    /// A source over its rate.
+    Overload,
+    Draining,
+}
+
+/// What the outside may want to know; counting and logging are the shell's.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Request {
+        method: Method,
+        transport: Transport,
+        received: bool,
+    },
+    Response {
+        status: u16,
+        method: Method,
+    },
+    Retransmission,
+    /// A call has its ports and journal space.
+    CallStarted {
+        call: CallId,
+        direction: Direction,
+    },
+    /// An attempt counted for a trunk began (`None`: no trunk is involved).
+    AttemptStarted {
+        trunk: Option<Arc<str>>,
+        direction: Direction,
+    },
+    AttemptEnded {
+        trunk: Option<Arc<str>>,
+        direction: Direction,
+        outcome: Outcome,
+    },
+    /// A trunk failed and the next one is tried.
+    FailedOver {
+        trunk: Arc<str>,
+    },
+    /// First 180, 183 or 2xx of one trunk attempt.
+    TrunkProgress {
+        trunk: Arc<str>,
+        after: Duration,
+    },
+    CallAnswered {
+        call: CallId,
+        trunk: Option<Arc<str>>,
+        direction: Direction,
+    },
+    CallEnded {
+        call: CallId,
+        trunk: Option<Arc<str>>,
+        direction: Direction,
+        cause: EndCause,
+        duration_ms: Option<u64>,
+        legs: Vec<(LegKind, Option<Arc<str>>, LegReport)>,
+    },
+    TrunkHealth {
+        trunk: Arc<str>,
+        up: bool,
+    },
+    /// A draining trunk carries no call any more.
+    TrunkDrained {
+        trunk: Arc<str>,
+    },
+    TrunkOptions {
+        trunk: Arc<str>,
+        round_trip: Duration,
+    },
+    TrunkRegistered {
+        trunk: Arc<str>,
+        registered: bool,
+        why: String,
+    },
+    Registrations {
+        active: usize,
+    },
+    /// A request refused before its source was proven; no CDR.
+    Refused {
+        method: Method,
+        status: u16,
+        why: RefusedFor,
+    },
+    /// A user was asked for credentials, or gave wrong ones (`failed`).
+    Challenged {
+        method: Method,
+        failed: bool,
+    },
+}

@@ -1,0 +1,481 @@
+//! The exchange: every message, timer and report goes in here, finds its machine, and comes out as orders.
+//!
+//! It owns all signalling state of one shard and touches no clock, socket or thread.
+
+use super::core::{ALLOW, Core, Owner, Purpose, Random, response};
+use super::event::{Event, Input, Output, RefusedFor};
+use super::machine::{Asked, Call};
+use super::peer::{registration, trunk};
+use super::settings::Settings;
+use super::trunks::{Trunks, trunk_index};
+use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
+use crate::billing::RateTable;
+use crate::routing::{Dialplan, PeerTable, TrunkPeers};
+use crate::sip::auth::Challenger;
+use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
+use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
+use crate::types::{CallId, EndCause, LegId, Now, Peer};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// All machines of one signalling shard.
+pub struct Exchange {
+    pub(super) core: Core,
+    pub(super) calls: HashMap<CallId, Call>,
+    pub(super) trunks: Trunks,
+    /// Which addresses and names are whose trunk.
+    pub(super) peers: PeerTable,
+    pub(super) registrar: Registrar,
+    pub(super) directory: Arc<Directory>,
+    pub(super) dialplan: Arc<Dialplan>,
+    pub(super) rates: Arc<RateTable>,
+    pub(super) challenger: Challenger,
+    pub(super) login_guard: LoginGuard,
+    pub(super) flood_guard: FloodGuard,
+    pub(super) draining: bool,
+    /// When each call wants to be woken, soonest first.
+    wake: BTreeSet<(Instant, CallId)>,
+    wake_of: HashMap<CallId, Instant>,
+}
+
+/// What an exchange is made of at the start.
+pub struct Parts {
+    pub settings: Arc<Settings>,
+    pub directory: Arc<Directory>,
+    pub dialplan: Arc<Dialplan>,
+    pub rates: Arc<RateTable>,
+    pub transactions: TransactionLayer,
+    pub challenger: Challenger,
+    pub registrar: Registrar,
+    pub login_guard: LoginGuard,
+    pub flood_guard: FloodGuard,
+    pub random: Random,
+}
+
+impl Exchange {
+    pub fn new(parts: Parts, now: Now) -> Exchange {
+        Exchange {
+            trunks: Trunks::new(&parts.settings, now),
+            peers: peer_table(&parts.settings),
+            core: Core::new(parts.transactions, parts.settings, parts.random),
+            calls: HashMap::new(),
+            registrar: parts.registrar,
+            directory: parts.directory,
+            dialplan: parts.dialplan,
+            rates: parts.rates,
+            challenger: parts.challenger,
+            login_guard: parts.login_guard,
+            flood_guard: parts.flood_guard,
+            draining: false,
+            wake: BTreeSet::new(),
+            wake_of: HashMap::new(),
+        }
+    }
+
+    /// Takes in one thing that happened.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Sip { peer, message } => {
+                self.count_received(&peer, &message);
+                self.core.sip.handle_message(now.instant, peer, message);
+            }
+            Input::TransportFailed { ticket } => self.core.sip.handle_transport_failure(now.instant, ticket),
+            Input::ConnectionClosed { connection } => {
+                self.registrar.handle_connection_lost(connection);
+                for call in self.calls.values_mut() {
+                    call.on_connection_closed(connection);
+                }
+            }
+            Input::Reserved { call, reserved } => {
+                self.with_call(now, call, |call, core, _| call.on_reserved(core, now, reserved));
+            }
+            Input::MediaOpened { leg, result } => {
+                self.with_call(now, leg.call, |call, core, trunks| {
+                    call.on_media_opened(core, trunks, now, leg, result);
+                });
+            }
+            Input::MediaClosed { leg, report } => {
+                self.with_call(now, leg.call, |call, core, _| call.on_media_closed(core, now, leg, report));
+            }
+            Input::MediaReport { leg, report } => {
+                self.with_call(now, leg.call, |call, core, _| call.on_media_report(core, now, leg, report));
+            }
+            Input::MediaTimedOut { leg } => {
+                self.with_call(now, leg.call, |call, core, _| call.on_media_timeout(core, now));
+            }
+            Input::Recorded { call, step, durable } => {
+                self.with_call(now, call, |call, core, _| call.on_recorded(core, now, step, durable));
+            }
+            Input::TrunkResolved { trunk, targets } => {
+                let addresses = targets.iter().map(|target| target.peer.remote).collect();
+                if let Some(index) = self.trunks.resolved(&trunk, targets) {
+                    self.peers.set_resolved(trunk_index(index), addresses);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Does all that is due at `now`.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.core.sip.handle_timeout(now.instant);
+        while let Some((at, id)) = self.wake.first().copied() {
+            if at > now.instant {
+                break;
+            }
+            self.wake.remove(&(at, id));
+            self.wake_of.remove(&id);
+            self.with_call(now, id, |call, core, trunks| call.handle_timeout(core, trunks, now));
+        }
+        if self.registrar.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.registrar.handle_timeout(now);
+        }
+        trunk::handle_timeout(self, now);
+        self.settle(now);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let calls = self.wake.first().map(|(at, _)| *at);
+        [calls, self.core.sip.poll_timeout(), self.registrar.poll_timeout(), self.trunks.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.core.pop_output()
+    }
+
+    /// Runs the transaction layer's outputs through the machines until nothing is left to do.
+    fn settle(&mut self, now: Now) {
+        loop {
+            trunk::settle(self, now);
+            self.settle_registrar();
+            let Some(output) = self.core.sip.poll_output() else { return };
+            self.on_transaction(now, output);
+        }
+    }
+
+    fn on_transaction(&mut self, now: Now, output: transaction::Output) {
+        match output {
+            transaction::Output::Transmit { peer, bytes, ticket, retransmission, .. } => {
+                if retransmission {
+                    self.core.event(Event::Retransmission);
+                }
+                self.core.emit(Output::Transmit { peer, bytes, ticket });
+            }
+            transaction::Output::Request { key, peer, request } => self.on_request(now, key, peer, request),
+            transaction::Output::Cancel { key, invite, peer, request } => {
+                self.on_cancel(now, key, invite, &peer, &request);
+            }
+            transaction::Output::Ack { peer, request } => self.on_ack(now, &peer, &request),
+            transaction::Output::Response { key, response, .. } => self.on_response(now, key, response),
+            transaction::Output::Failed { key, failure } => {
+                let Some(owner) = self.core.owner(key) else { return };
+                self.core.forget_client(key);
+                match owner {
+                    Owner::Leg { leg, purpose } => self.with_call(now, leg.call, |call, core, trunks| {
+                        call.on_request_lost(core, trunks, now, leg.index, purpose, failure);
+                    }),
+                    Owner::TrunkHealth { trunk } => trunk::on_options_lost(self, now, trunk),
+                    Owner::TrunkRegistration { trunk } => trunk::on_register_lost(self, now, trunk),
+                }
+            }
+            // The refused caller never acknowledged; its call ended long ago.
+            transaction::Output::AckMissing { .. } => {}
+        }
+    }
+
+    fn on_response(&mut self, now: Now, key: ClientKey, response: Response) {
+        let Some(owner) = self.core.owner(key) else { return };
+        // After a 2xx to an INVITE more of them may come, of other forks; the leg forgets it at its end.
+        let invite = matches!(owner, Owner::Leg { purpose: Purpose::Invite, .. });
+        if response.status >= 300 || (response.status >= 200 && !invite) {
+            self.core.forget_client(key);
+        }
+        match owner {
+            Owner::Leg { leg, purpose } => self.with_call(now, leg.call, |call, core, trunks| {
+                call.on_response(core, trunks, now, leg.index, purpose, response);
+            }),
+            Owner::TrunkHealth { trunk } => trunk::on_options_response(self, now, trunk, response),
+            Owner::TrunkRegistration { trunk } => trunk::on_register_response(self, now, trunk, response),
+        }
+    }
+
+    /// Lets a call do something, then looks after what it left: channels, wake-up, its own end.
+    pub(super) fn with_call(
+        &mut self,
+        now: Now,
+        id: CallId,
+        act: impl FnOnce(&mut Call, &mut Core, &mut Trunks),
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        act(call, &mut self.core, &mut self.trunks);
+        for channel in call.freed_channels.drain(..) {
+            self.trunks.release(channel);
+        }
+        if call.is_finished() {
+            self.calls.remove(&id);
+            self.sleep(id, None);
+            self.core.emit(Output::Forget { call: id });
+        } else {
+            let at = call.poll_timeout();
+            self.sleep(id, at);
+        }
+    }
+
+    fn sleep(&mut self, id: CallId, at: Option<Instant>) {
+        let before = match at {
+            Some(at) => self.wake_of.insert(id, at),
+            None => self.wake_of.remove(&id),
+        };
+        if before == at {
+            return;
+        }
+        if let Some(before) = before {
+            self.wake.remove(&(before, id));
+        }
+        if let Some(at) = at {
+            self.wake.insert((at, id));
+        }
+    }
+
+    /// A new request. Inside a dialog it belongs to a leg; outside it opens something or is refused.
+    fn on_request(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
+        if let Some(leg) = self.core.leg_of(&request) {
+            self.on_dialog_request(now, leg, Asked { key, peer, request });
+            return;
+        }
+        let in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+        if in_dialog && request.method != Method::Register && request.method != Method::Options {
+            self.refuse(now, key, &request, 481, RefusedFor::UnknownDialog);
+            return;
+        }
+        match &request.method {
+            Method::Invite => self.on_invite(now, key, peer, request),
+            Method::Register => registration::on_register(self, now, key, peer, &request),
+            Method::Options => self.on_options(now, key, &request),
+            // ACK and CANCEL come by ways of their own and have no answer here.
+            Method::Ack | Method::Cancel => {}
+            Method::Bye
+            | Method::Info
+            | Method::Message
+            | Method::Notify
+            | Method::Prack
+            | Method::Publish
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Update => self.refuse_method(now, key, &request, 405),
+            Method::Other(_) => self.refuse_method(now, key, &request, 501),
+        }
+    }
+
+    fn on_dialog_request(&mut self, now: Now, leg: LegId, asked: Asked) {
+        let known = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index)).is_some_and(|leg| {
+            leg.peer.remote.ip() == asked.peer.remote.ip()
+                || self.is_same_party(&leg.party, &asked.peer, &asked.request)
+        });
+        if !known {
+            // Tags alone prove nothing: whoever heard them could end other people's calls.
+            self.refuse(now, asked.key, &asked.request, 403, RefusedFor::Stranger);
+            return;
+        }
+        self.with_call(now, leg.call, |call, core, _| call.on_request(core, now, leg.index, asked));
+    }
+
+    fn on_cancel(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        invite: Option<ServerKey>,
+        peer: &Peer,
+        request: &Request,
+    ) {
+        let leg = invite.and_then(|invite| self.core.invite_leg(invite)).filter(|leg| {
+            // A CANCEL carries no credentials: it must come from where its INVITE came from.
+            self.calls.get(&leg.call).is_some_and(|call| call.caller.peer.remote.ip() == peer.remote.ip())
+        });
+        let Some(leg) = leg else {
+            self.refuse(now, key, request, 481, RefusedFor::UnknownDialog);
+            return;
+        };
+        let tag = self.calls.get(&leg.call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
+        self.core.respond(now, key, &Method::Cancel, response(request, 200, &tag));
+        self.with_call(now, leg.call, |call, core, _| call.on_cancel(core, now));
+    }
+
+    fn on_ack(&mut self, now: Now, peer: &Peer, request: &Request) {
+        let Some(leg) = self.core.leg_of(request) else { return };
+        let same = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index)).is_some_and(|known| {
+            known.peer.remote.ip() == peer.remote.ip() || self.is_same_party(&known.party, peer, request)
+        });
+        if same {
+            self.with_call(now, leg.call, |call, core, _| call.on_ack(core, now, leg.index, request));
+        }
+    }
+
+    /// OPTIONS outside a dialog: can we take a call? (RFC 3261 §11.2)
+    fn on_options(&mut self, now: Now, key: ServerKey, request: &Request) {
+        let status = if self.draining { 503 } else { 200 };
+        let tag = self.core.token();
+        let mut answer = response(request, status, &tag);
+        answer.headers.push(HeaderName::Allow, ALLOW);
+        answer.headers.push(HeaderName::Accept, "application/sdp");
+        if self.draining {
+            answer.headers.push(HeaderName::RetryAfter, "30");
+        }
+        self.core.respond(now, key, &Method::Options, answer);
+    }
+
+    fn refuse_method(&mut self, now: Now, key: ServerKey, request: &Request, status: u16) {
+        let tag = self.core.token();
+        let mut answer = response(request, status, &tag);
+        answer.headers.push(HeaderName::Allow, ALLOW);
+        let method = request.method.clone();
+        self.core.event(Event::Refused { method: method.clone(), status, why: RefusedFor::Unsupported });
+        self.core.respond(now, key, &method, answer);
+    }
+
+    /// Refuses a request that opened nothing.
+    pub(super) fn refuse(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        request: &Request,
+        status: u16,
+        why: RefusedFor,
+    ) {
+        let tag = self.core.token();
+        let method = request.method.clone();
+        self.core.event(Event::Refused { method: method.clone(), status, why });
+        self.core.respond(now, key, &method, response(request, status, &tag));
+    }
+
+    fn count_received(&mut self, peer: &Peer, message: &Message) {
+        let event = match message {
+            Message::Request(request) => {
+                Event::Request { method: request.method.clone(), transport: peer.transport, received: true }
+            }
+            Message::Response(response) => Event::Response {
+                status: response.status,
+                method: response.cseq().map_or(Method::Options, |cseq| cseq.method),
+            },
+        };
+        self.core.event(event);
+    }
+
+    pub(super) fn add_call(&mut self, now: Now, call: Call) {
+        let id = call.id;
+        self.calls.insert(id, call);
+        self.with_call(now, id, |_, _, _| {});
+    }
+
+    /// Ends one call by order. False when there is none.
+    pub fn hang_up(&mut self, now: Now, id: CallId, cause: EndCause) -> bool {
+        let live = self.calls.get(&id).is_some_and(Call::is_live);
+        self.with_call(now, id, |call, core, _| call.hang_up(core, now, cause));
+        self.settle(now);
+        live
+    }
+
+    /// Ends all calls, as at the deadline of a drain.
+    pub fn hang_up_all(&mut self, now: Now, cause: EndCause) {
+        let ids: Vec<CallId> = self.calls.keys().copied().collect();
+        for id in ids {
+            self.with_call(now, id, |call, core, _| call.hang_up(core, now, cause));
+        }
+        self.settle(now);
+    }
+
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values()
+    }
+
+    pub fn call(&self, id: CallId) -> Option<&Call> {
+        self.calls.get(&id)
+    }
+
+    pub fn live_calls(&self) -> usize {
+        self.calls.values().filter(|call| call.is_live()).count()
+    }
+
+    pub fn trunks(&self) -> &Trunks {
+        &self.trunks
+    }
+
+    pub fn trunks_mut(&mut self) -> &mut Trunks {
+        &mut self.trunks
+    }
+
+    pub fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.core.settings
+    }
+
+    pub fn dialplan(&self) -> &Arc<Dialplan> {
+        &self.dialplan
+    }
+
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Takes up a new configuration as a whole. Running calls keep what they have.
+    pub fn reload(
+        &mut self,
+        now: Now,
+        settings: Arc<Settings>,
+        directory: Arc<Directory>,
+        dialplan: Arc<Dialplan>,
+    ) {
+        self.trunks.reload(&settings, now);
+        self.peers = peer_table(&settings);
+        for index in 0..self.trunks.len() {
+            let addresses =
+                self.trunks.side(index).map(|side| side.targets.iter().map(|t| t.peer.remote).collect());
+            self.peers.set_resolved(trunk_index(index), addresses.unwrap_or_default());
+        }
+        let gone: Vec<Arc<str>> = self
+            .registrar
+            .iter()
+            .map(|(user, _)| user.clone())
+            .filter(|user| directory.get(user).is_none())
+            .collect();
+        for user in gone {
+            self.registrar.remove_user(&user);
+        }
+        self.core.settings = settings;
+        self.directory = directory;
+        self.dialplan = dialplan;
+        self.settle(now);
+    }
+
+    /// What is still held when no call goes on: a leak shows here.
+    pub fn held(&self) -> usize {
+        self.calls.len() + self.wake.len() + self.wake_of.len() + self.core.held()
+    }
+}
+
+fn peer_table(settings: &Settings) -> PeerTable {
+    let one = |(index, trunk): (usize, &Arc<super::settings::Trunk>)| TrunkPeers {
+        trunk: trunk_index(index),
+        network: trunk.config.network,
+        tls_name: trunk.config.tls_name.clone().unwrap_or_default(),
+        matches: trunk.config.peers.clone(),
+        match_host: trunk.config.match_host.clone(),
+    };
+    PeerTable::new(settings.trunks.iter().enumerate().map(one).collect())
+}

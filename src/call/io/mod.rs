@@ -1,0 +1,7 @@
+//! The shell of the exchange: the task that feeds it, what it tells the world, and where trunks are.
+
+pub mod observe;
+pub mod resolve;
+pub mod shard;
+
+pub use shard::{Shard, ShardHandle, ShardParts};

@@ -1,0 +1,364 @@
+//! The signalling shard: one task that feeds the exchange and carries out what it orders.
+
+use super::observe::Observer;
+use crate::billing::io::{Journal, LastMediaTable};
+use crate::billing::{JournalEvent, JournalRecord, RateTable};
+use crate::call::event::{Input, MediaPorts, Output, PortsExhausted, RecordStep, Target};
+use crate::call::exchange::Exchange;
+use crate::media::{Family, MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
+use crate::sip::io::{TransportEvent, Transports};
+use crate::types::{CallId, LegId, LegKind, NetworkId, Now};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::Instant as TokioInstant;
+
+/// How many waiting inputs are taken before timers and outputs get their turn: enough to save wake-ups under load,
+/// few enough that a retransmission is never late by more than a millisecond or two.
+const BATCH: usize = 64;
+
+/// Something to be done on the shard with all it owns.
+type Errand = Box<dyn FnOnce(&mut Shard, Now) + Send>;
+
+/// What reaches the shard beside messages from the network.
+enum Inbound {
+    Media(MediaEvent),
+    Journal(JournalEvent),
+    Resolved { trunk: Arc<str>, targets: Vec<Target> },
+    Errand(Errand),
+}
+
+/// The way to a running shard; cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    inbox: mpsc::UnboundedSender<Inbound>,
+}
+
+impl ShardHandle {
+    /// A media worker's news. Never blocks: it is called on the worker's thread.
+    pub fn media(&self, event: MediaEvent) {
+        let _ = self.inbox.send(Inbound::Media(event));
+    }
+
+    /// The journal's news. Never blocks: it is called on the journal's thread.
+    pub fn journal(&self, event: JournalEvent) {
+        let _ = self.inbox.send(Inbound::Journal(event));
+    }
+
+    /// Addresses of a trunk's proxies.
+    pub fn resolved(&self, trunk: Arc<str>, targets: Vec<Target>) {
+        let _ = self.inbox.send(Inbound::Resolved { trunk, targets });
+    }
+
+    /// Runs something on the shard. False when the shard is gone.
+    pub fn errand(&self, errand: impl FnOnce(&mut Shard, Now) + Send + 'static) -> bool {
+        self.inbox.send(Inbound::Errand(Box::new(errand))).is_ok()
+    }
+
+    /// Asks the shard something and waits for the answer; `None` when it is gone.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Shard, Now) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.errand(move |shard, now| {
+            let _ = reply.send(question(shard, now));
+        });
+        answer.await.ok()
+    }
+}
+
+/// The receiving end of a handle, until a shard is made of it.
+pub struct ShardInbox(mpsc::UnboundedReceiver<Inbound>);
+
+/// Both ends of the way to a shard: media workers and the journal need theirs before the shard exists.
+pub fn channel() -> (ShardHandle, ShardInbox) {
+    let (inbox, receiver) = mpsc::unbounded_channel();
+    (ShardHandle { inbox }, ShardInbox(receiver))
+}
+
+/// What a shard is made of.
+pub struct ShardParts {
+    pub exchange: Exchange,
+    pub inbox: ShardInbox,
+    pub transports: Transports,
+    pub messages: mpsc::Receiver<TransportEvent>,
+    pub ports: PortAllocator,
+    pub workers: MediaWorkers,
+    pub journal: Journal,
+    pub last_media: LastMediaTable,
+    pub rates: Arc<RateTable>,
+    pub observer: Observer,
+}
+
+/// Media of one call.
+struct CallMedia {
+    worker: WorkerId,
+    /// Legs whose ports are open.
+    legs: Vec<LegId>,
+}
+
+/// One signalling shard with all it owns.
+pub struct Shard {
+    pub exchange: Exchange,
+    pub transports: Transports,
+    pub ports: PortAllocator,
+    workers: MediaWorkers,
+    pub journal: Journal,
+    last_media: LastMediaTable,
+    pub rates: Arc<RateTable>,
+    observer: Observer,
+    inbox: mpsc::UnboundedReceiver<Inbound>,
+    messages: mpsc::Receiver<TransportEvent>,
+    media: HashMap<CallId, CallMedia>,
+    tickets: HashMap<u64, (CallId, RecordStep)>,
+    next_ticket: u64,
+    stopping: bool,
+}
+
+impl Shard {
+    pub fn new(parts: ShardParts) -> Shard {
+        Shard {
+            exchange: parts.exchange,
+            transports: parts.transports,
+            ports: parts.ports,
+            workers: parts.workers,
+            journal: parts.journal,
+            last_media: parts.last_media,
+            rates: parts.rates,
+            observer: parts.observer,
+            inbox: parts.inbox.0,
+            messages: parts.messages,
+            media: HashMap::new(),
+            tickets: HashMap::new(),
+            next_ticket: 1,
+            stopping: false,
+        }
+    }
+
+    /// Runs until [`stop`](Self::stop), then closes what it owns.
+    pub async fn run(mut self) {
+        while !self.stopping {
+            let deadline = self.exchange.poll_timeout().map(TokioInstant::from_std);
+            tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(event) => self.on_transport(Now::read(), event),
+                    None => break,
+                },
+                inbound = self.inbox.recv() => match inbound {
+                    Some(inbound) => self.on_inbound(Now::read(), inbound),
+                    None => break,
+                },
+                () = sleep_until(deadline) => {}
+            }
+            self.take_waiting();
+            let now = Now::read();
+            if self.exchange.poll_timeout().is_some_and(|at| at <= now.instant) {
+                self.exchange.handle_timeout(now);
+            }
+            self.carry_out(now);
+        }
+        self.workers.shutdown();
+        self.journal.shutdown();
+    }
+
+    /// Ends [`run`](Self::run) after the current turn.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Takes what else is waiting, up to a batch, so that a busy shard wakes up seldom.
+    fn take_waiting(&mut self) {
+        for _ in 0..BATCH {
+            let message = self.messages.try_recv().ok();
+            let inbound = self.inbox.try_recv().ok();
+            if message.is_none() && inbound.is_none() {
+                return;
+            }
+            let now = Now::read();
+            if let Some(event) = message {
+                self.on_transport(now, event);
+            }
+            if let Some(inbound) = inbound {
+                self.on_inbound(now, inbound);
+            }
+        }
+    }
+
+    fn on_transport(&mut self, now: Now, event: TransportEvent) {
+        match event {
+            TransportEvent::Message { peer, message } => {
+                self.observer.received(&peer, &message);
+                self.exchange.handle_input(now, Input::Sip { peer, message });
+            }
+            TransportEvent::Malformed { peer, error } => {
+                self.observer.malformed(&peer, &error);
+                if let Some(refusal) = error.refusal(peer.remote) {
+                    self.transports.send(&peer, refusal.to_bytes(), 0);
+                }
+            }
+            TransportEvent::Failed { ticket, .. } => {
+                self.exchange.handle_input(now, Input::TransportFailed { ticket });
+            }
+            TransportEvent::Closed { connection } => {
+                self.exchange.handle_input(now, Input::ConnectionClosed { connection });
+            }
+        }
+        self.carry_out(now);
+    }
+
+    fn on_inbound(&mut self, now: Now, inbound: Inbound) {
+        match inbound {
+            Inbound::Media(event) => self.on_media(now, event),
+            Inbound::Journal(event) => self.on_journal(now, event),
+            Inbound::Resolved { trunk, targets } => {
+                self.exchange.handle_input(now, Input::TrunkResolved { trunk, targets });
+            }
+            Inbound::Errand(errand) => errand(self, now),
+        }
+        self.carry_out(now);
+    }
+
+    fn on_media(&mut self, now: Now, event: MediaEvent) {
+        match event {
+            MediaEvent::Latched { leg, .. } => self.observer.latched(leg),
+            MediaEvent::FirstPacket { .. } => {}
+            MediaEvent::TimedOut { leg } => self.exchange.handle_input(now, Input::MediaTimedOut { leg }),
+            MediaEvent::Report { leg, report, .. } => {
+                self.exchange.handle_input(now, Input::MediaReport { leg, report });
+            }
+            MediaEvent::Closed { leg, report, sockets } => {
+                self.ports.release(sockets, now.instant);
+                if let Some(media) = self.media.get_mut(&leg.call) {
+                    media.legs.retain(|open| *open != leg);
+                }
+                self.exchange.handle_input(now, Input::MediaClosed { leg, report });
+            }
+        }
+    }
+
+    fn on_journal(&mut self, now: Now, event: JournalEvent) {
+        let (ticket, durable) = match event {
+            JournalEvent::Durable { ticket } => (ticket, true),
+            JournalEvent::Failed { ticket } => {
+                self.observer.journal("a call record could not be made durable");
+                (ticket, false)
+            }
+            JournalEvent::Stalled => return self.observer.journal("the disk of the journal does not answer"),
+            JournalEvent::Recovered => return self.observer.journal("the journal writes again"),
+        };
+        if let Some((call, step)) = self.tickets.remove(&ticket) {
+            self.exchange.handle_input(now, Input::Recorded { call, step, durable });
+        }
+    }
+
+    /// Does what the exchange orders until it orders nothing more.
+    pub fn carry_out(&mut self, now: Now) {
+        while let Some(output) = self.exchange.poll_output() {
+            match output {
+                Output::Transmit { peer, bytes, ticket } => {
+                    self.observer.sent(&peer, &bytes);
+                    self.transports.send(&peer, bytes, ticket);
+                }
+                Output::Reserve { call } => {
+                    let reserved = match self.journal.reserve(call) {
+                        Ok(()) => true,
+                        Err(refusal) => {
+                            self.observer.journal(&refusal.to_string());
+                            false
+                        }
+                    };
+                    self.exchange.handle_input(now, Input::Reserved { call, reserved });
+                }
+                Output::OpenMedia { leg, kind, network, address } => {
+                    let result = self.open_media(now, leg, kind, network, address);
+                    self.exchange.handle_input(now, Input::MediaOpened { leg, result });
+                }
+                Output::ConfigureMedia { leg, config } => {
+                    self.order(leg, MediaCommand::ConfigureLeg { leg, config });
+                }
+                Output::Bridge { caller, callee } => {
+                    let mark = self.last_media.slot(caller.call);
+                    self.order(caller, MediaCommand::Bridge { a: caller, b: callee, mark });
+                }
+                Output::SetMediaTimeout { leg, after } => {
+                    self.order(leg, MediaCommand::SetTimeout { leg, after });
+                }
+                Output::ReportMedia { leg } => self.order(leg, MediaCommand::Report { leg, tag: 0 }),
+                Output::CloseMedia { leg } => self.order(leg, MediaCommand::CloseLeg { leg }),
+                Output::Record { call, record, wait } => self.record(call, record, wait),
+                Output::Forget { call } => {
+                    self.journal.release(call);
+                    self.last_media.release(call);
+                    self.media.remove(&call);
+                }
+                Output::Event(event) => self.observer.event(event),
+            }
+        }
+    }
+
+    fn open_media(
+        &mut self,
+        now: Now,
+        leg: LegId,
+        kind: LegKind,
+        network: NetworkId,
+        address: IpAddr,
+    ) -> Result<MediaPorts, PortsExhausted> {
+        let sockets = match self.ports.allocate(network, Family::of(address), now.instant) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                self.observer.ports(&error.to_string());
+                return Err(PortsExhausted);
+            }
+        };
+        let ports = MediaPorts { rtp: sockets.local_rtp.port(), rtcp: sockets.local_rtcp_port() };
+        let workers = &self.workers;
+        let media = self
+            .media
+            .entry(leg.call)
+            .or_insert_with(|| CallMedia { worker: workers.assign(leg.call), legs: Vec::with_capacity(2) });
+        media.legs.push(leg);
+        workers.send(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
+        Ok(ports)
+    }
+
+    fn order(&self, leg: LegId, command: MediaCommand) {
+        if let Some(media) = self.media.get(&leg.call) {
+            self.workers.send(media.worker, command);
+        }
+    }
+
+    fn record(&mut self, call: CallId, mut record: JournalRecord, wait: Option<RecordStep>) {
+        if let JournalRecord::End(cdr) = &mut record {
+            self.rates.rate(cdr);
+            self.observer.rated(cdr);
+        }
+        let ticket = wait.map(|step| {
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            self.tickets.insert(ticket, (call, step));
+            ticket
+        });
+        self.journal.append(record, ticket);
+    }
+
+    /// Media workers, for their counters.
+    pub fn workers(&self) -> &MediaWorkers {
+        &self.workers
+    }
+
+    /// Things that are still held; nothing when no call goes on.
+    pub fn held(&self) -> usize {
+        self.exchange.held() + self.media.len() + self.tickets.len()
+    }
+}
+
+async fn sleep_until(deadline: Option<TokioInstant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+

@@ -1,0 +1,79 @@
+//! Our INVITE towards a callee: what it says, and how it answers a challenge.
+
+use super::{Leg, LegState};
+use crate::call::core::{ALLOW, Core, Owner, Purpose};
+use crate::sip::auth::AuthRefused;
+use crate::sip::message::{HeaderName, Headers, Method, NameAddr, Request, Response, Typed, Uri};
+use crate::types::{HostPort, Now};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// What an INVITE towards a callee is made of.
+pub struct InvitePlan {
+    pub request_uri: Uri,
+    pub to: Uri,
+    pub calling: String,
+    pub display: Option<String>,
+    /// Host of the From URI.
+    pub from_host: HostPort,
+    pub max_forwards: u8,
+    pub offer: String,
+}
+
+impl Leg {
+    /// Sends the first INVITE of the leg.
+    pub fn invite(&mut self, core: &mut Core, now: Now, plan: InvitePlan, black_hole: Option<Duration>) {
+        let mut from = NameAddr::new(Uri::sip(Some(&plan.calling), plan.from_host));
+        from.display = plan.display;
+        from.set_tag(&self.local_tag);
+        let mut headers = Headers::new();
+        headers.push(HeaderName::MaxForwards, plan.max_forwards.to_string());
+        headers.push(HeaderName::From, from.to_string());
+        headers.push(HeaderName::To, NameAddr::new(plan.to).to_string());
+        headers.push(HeaderName::CallId, self.call_id.clone());
+        headers.push(HeaderName::CSeq, "1 INVITE");
+        headers.push(HeaderName::Contact, Leg::contact(&self.peer, None));
+        headers.push(HeaderName::Allow, ALLOW);
+        headers.push(HeaderName::ContentType, "application/sdp");
+        let request =
+            Request { method: Method::Invite, uri: plan.request_uri, headers, body: Bytes::from(plan.offer) };
+        core.remember_dialog(&self.call_id, &self.local_tag, self.id);
+        self.send_invite(core, now, request, black_hole);
+    }
+
+    fn send_invite(&mut self, core: &mut Core, now: Now, mut request: Request, black_hole: Option<Duration>) {
+        self.authorize(core, &mut request);
+        let owner = Owner::Leg { leg: self.id, purpose: Purpose::Invite };
+        let client = core.send(now, owner, self.peer.clone(), request.clone());
+        if let Some((refused, _)) = self.invite.replace((client, Box::new(request))) {
+            core.forget_client(refused);
+        }
+        self.state = LegState::Inviting { leave_at: black_hole.map(|patience| now.instant + patience) };
+    }
+
+    /// Repeats the INVITE with credentials; an error means that the challenge is a refusal.
+    pub fn answer_challenge(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        challenge: &Response,
+    ) -> Result<(), AuthRefused> {
+        let (LegState::Inviting { .. }, Some((_, invite))) = (&self.state, &self.invite) else {
+            return Err(AuthRefused::NoChallenge);
+        };
+        let mut request = Request::clone(invite);
+        self.auth.as_mut().ok_or(AuthRefused::Unsupported)?.challenged(challenge)?;
+        let cseq = request.cseq().map_err(|_| AuthRefused::Unsupported)?;
+        request.headers.set(HeaderName::CSeq, format!("{} INVITE", cseq.number + 1));
+        self.send_invite(core, now, request, None);
+        Ok(())
+    }
+
+    /// Puts the credentials on a request that the far end asked for before.
+    pub fn authorize(&mut self, core: &mut Core, request: &mut Request) {
+        if let Some(auth) = self.auth.as_mut() {
+            let cnonce = core.token();
+            auth.authorize(request, &cnonce);
+        }
+    }
+}

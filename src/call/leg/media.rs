@@ -1,0 +1,211 @@
+//! The voice side of a leg: its ports, what was offered and agreed, and what the media worker is told.
+
+use crate::call::event::MediaPorts;
+use crate::call::settings::{Settings, Trunk};
+use crate::config::{AppSrtp, SrtpMode};
+use crate::media::{DtmfFormat, LegConfig, OpusSettings};
+use crate::sdp::session::MediaKind;
+use crate::sdp::{Capability, Local, Negotiated, OpusParams, Refusal, Session, SrtpPolicy};
+use crate::types::{AudioCodec, DtmfMode, LegReport, MediaDirection, SrtpSuite};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What a leg may do with media, before anything is agreed.
+#[derive(Debug, Clone)]
+pub struct MediaPolicy {
+    pub codecs: Vec<AudioCodec>,
+    pub srtp: SrtpMode,
+    pub latch: bool,
+    pub dtmf: DtmfMode,
+    pub ptime_ms: u8,
+    pub opus: OpusSettings,
+}
+
+impl MediaPolicy {
+    pub fn trunk(trunk: &Trunk, settings: &Settings) -> MediaPolicy {
+        MediaPolicy {
+            codecs: trunk.config.codecs.clone(),
+            srtp: trunk.config.srtp,
+            latch: trunk.config.latch,
+            dtmf: trunk.config.dtmf,
+            ptime_ms: settings.media.ptime_ms,
+            opus: opus_settings(settings),
+        }
+    }
+
+    /// Media of an app user is encrypted where its signalling is, unless the configuration says otherwise.
+    pub fn user(secure: bool, settings: &Settings) -> MediaPolicy {
+        let srtp = match settings.app.srtp {
+            AppSrtp::Off => SrtpMode::Off,
+            AppSrtp::Sdes => SrtpMode::Sdes,
+            AppSrtp::Auto if secure => SrtpMode::Sdes,
+            AppSrtp::Auto => SrtpMode::Off,
+        };
+        MediaPolicy {
+            codecs: settings.app.codecs.clone(),
+            srtp,
+            latch: settings.app.latch,
+            dtmf: settings.app.dtmf,
+            ptime_ms: settings.media.ptime_ms,
+            opus: opus_settings(settings),
+        }
+    }
+}
+
+impl MediaPolicy {
+    fn capability(&self, address: SocketAddr, rtcp_port: u16) -> Capability {
+        Capability {
+            codecs: self.codecs.clone(),
+            opus: OpusParams {
+                max_average_bitrate: self.opus.bitrate,
+                fec: self.opus.fec,
+                dtx: self.opus.dtx,
+                ..OpusParams::default()
+            },
+            dtmf: self.dtmf == DtmfMode::Rfc4733,
+            srtp: match self.srtp {
+                SrtpMode::Off => SrtpPolicy::Off,
+                SrtpMode::Sdes => SrtpPolicy::Sdes,
+            },
+            suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
+            address,
+            rtcp_port,
+            rtcp_mux: false,
+            ptime_ms: self.ptime_ms,
+            direction: MediaDirection::SendRecv,
+        }
+    }
+
+    /// Whether an answer to the offer exists: a shared codec, and encryption as both want it. Nothing is kept of the
+    /// try; the real answer is made once the ports are known.
+    pub fn try_answer(&self, offer: &Session) -> Result<(), Refusal> {
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9);
+        Local::new(0, self.capability(nowhere, 10)).answer(offer, &mut |octets| octets.fill(0)).map(|_| ())
+    }
+}
+
+/// The codecs of an offer that this gateway knows, in its order of preference.
+pub fn offered_codecs(offer: &Session) -> Vec<AudioCodec> {
+    let known = [AudioCodec::Opus, AudioCodec::Pcma, AudioCodec::Pcmu];
+    let audio = offer.medias().find(|media| media.kind() == MediaKind::Audio && media.port() != 0);
+    let payloads = audio.map(|media| media.payloads()).unwrap_or_default();
+    let named =
+        |encoding: &str| known.into_iter().find(|codec| codec.encoding_name().eq_ignore_ascii_case(encoding));
+    payloads.iter().filter_map(|payload| named(payload.encoding)).collect()
+}
+
+fn opus_settings(settings: &Settings) -> OpusSettings {
+    let opus = &settings.opus;
+    OpusSettings { bitrate: opus.bitrate, complexity: opus.complexity, fec: opus.fec, dtx: opus.dtx }
+}
+
+/// Media state of one leg.
+#[derive(Debug)]
+pub struct LegMedia {
+    pub policy: MediaPolicy,
+    pub ports: Option<MediaPorts>,
+    pub negotiated: Option<Negotiated>,
+    /// Counts so far; the last word once `closed`.
+    pub report: Option<LegReport>,
+    /// The worker was told to close it.
+    pub closing: bool,
+    pub closed: bool,
+    local: Option<Local>,
+    /// The session description sent last, repeated word for word where the same answer goes out again.
+    pub described: Option<String>,
+}
+
+impl LegMedia {
+    pub fn new(policy: MediaPolicy) -> LegMedia {
+        LegMedia {
+            policy,
+            ports: None,
+            negotiated: None,
+            report: None,
+            closing: false,
+            closed: false,
+            local: None,
+            described: None,
+        }
+    }
+
+    fn local(&mut self, address: IpAddr, session_id: u64) -> Option<&mut Local> {
+        let ports = self.ports?;
+        if self.local.is_none() {
+            let capability = self.policy.capability(SocketAddr::new(address, ports.rtp), ports.rtcp);
+            self.local = Some(Local::new(session_id, capability));
+        }
+        self.local.as_mut()
+    }
+
+    /// Our offer. `prefer` moves a codec to the front, so that the two legs share it where they can.
+    pub fn offer(
+        &mut self,
+        address: IpAddr,
+        session_id: u64,
+        direction: MediaDirection,
+        randomness: &mut dyn FnMut(&mut [u8]),
+    ) -> Option<String> {
+        let local = self.local(address, session_id)?;
+        local.set_direction(direction);
+        let text = local.offer(randomness);
+        self.described = Some(text.clone());
+        Some(text)
+    }
+
+    /// Our answer to the peer's offer.
+    pub fn answer(
+        &mut self,
+        address: IpAddr,
+        session_id: u64,
+        offer: &Session,
+        randomness: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<String, Refusal> {
+        let local = self.local(address, session_id).ok_or(Refusal::NoAudio)?;
+        let (text, negotiated) = local.answer(offer, randomness)?;
+        self.negotiated = Some(negotiated);
+        self.described = Some(text.clone());
+        Ok(text)
+    }
+
+    /// Takes the peer's answer to our offer.
+    pub fn accept(&mut self, answer: &Session) -> Result<(), crate::sdp::AnswerError> {
+        let Some(local) = self.local.as_mut() else { return Err(crate::sdp::AnswerError::NoOffer) };
+        self.negotiated = Some(local.accept(answer)?);
+        Ok(())
+    }
+
+    /// What the media worker is told once something is agreed.
+    pub fn config(&self) -> Option<LegConfig> {
+        let agreed = self.negotiated.as_ref()?;
+        let mut opus = self.policy.opus;
+        if let Some(limit) = agreed.opus_fmtp.maxaveragebitrate {
+            opus.bitrate = opus.bitrate.min(limit);
+        }
+        opus.fec &= agreed.opus_fmtp.useinbandfec;
+        opus.dtx &= agreed.opus_fmtp.usedtx;
+        Some(LegConfig {
+            codec: agreed.codec,
+            send_payload_type: agreed.send_payload_type,
+            receive_payload_type: agreed.receive_payload_type,
+            dtmf: agreed.dtmf.as_ref().map(|dtmf| DtmfFormat {
+                send_payload_type: dtmf.send_payload_type,
+                receive_payload_type: dtmf.receive_payload_type,
+                clock_rate: dtmf.clock_rate,
+            }),
+            remote_rtp: agreed.remote_rtp,
+            remote_rtcp: agreed.remote_rtcp,
+            rtcp_mux: false,
+            direction: agreed.direction,
+            ptime_ms: agreed.ptime_ms,
+            srtp: agreed.srtp.clone(),
+            latch: self.policy.latch,
+            dtmf_mode: self.policy.dtmf,
+            opus,
+        })
+    }
+
+    /// True while the peer neither sends nor hears: its silence is no fault.
+    pub fn is_held(&self) -> bool {
+        self.negotiated.as_ref().is_some_and(|agreed| agreed.direction != MediaDirection::SendRecv)
+    }
+}

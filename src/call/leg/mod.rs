@@ -1,0 +1,309 @@
+//! One leg of a call: a dialog with one far end, from its INVITE to its BYE.
+
+pub mod invite;
+pub mod media;
+
+use self::media::LegMedia;
+use super::core::{Core, Owner, Purpose};
+use super::event::{Output, Target};
+use super::settings::Trunk;
+use crate::routing::Channel;
+use crate::sip::answer_retransmit::AnswerRetransmit;
+use crate::sip::auth::ClientAuth;
+use crate::sip::dialog::Dialog;
+use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Request, Response, Typed, Uri};
+use crate::sip::transaction::{ClientKey, ServerKey};
+use crate::types::{EndCause, HostPort, LegId, LegKind, Now, Peer, Transport};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Who stands at the far end.
+#[derive(Debug, Clone)]
+pub enum Party {
+    User {
+        name: Arc<str>,
+    },
+    /// With the settings it had when the call reached it: a reload does not change a running call.
+    Trunk(Arc<Trunk>),
+}
+
+impl Party {
+    pub fn kind(&self) -> LegKind {
+        match self {
+            Party::User { .. } => LegKind::App,
+            Party::Trunk(_) => LegKind::Trunk,
+        }
+    }
+    pub fn trunk_name(&self) -> Option<Arc<str>> {
+        match self {
+            Party::User { .. } => None,
+            Party::Trunk(trunk) => Some(trunk.name.clone()),
+        }
+    }
+    pub fn user_name(&self) -> Option<Arc<str>> {
+        match self {
+            Party::User { name } => Some(name.clone()),
+            Party::Trunk(_) => None,
+        }
+    }
+}
+
+/// Where a leg stands.
+#[derive(Debug)]
+pub enum LegState {
+    /// A callee's leg that waits for its media ports.
+    Allocating,
+    /// Our INVITE is out.
+    Inviting {
+        /// When a target that answered nothing at all is left; `None` once something came back.
+        leave_at: Option<Instant>,
+    },
+    /// We took the INVITE back and wait for its end.
+    Cancelling,
+    /// The callee's 2xx is here and waits for the journal; it is not acknowledged yet.
+    AnswerHeld {
+        response: Box<Response>,
+    },
+    /// A caller's INVITE without a final answer.
+    Incoming {
+        server: ServerKey,
+        request: Box<Request>,
+    },
+    /// We sent 2xx to the caller and wait for its ACK (RFC 3261 §13.3.1.4).
+    Accepted {
+        server: ServerKey,
+        response: Box<Response>,
+        retransmit: AnswerRetransmit,
+        then_bye: bool,
+    },
+    Established,
+    /// Our BYE is out.
+    Releasing,
+    /// Nothing more will be sent or is expected.
+    Gone,
+}
+
+/// Our own re-INVITE inside the leg's dialog.
+#[derive(Debug)]
+pub enum Modification {
+    None,
+    /// Sent, no final answer yet.
+    Pending {
+        client: ClientKey,
+    },
+    /// Refused with 491: tried once more then (RFC 3261 §14.1).
+    RetryAt {
+        at: Instant,
+    },
+}
+
+/// One leg.
+#[derive(Debug)]
+pub struct Leg {
+    pub id: LegId,
+    pub party: Party,
+    pub peer: Peer,
+    pub state: LegState,
+    pub dialog: Option<Dialog>,
+    pub call_id: String,
+    pub local_tag: String,
+    pub media: LegMedia,
+    /// Our INVITE towards a callee, as sent last, and its transaction.
+    pub invite: Option<(ClientKey, Box<Request>)>,
+    pub modification: Modification,
+    /// A re-INVITE of the far end that we answered and whose ACK is still to come.
+    pub reinvite: Option<Reinvited>,
+    /// The ACK we sent for the answer, repeated for each repeated 2xx.
+    pub ack: Option<Request>,
+    /// A callee's leg: what was asked and what came of it.
+    pub attempt: Option<Attempt>,
+    /// What we prove ourselves with to a trunk, and what it asked so far.
+    pub auth: Option<ClientAuth>,
+}
+
+/// A re-INVITE we answered with 2xx.
+#[derive(Debug)]
+pub struct Reinvited {
+    pub server: ServerKey,
+    /// Its sequence number: the ACK carries the same.
+    pub cseq: Option<u32>,
+    pub response: Box<Response>,
+    pub retransmit: AnswerRetransmit,
+}
+
+/// One attempt towards a callee, as the CDR tells it.
+#[derive(Debug)]
+pub struct Attempt {
+    pub called: String,
+    pub calling: String,
+    pub target: Option<Target>,
+    pub started: Now,
+    pub ringing: Option<Now>,
+    pub answered: Option<Now>,
+    pub ended: Option<(Now, u16, EndCause)>,
+    pub progressed: bool,
+    /// The trunk's channel this attempt uses.
+    pub channel: Option<Channel>,
+}
+
+impl Leg {
+    /// The value for the Contact header: where requests of this dialog reach us.
+    pub fn contact(peer: &Peer, user: Option<&str>) -> String {
+        let uri = Uri::sip(user, HostPort::from(peer.local));
+        let uri = match peer.transport {
+            Transport::Udp => uri,
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                uri.with_param("transport", Some(peer.transport.as_str()))
+            }
+        };
+        NameAddr::new(uri).to_string()
+    }
+
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, LegState::Gone)
+    }
+
+    /// True while an INVITE of ours has no final answer and was not taken back.
+    pub fn is_inviting(&self) -> bool {
+        matches!(self.state, LegState::Allocating | LegState::Inviting { .. })
+    }
+
+    /// The next moment something is due on this leg by itself.
+    pub fn deadline(&self) -> Option<Instant> {
+        let state = match &self.state {
+            LegState::Inviting { leave_at } => *leave_at,
+            LegState::Accepted { retransmit, .. } => retransmit.poll_timeout(),
+            LegState::Allocating
+            | LegState::Cancelling
+            | LegState::AnswerHeld { .. }
+            | LegState::Incoming { .. }
+            | LegState::Established
+            | LegState::Releasing
+            | LegState::Gone => None,
+        };
+        let reinvite = self.reinvite.as_ref().and_then(|pending| pending.retransmit.poll_timeout());
+        let retry = match &self.modification {
+            Modification::RetryAt { at } => Some(*at),
+            Modification::None | Modification::Pending { .. } => None,
+        };
+        [state, reinvite, retry].into_iter().flatten().min()
+    }
+
+    /// Forgets the leg's place in the indexes; the leg sends nothing any more.
+    pub fn vanish(&mut self, core: &mut Core) {
+        core.forget_dialog(&self.call_id, &self.local_tag);
+        if let LegState::Incoming { server, .. } | LegState::Accepted { server, .. } = &self.state {
+            core.forget_invite(*server);
+        }
+        if let Some((client, _)) = self.invite.take() {
+            core.forget_client(client);
+        }
+        self.reinvite = None;
+        self.modification = Modification::None;
+        self.state = LegState::Gone;
+    }
+
+    /// Tells the worker to close the leg's media, once.
+    pub fn close_media(&mut self, core: &mut Core) {
+        if self.media.ports.is_some() && !self.media.closing {
+            self.media.closing = true;
+            core.emit(Output::CloseMedia { leg: self.id });
+        }
+    }
+
+    /// Tells the worker what was agreed last.
+    pub fn configure_media(&self, core: &mut Core, timeout: Option<Duration>) {
+        let Some(config) = self.media.config() else { return };
+        core.emit(Output::ConfigureMedia { leg: self.id, config: Box::new(config) });
+        let after = timeout.filter(|_| !self.media.is_held());
+        core.emit(Output::SetMediaTimeout { leg: self.id, after });
+    }
+
+    /// Ends the leg's dialog from our side, in the way its state allows.
+    pub fn release(&mut self, core: &mut Core, now: Now, cause: EndCause) {
+        match std::mem::replace(&mut self.state, LegState::Gone) {
+            LegState::Allocating => self.vanish(core),
+            LegState::Inviting { .. } => {
+                if let Some((client, _)) = &self.invite {
+                    core.cancel(now, self.id, *client, &reason(cause));
+                }
+                self.state = LegState::Cancelling;
+            }
+            LegState::AnswerHeld { response } => {
+                self.acknowledge(core, now, &response);
+                self.send_bye(core, now, cause);
+            }
+            LegState::Accepted { server, response, retransmit, then_bye: _ } => {
+                // RFC 3261 §15: the callee must not send BYE before its answer was acknowledged.
+                self.state = LegState::Accepted { server, response, retransmit, then_bye: true };
+            }
+            LegState::Established => self.send_bye(core, now, cause),
+            state @ (LegState::Cancelling
+            | LegState::Incoming { .. }
+            | LegState::Releasing
+            | LegState::Gone) => self.state = state,
+        }
+    }
+
+    /// Sends BYE with the reason of the end (RFC 3326).
+    pub fn send_bye(&mut self, core: &mut Core, now: Now, cause: EndCause) {
+        let Some(mut bye) = self.dialog.as_mut().map(|dialog| dialog.request(Method::Bye, None)) else {
+            self.vanish(core);
+            return;
+        };
+        bye.headers.set(HeaderName::Reason, reason(cause));
+        self.authorize(core, &mut bye);
+        let owner = Owner::Leg { leg: self.id, purpose: Purpose::Bye };
+        core.send(now, owner, self.next_hop(), bye);
+        self.reinvite = None;
+        self.modification = Modification::None;
+        self.state = LegState::Releasing;
+    }
+
+    /// Acknowledges the callee's 2xx, making the dialog from it.
+    pub fn acknowledge(&mut self, core: &mut Core, now: Now, answer: &Response) {
+        let Some((_, invite)) = &self.invite else { return };
+        let Ok(cseq) = invite.cseq() else { return };
+        let Ok(dialog) = Dialog::uac(invite, answer) else { return };
+        let ack = dialog.ack(cseq.number);
+        self.dialog = Some(dialog);
+        self.ack = Some(ack.clone());
+        core.send_ack(now, self.next_hop(), ack);
+    }
+
+    /// Where requests inside the dialog go. A trunk is followed to the address its Contact or route set names
+    /// (RFC 3261 §12.2.1.1); a device sits behind NAT and is reached the way it came.
+    pub fn next_hop(&self) -> Peer {
+        let mut peer = self.peer.clone();
+        if let (Party::Trunk(_), Some(dialog)) = (&self.party, &self.dialog) {
+            let uri = dialog.next_hop();
+            if let Ok(ip) = uri.host.host.parse::<IpAddr>() {
+                let remote = SocketAddr::new(ip, uri.host.port.unwrap_or(peer.transport.default_port()));
+                if remote != peer.remote && remote.is_ipv4() == peer.remote.is_ipv4() {
+                    // Streams are kept: a Contact's address is seldom one that can be connected to.
+                    if !peer.transport.is_reliable() {
+                        peer.remote = remote;
+                    }
+                }
+            }
+        }
+        peer
+    }
+}
+
+/// A Reason header value of a cause (RFC 3326, RFC 6432).
+pub fn reason(cause: EndCause) -> String {
+    Reason::q850(cause.q850(), cause.meaning()).to_string()
+}
+
+/// How many seconds a refused caller should wait where waiting helps (RFC 3261 §20.33).
+pub fn retry_after(cause: EndCause) -> Option<u32> {
+    if matches!(cause, EndCause::Draining | EndCause::TrunkUnavailable | EndCause::JournalFailed) {
+        Some(30)
+    } else if matches!(cause, EndCause::GatewayCongested | EndCause::TrunkCongested) {
+        Some(5)
+    } else {
+        None
+    }
+}

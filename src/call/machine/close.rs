@@ -1,0 +1,213 @@
+//! The end of a call: voices stop, the last counts come in, the record becomes durable, then the far ends hear.
+
+use super::record::{AttemptEnd, counted_at_ingress};
+use super::{Asked, Call, Stage};
+use crate::call::core::{Core, response};
+use crate::call::event::{Event, RecordStep};
+use crate::call::leg::{self, Leg, LegState};
+use crate::sip::message::{HeaderName, Method, Response};
+use crate::types::{EndCause, LegKind, Now, Outcome, ReleasedBy};
+use std::time::{Duration, Instant};
+
+/// A worker answers within a millisecond; one that does not must not hold the record back.
+const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is still to do before a call is gone.
+#[derive(Debug)]
+pub struct Closing {
+    pub cause: EndCause,
+    /// The final status for a caller that was never answered.
+    status: u16,
+    /// BYEs (and the like) that are answered once the record is durable.
+    byes: Vec<Asked>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    AwaitingReports { until: Instant },
+    AwaitingRecord,
+    Recorded,
+}
+
+impl Closing {
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.step, Step::Recorded)
+    }
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.step {
+            Step::AwaitingReports { until } => Some(until),
+            Step::AwaitingRecord | Step::Recorded => None,
+        }
+    }
+}
+
+impl Call {
+    /// Begins the end. The first cause counts; later ones only find the call closing.
+    /// `status` is the far end's own code where it decided.
+    pub(super) fn close(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        cause: EndCause,
+        released_by: ReleasedBy,
+        status: Option<u16>,
+    ) {
+        if !self.is_live() {
+            return;
+        }
+        let status = told(cause, status);
+        self.stage = Stage::Closing(Closing {
+            cause,
+            status,
+            byes: Vec::new(),
+            step: Step::AwaitingReports { until: now.instant + REPORT_PATIENCE },
+        });
+        self.set_end(now, cause, released_by, status);
+        for position in 0..self.callees.len() {
+            let leg = &mut self.callees[position];
+            let untried = matches!(leg.state, LegState::Allocating);
+            leg.release(core, now, cause);
+            leg.close_media(core);
+            let end = if self.callees[position].attempt.as_ref().is_some_and(|a| a.answered.is_some()) {
+                AttemptEnd { status: 200, cause }
+            } else if untried {
+                AttemptEnd { status: cause.sip_code(), cause }
+            } else {
+                AttemptEnd { status: 487, cause }
+            };
+            self.end_attempt(core, now, position, end);
+        }
+        self.caller.release(core, now, cause);
+        self.caller.close_media(core);
+        self.freed_channels.extend(self.incoming_channel.take());
+        self.close_step(core, now);
+    }
+
+    /// A BYE that waits for the record.
+    pub(super) fn answer_when_recorded(&mut self, core: &mut Core, now: Now, asked: Asked) {
+        match &mut self.stage {
+            Stage::Closing(closing) if !closing.is_recorded() => closing.byes.push(asked),
+            Stage::Opening
+            | Stage::Hunting { .. }
+            | Stage::Answering { .. }
+            | Stage::Talking { .. }
+            | Stage::Closing(_) => answer_bye(core, now, asked),
+        }
+    }
+
+    /// Writes the record once every leg's media told its last counts.
+    pub(super) fn close_step(&mut self, core: &mut Core, now: Now) {
+        if self.legs().all(super::media_settled) {
+            self.write_end(core, now);
+        }
+    }
+
+    pub(super) fn reports_overdue(&mut self, core: &mut Core, now: Now) {
+        self.write_end(core, now);
+    }
+
+    fn write_end(&mut self, core: &mut Core, now: Now) {
+        let Stage::Closing(closing) = &mut self.stage else { return };
+        if !matches!(closing.step, Step::AwaitingReports { .. }) {
+            return;
+        }
+        closing.step = Step::AwaitingRecord;
+        self.write_record(core, now, Some(RecordStep::End));
+    }
+
+    /// The end is on disk (or can't be): the waiting far ends get their answers.
+    pub(super) fn end_recorded(&mut self, core: &mut Core, now: Now, durable: bool) {
+        let Stage::Closing(closing) = &mut self.stage else { return };
+        closing.step = Step::Recorded;
+        let (cause, status) = if durable || self.answered.is_some() {
+            (closing.cause, closing.status)
+        } else {
+            (EndCause::JournalFailed, EndCause::JournalFailed.sip_code())
+        };
+        for asked in std::mem::take(&mut closing.byes) {
+            answer_bye(core, now, asked);
+        }
+        if matches!(self.caller.state, LegState::Incoming { .. }) {
+            self.refuse_caller(core, now, cause, status);
+        }
+        let legs = self
+            .legs()
+            .filter(|leg| leg.media.negotiated.is_some())
+            .filter_map(|leg| Some((leg.party.kind(), leg.party.trunk_name(), leg.media.report.clone()?)))
+            .collect();
+        if counted_at_ingress(self.direction) || self.callees.is_empty() {
+            let trunk = self.caller.party.trunk_name();
+            core.event(Event::AttemptEnded { trunk, direction: self.direction, outcome: cause.outcome() });
+        }
+        core.event(Event::CallEnded {
+            call: self.id,
+            trunk: self.trunk_name(),
+            direction: self.direction,
+            cause,
+            duration_ms: self.duration_ms(now),
+            legs,
+        });
+    }
+
+    /// The final failure answer to the caller's INVITE.
+    fn refuse_caller(&mut self, core: &mut Core, now: Now, cause: EndCause, status: u16) {
+        let LegState::Incoming { server, request } = &self.caller.state else { return };
+        let server = *server;
+        let refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
+        core.respond(now, server, &Method::Invite, refusal);
+        self.caller.vanish(core);
+    }
+
+    pub(super) fn end_cause(&self) -> Option<EndCause> {
+        match &self.stage {
+            Stage::Closing(closing) => Some(closing.cause),
+            Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Talking { .. } => None,
+        }
+    }
+
+    /// Notes how an attempt towards a callee ended, once, and frees its trunk channel.
+    pub(super) fn end_attempt(&mut self, core: &mut Core, now: Now, position: usize, end: AttemptEnd) {
+        let direction = self.direction;
+        let leg = &mut self.callees[position];
+        let Some(attempt) = leg.attempt.as_mut() else { return };
+        if attempt.ended.is_none() {
+            attempt.ended = Some((now, end.status, end.cause));
+            if let (Some(trunk), false) = (leg.party.trunk_name(), counted_at_ingress(direction)) {
+                let outcome = end.cause.outcome();
+                core.event(Event::AttemptEnded { trunk: Some(trunk), direction, outcome });
+            }
+        }
+        self.freed_channels.extend(attempt.channel.take());
+    }
+}
+
+/// Adds the Reason and, where waiting helps, Retry-After.
+pub fn with_reason(mut response: Response, cause: EndCause) -> Response {
+    response.headers.set(HeaderName::Reason, leg::reason(cause));
+    if let Some(seconds) = leg::retry_after(cause) {
+        response.headers.set(HeaderName::RetryAfter, seconds.to_string());
+    }
+    response
+}
+
+/// What the caller is told: the far end's own code where a person or a number decided, else ours.
+fn told(cause: EndCause, far_end: Option<u16>) -> u16 {
+    let decided = matches!(
+        cause.outcome(),
+        Outcome::Busy | Outcome::NoAnswer | Outcome::Declined | Outcome::NotFound | Outcome::Blocked
+    ) || cause == EndCause::NotAcceptable;
+    far_end.filter(|code| decided && (400..700).contains(code)).unwrap_or(cause.sip_code())
+}
+
+fn answer_bye(core: &mut Core, now: Now, asked: Asked) {
+    let answer = Response::to_request(&asked.request, 200);
+    core.respond(now, asked.key, &asked.request.method, answer);
+}
+
+impl Leg {
+    /// The kind of far end, for reports.
+    pub fn kind(&self) -> LegKind {
+        self.party.kind()
+    }
+}

@@ -1,0 +1,192 @@
+//! Requests and responses inside the dialogs of a call.
+
+use super::{Asked, Call, Stage};
+use crate::call::core::{ALLOW, Core, Purpose, response};
+use crate::call::leg::{Leg, LegState, Modification};
+use crate::call::trunks::Trunks;
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
+use crate::sip::transaction::{ClientFailure, ServerKey};
+use crate::types::{EndCause, Now, ReleasedBy};
+
+impl Call {
+    /// A request inside the dialog of a leg; its sender is already known to be that leg's far end.
+    pub fn on_request(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
+        let Some(leg) = self.leg_mut(index) else { return };
+        if let Some(dialog) = leg.dialog.as_mut() {
+            if dialog.check_cseq(&asked.request).is_err() {
+                // RFC 3261 §12.2.2: an older number than one already seen.
+                reply(core, now, &asked, 500);
+                return;
+            }
+        }
+        match &asked.request.method {
+            Method::Bye => self.on_bye(core, now, index, asked),
+            Method::Invite => self.on_reinvite(core, now, index, asked),
+            Method::Options => {
+                let mut answer = Response::to_request(&asked.request, 200);
+                answer.headers.push(HeaderName::Allow, ALLOW);
+                answer.headers.push(HeaderName::Accept, "application/sdp");
+                core.respond(now, asked.key, &Method::Options, answer);
+            }
+            Method::Info => {
+                // Key presses travel as RFC 4733 events; INFO packages are not passed on (RFC 6086 §4.2.2).
+                let status = if asked.request.body.is_empty() { 200 } else { 415 };
+                reply(core, now, &asked, status);
+            }
+            Method::Ack | Method::Cancel => {}
+            Method::Register
+            | Method::Message
+            | Method::Notify
+            | Method::Prack
+            | Method::Publish
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Update
+            | Method::Other(_) => {
+                let mut answer = Response::to_request(&asked.request, 405);
+                answer.headers.push(HeaderName::Allow, ALLOW);
+                core.respond(now, asked.key, &asked.request.method, answer);
+            }
+        }
+    }
+
+    fn on_bye(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
+        let by = if index == 0 { ReleasedBy::Caller } else { ReleasedBy::Callee };
+        let Some(leg) = self.leg_mut(index) else { return };
+        match &leg.state {
+            // RFC 3261 §15.1.2 lets a caller end an early dialog with BYE: it gives up.
+            LegState::Incoming { .. } => {
+                reply(core, now, &asked, 200);
+                self.on_cancel(core, now);
+            }
+            _ => {
+                leg.vanish(core);
+                self.close(core, now, EndCause::NormalClearing, by, None);
+                self.answer_when_recorded(core, now, asked);
+            }
+        }
+    }
+
+    /// The caller took its INVITE back. The CANCEL itself was answered by the exchange.
+    pub fn on_cancel(&mut self, core: &mut Core, now: Now) {
+        match &mut self.stage {
+            // The answer was first: the call is answered, and this becomes its end.
+            Stage::Answering { cancelled, .. } => *cancelled = true,
+            Stage::Opening | Stage::Hunting { .. } => {
+                self.close(core, now, EndCause::CallerCancelled, ReleasedBy::Caller, None);
+            }
+            Stage::Talking { .. } | Stage::Closing(_) => {}
+        }
+    }
+
+    /// An ACK for a 2xx of ours.
+    pub fn on_ack(&mut self, core: &mut Core, now: Now, index: u8, ack: &Request) {
+        if let Some(leg) = self.leg_mut(index) {
+            let acked = ack.cseq().ok().map(|cseq| cseq.number);
+            if leg.reinvite.as_ref().is_some_and(|pending| pending.cseq == acked) {
+                leg.reinvite = None;
+                return;
+            }
+        }
+        if index == 0 {
+            self.on_caller_ack(core, now, &ack.body);
+        }
+    }
+
+    /// A response to a request we sent on a leg.
+    pub fn on_response(
+        &mut self,
+        core: &mut Core,
+        trunks: &mut Trunks,
+        now: Now,
+        index: u8,
+        purpose: Purpose,
+        answer: Response,
+    ) {
+        match purpose {
+            Purpose::Invite => {
+                if let Some(position) = self.callee_position(index) {
+                    self.on_invite_response(core, trunks, now, position, answer);
+                }
+            }
+            Purpose::Reinvite => self.on_reinvite_response(core, now, index, answer),
+            Purpose::Bye if answer.status >= 200 => self.leg_released(core, index),
+            Purpose::Bye | Purpose::Cancel | Purpose::Stray => {}
+        }
+    }
+
+    /// A transaction of ours ended without an answer.
+    pub fn on_request_lost(
+        &mut self,
+        core: &mut Core,
+        trunks: &mut Trunks,
+        now: Now,
+        index: u8,
+        purpose: Purpose,
+        failure: ClientFailure,
+    ) {
+        match purpose {
+            Purpose::Invite => {
+                if let Some(position) = self.callee_position(index) {
+                    self.on_invite_lost(core, trunks, now, position, failure);
+                }
+            }
+            Purpose::Reinvite => {
+                if let Some(leg) = self.leg_mut(index) {
+                    leg.modification = Modification::None;
+                }
+                // RFC 3261 §12.2.1.2: a request in the dialog that times out ends the dialog.
+                self.lose_dialog(core, now, index);
+            }
+            Purpose::Bye => self.leg_released(core, index),
+            Purpose::Cancel | Purpose::Stray => {}
+        }
+    }
+
+    /// The far end has no dialog any more: the call is over, and no BYE goes to it.
+    pub(super) fn lose_dialog(&mut self, core: &mut Core, now: Now, index: u8) {
+        if let Some(leg) = self.leg_mut(index) {
+            leg.vanish(core);
+        }
+        self.close(core, now, EndCause::DialogLost, ReleasedBy::Gateway, None);
+    }
+
+    fn leg_released(&mut self, core: &mut Core, index: u8) {
+        if let Some(leg) = self.leg_mut(index) {
+            if matches!(leg.state, LegState::Releasing) {
+                leg.vanish(core);
+            }
+        }
+    }
+
+    /// The stream a leg's far end signalled by is gone. The call goes on: media has its own way, and the far
+    /// end may come back on another connection; a dead far end is found by its silence.
+    pub fn on_connection_closed(&mut self, connection: crate::types::ConnectionId) {
+        for leg in std::iter::once(&mut self.caller).chain(self.callees.iter_mut()) {
+            if leg.peer.connection == Some(connection) {
+                leg.peer.connection = None;
+            }
+        }
+    }
+
+    /// The server transaction of the caller's INVITE, while it waits for a final answer.
+    pub fn caller_invite(&self) -> Option<ServerKey> {
+        match &self.caller.state {
+            LegState::Incoming { server, .. } => Some(*server),
+            _ => None,
+        }
+    }
+}
+
+/// Answers with a bare status.
+pub(super) fn reply(core: &mut Core, now: Now, asked: &Asked, status: u16) {
+    let answer = response(&asked.request, status, "");
+    core.respond(now, asked.key, &asked.request.method, answer);
+}
+
+impl Leg {
+    /// True for a leg both ends of which agreed on a dialog.
+    pub fn is_established(&self) -> bool {
+        matches!(self.state, LegState::Established | LegState::Accepted { .. })
+    }
+}

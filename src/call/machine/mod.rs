@@ -1,0 +1,383 @@
+//! One call: a caller's leg, the legs tried towards the callee, and what becomes of them.
+//!
+//! ```text
+//! Opening ──ports, journal space──▶ Hunting ──2xx──▶ Answering ──durable──▶ Talking
+//!    │                                 │                 │                     │
+//!    └───────────────┬─────────────────┴─────────────────┴─────────────────────┘
+//!                    ▼
+//!                 Closing: media reports ──▶ record ──durable──▶ final answers ──▶ gone
+//! ```
+
+mod answer;
+mod close;
+mod dialog;
+mod hunt;
+mod record;
+mod reinvite;
+
+pub use close::with_reason;
+
+use super::core::Core;
+use super::event::{MediaPorts, Output, PortsExhausted, RecordStep};
+use super::leg::{Leg, LegState, Party};
+use super::settings::Trunk;
+use crate::billing::Cdr;
+use crate::routing::Channel;
+use crate::sdp::Session;
+use crate::sip::message::Request;
+use crate::sip::transaction::ServerKey;
+use crate::types::{CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One device of a called user.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub user: Arc<str>,
+    /// The contact URI it registered: the Request-URI of its INVITE.
+    pub contact: String,
+    pub peer: Peer,
+}
+
+/// One trunk that may carry the call, with the numbers as it wants them.
+#[derive(Debug, Clone)]
+pub struct TrunkCandidate {
+    pub trunk: Arc<Trunk>,
+    pub called: String,
+    pub calling: String,
+}
+
+/// What is still to be tried, in order.
+#[derive(Debug)]
+pub enum Plan {
+    /// All devices of a user ring together.
+    Devices(Vec<Device>),
+    /// Trunks one after the other.
+    Trunks(VecDeque<TrunkCandidate>),
+    /// Nobody: the caller is proven, but the call may not be made.
+    Refused { cause: EndCause, status: Option<u16> },
+}
+
+/// Where a call stands.
+#[derive(Debug)]
+enum Stage {
+    Opening,
+    Hunting {
+        give_up_at: Instant,
+    },
+    /// A callee answered; nobody is told before the record is durable.
+    Answering {
+        winner: u8,
+        cancelled: bool,
+    },
+    Talking {
+        callee: u8,
+        ends_at: Instant,
+        interim_at: Instant,
+    },
+    Closing(close::Closing),
+}
+
+/// What the admission found out about a new call.
+pub struct Admitted {
+    pub id: CallId,
+    pub direction: Direction,
+    pub caller: Party,
+    pub account: Option<Arc<str>>,
+    /// Number of the caller in E.164 or its user name.
+    pub calling: String,
+    /// What was dialled, as it came.
+    pub dialled: String,
+    pub number: Option<E164>,
+    pub callee_user: Option<Arc<str>>,
+    pub max_forwards: u8,
+    /// The channel of the trunk it comes from.
+    pub incoming_channel: Option<Channel>,
+    pub plan: Plan,
+}
+
+/// One call attempt.
+pub struct Call {
+    pub id: CallId,
+    pub direction: Direction,
+    pub started: Now,
+    pub caller: Leg,
+    pub callees: Vec<Leg>,
+    pub calling: String,
+    pub dialled: String,
+    pub number: Option<E164>,
+    max_forwards: u8,
+    plan: Plan,
+    /// The trunk being tried and which of its addresses.
+    retry: Option<(TrunkCandidate, usize)>,
+    stage: Stage,
+    /// The caller's offer; `None` when its INVITE had no body and our 2xx carries the offer.
+    offer: Option<Session>,
+    /// Worst news so far, told if nothing better comes.
+    failure: Option<(EndCause, u16)>,
+    pub ringing: Option<Now>,
+    pub answered: Option<Now>,
+    released: Option<Now>,
+    /// Interim reports still to come.
+    reports_due: usize,
+    /// The leg that the caller hears before the answer.
+    early: Option<u8>,
+    cdr: Box<Cdr>,
+    /// The channel of the trunk the call comes from.
+    incoming_channel: Option<Channel>,
+    /// Channels this call needs no more; the exchange gives them back.
+    pub freed_channels: Vec<Channel>,
+}
+
+impl Call {
+    /// A new call whose caller was proven and whose number was routed. Asks for ports and journal space.
+    pub fn open(core: &mut Core, now: Now, admitted: Admitted, caller: Leg, offer: Option<Session>) -> Call {
+        let cdr = Box::new(record::opening(now, &admitted));
+        let call = Call {
+            id: admitted.id,
+            direction: admitted.direction,
+            started: now,
+            caller,
+            callees: Vec::new(),
+            calling: admitted.calling,
+            dialled: admitted.dialled,
+            number: admitted.number,
+            max_forwards: admitted.max_forwards,
+            plan: admitted.plan,
+            retry: None,
+            stage: Stage::Opening,
+            offer,
+            failure: None,
+            ringing: None,
+            answered: None,
+            released: None,
+            reports_due: 0,
+            early: None,
+            cdr,
+            incoming_channel: admitted.incoming_channel,
+            freed_channels: Vec::new(),
+        };
+        core.emit(Output::Reserve { call: call.id });
+        call
+    }
+
+    /// The journal has room for the call's records, or has not.
+    pub fn on_reserved(&mut self, core: &mut Core, now: Now, reserved: bool) {
+        if !matches!(self.stage, Stage::Opening) {
+            return;
+        }
+        if !reserved {
+            self.close(core, now, EndCause::JournalFailed, ReleasedBy::Gateway, None);
+            return;
+        }
+        self.record_start(core);
+        if let Plan::Refused { cause, status } = self.plan {
+            self.close(core, now, cause, ReleasedBy::Gateway, status);
+            return;
+        }
+        core.emit(Output::OpenMedia {
+            leg: self.caller.id,
+            kind: self.caller.kind(),
+            network: self.caller.peer.network,
+            address: self.caller.peer.local.ip(),
+        });
+    }
+
+    /// The shell opened a leg's media, or could not.
+    pub fn on_media_opened(
+        &mut self,
+        core: &mut Core,
+        trunks: &mut super::trunks::Trunks,
+        now: Now,
+        leg: LegId,
+        result: Result<MediaPorts, PortsExhausted>,
+    ) {
+        if leg.index == 0 {
+            match (result, &self.stage) {
+                (Ok(ports), Stage::Opening) => {
+                    self.caller.media.ports = Some(ports);
+                    self.begin_hunt(core, trunks, now);
+                }
+                (Ok(ports), _) => {
+                    // Ended while the ports were opened: they go straight back.
+                    self.caller.media.ports = Some(ports);
+                    self.caller.close_media(core);
+                }
+                (Err(PortsExhausted), _) => {
+                    self.close(core, now, EndCause::GatewayCongested, ReleasedBy::Gateway, None);
+                }
+            }
+            return;
+        }
+        let Some(position) = self.callee_position(leg.index) else { return };
+        match result {
+            Ok(ports) => {
+                self.callees[position].media.ports = Some(ports);
+                if matches!(self.callees[position].state, LegState::Allocating) {
+                    self.place(core, now, position);
+                } else {
+                    self.callees[position].close_media(core);
+                }
+            }
+            Err(PortsExhausted) => {
+                self.callees[position].vanish(core);
+                self.end_attempt(
+                    core,
+                    now,
+                    position,
+                    record::AttemptEnd { status: 503, cause: EndCause::GatewayCongested },
+                );
+                self.close(core, now, EndCause::GatewayCongested, ReleasedBy::Gateway, None);
+            }
+        }
+    }
+
+    /// A leg's media is closed and has its last report.
+    pub fn on_media_closed(&mut self, core: &mut Core, now: Now, leg: LegId, report: LegReport) {
+        let Some(leg) = self.leg_mut(leg.index) else { return };
+        leg.media.report = Some(report);
+        leg.media.closed = true;
+        self.close_step(core, now);
+    }
+
+    /// An interim report arrived.
+    pub fn on_media_report(&mut self, core: &mut Core, now: Now, leg: LegId, report: LegReport) {
+        let Some(leg) = self.leg_mut(leg.index) else { return };
+        if !leg.media.closed {
+            leg.media.report = Some(report);
+        }
+        self.on_interim_report(core, now);
+    }
+
+    /// A leg that should have heard something heard nothing for too long.
+    pub fn on_media_timeout(&mut self, core: &mut Core, now: Now) {
+        match self.stage {
+            Stage::Talking { .. } => self.close(core, now, EndCause::MediaTimeout, ReleasedBy::Gateway, None),
+            // Before the answer silence is normal; the ring timer watches.
+            Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {}
+        }
+    }
+
+    /// A record became durable, or could not.
+    pub fn on_recorded(&mut self, core: &mut Core, now: Now, step: RecordStep, durable: bool) {
+        match (step, durable) {
+            (RecordStep::Answer, true) => self.answer_durable(core, now),
+            (RecordStep::Answer, false) => {
+                self.close(core, now, EndCause::JournalFailed, ReleasedBy::Gateway, None);
+            }
+            (RecordStep::End, _) => self.end_recorded(core, now, durable),
+        }
+    }
+
+    /// Ends the call by order of the gateway.
+    pub fn hang_up(&mut self, core: &mut Core, now: Now, cause: EndCause) {
+        self.close(core, now, cause, ReleasedBy::Gateway, None);
+    }
+
+    /// True once nothing is left to do and the call can be dropped.
+    pub fn is_finished(&self) -> bool {
+        match &self.stage {
+            Stage::Closing(closing) => {
+                closing.is_recorded() && self.legs().all(|leg| leg.is_gone() && media_settled(leg))
+            }
+            Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Talking { .. } => false,
+        }
+    }
+
+    /// True while the call counts as going on: it has no end yet.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.stage, Stage::Closing(_))
+    }
+
+    /// A word for the state, for views.
+    pub fn state_name(&self) -> &'static str {
+        match self.stage {
+            Stage::Opening => "opening",
+            Stage::Hunting { .. } if self.ringing.is_some() => "ringing",
+            Stage::Hunting { .. } => "trying",
+            Stage::Answering { .. } => "answering",
+            Stage::Talking { .. } => "talking",
+            Stage::Closing(_) => "closing",
+        }
+    }
+
+    /// The callee's leg of a call in conversation, or the one that was tried last.
+    pub fn callee(&self) -> Option<&Leg> {
+        match self.stage {
+            Stage::Talking { callee, .. } | Stage::Answering { winner: callee, .. } => {
+                self.callees.iter().find(|leg| leg.id.index == callee)
+            }
+            Stage::Opening | Stage::Hunting { .. } => self.callees.last(),
+            Stage::Closing(_) => self
+                .callees
+                .iter()
+                .find(|leg| leg.attempt.as_ref().is_some_and(|attempt| attempt.answered.is_some()))
+                .or(self.callees.last()),
+        }
+    }
+
+    pub fn legs(&self) -> impl Iterator<Item = &Leg> {
+        std::iter::once(&self.caller).chain(self.callees.iter())
+    }
+
+    pub fn leg(&self, index: u8) -> Option<&Leg> {
+        self.legs().find(|leg| leg.id.index == index)
+    }
+
+    pub fn leg_mut(&mut self, index: u8) -> Option<&mut Leg> {
+        std::iter::once(&mut self.caller).chain(self.callees.iter_mut()).find(|leg| leg.id.index == index)
+    }
+
+    fn callee_position(&self, index: u8) -> Option<usize> {
+        self.callees.iter().position(|leg| leg.id.index == index)
+    }
+
+    /// The next moment this call wants to be woken.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let stage = match &self.stage {
+            Stage::Opening | Stage::Answering { .. } => None,
+            Stage::Hunting { give_up_at } => Some(*give_up_at),
+            Stage::Talking { ends_at, interim_at, .. } => Some(*ends_at.min(interim_at)),
+            Stage::Closing(closing) => closing.deadline(),
+        };
+        self.legs().filter_map(Leg::deadline).chain(stage).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, core: &mut Core, trunks: &mut super::trunks::Trunks, now: Now) {
+        match &mut self.stage {
+            Stage::Hunting { give_up_at } if *give_up_at <= now.instant => {
+                self.close(core, now, EndCause::NoAnswer, ReleasedBy::Gateway, None);
+            }
+            Stage::Talking { ends_at, .. } if *ends_at <= now.instant => {
+                self.close(core, now, EndCause::MaxDuration, ReleasedBy::Gateway, None);
+            }
+            Stage::Talking { interim_at, .. } if *interim_at <= now.instant => {
+                *interim_at = now.instant + core.settings.billing.interim;
+                self.ask_reports(core);
+            }
+            Stage::Closing(closing) if closing.deadline().is_some_and(|at| at <= now.instant) => {
+                self.reports_overdue(core, now);
+            }
+            Stage::Opening
+            | Stage::Hunting { .. }
+            | Stage::Answering { .. }
+            | Stage::Talking { .. }
+            | Stage::Closing(_) => {}
+        }
+        self.legs_timeout(core, trunks, now);
+    }
+}
+
+fn media_settled(leg: &Leg) -> bool {
+    leg.media.ports.is_none() || leg.media.closed
+}
+
+/// What a request inside a dialog needs to be answered.
+#[derive(Debug)]
+pub struct Asked {
+    pub key: ServerKey,
+    pub peer: Peer,
+    pub request: Request,
+}

@@ -1,0 +1,224 @@
+//! Asking a trunk how it is (OPTIONS, RFC 3261 §11) and staying registered there (REGISTER, §10.2).
+
+use crate::call::core::{ALLOW, Core, Owner};
+use crate::call::event::{Event, Target};
+use crate::call::exchange::Exchange;
+use crate::call::leg::Leg;
+use crate::call::trunks::{OwnRegistration, Side, trunk_index};
+use crate::routing::{Evidence, TrunkOutput};
+use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed, Uri};
+use crate::types::{HostPort, Now};
+use std::time::Duration;
+
+/// First pause after a failed registration; doubled up to [`LONGEST_PAUSE`] (RFC 5626 §4.5 has the same shape).
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// How soon a trunk without a known address is looked at again.
+const UNRESOLVED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sends what is due to the trunks themselves.
+pub fn handle_timeout(exchange: &mut Exchange, now: Now) {
+    exchange.trunks.table().handle_timeout(now.instant);
+    for index in 0..exchange.trunks.len() {
+        let Some(side) = exchange.trunks.side_mut(index) else { continue };
+        if side.upkeep.at.is_some_and(|at| at <= now.instant) {
+            register(&mut exchange.core, side, index, now);
+        }
+    }
+}
+
+/// Carries out what the trunks' health machines want.
+pub fn settle(exchange: &mut Exchange, now: Now) {
+    while let Some(output) = exchange.trunks.poll_output() {
+        match output {
+            TrunkOutput::Probe(index) => ask_health(exchange, usize::from(index.0), now),
+            TrunkOutput::WentUp(index) => tell_health(exchange, usize::from(index.0), true),
+            TrunkOutput::WentDown(index) => tell_health(exchange, usize::from(index.0), false),
+            TrunkOutput::Drained(index) => {
+                if let Some(side) = exchange.trunks.side(usize::from(index.0)) {
+                    let trunk = side.settings.name.clone();
+                    exchange.core.event(Event::TrunkDrained { trunk });
+                }
+            }
+        }
+    }
+}
+
+fn tell_health(exchange: &mut Exchange, index: usize, up: bool) {
+    if let Some(side) = exchange.trunks.side(index) {
+        exchange.core.event(Event::TrunkHealth { trunk: side.settings.name.clone(), up });
+    }
+}
+
+fn ask_health(exchange: &mut Exchange, index: usize, now: Now) {
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
+    // Without an address nothing is asked, and the machine's own time-out says that it failed.
+    let Some(target) = side.targets.first().cloned() else { return };
+    side.upkeep.options_sent = Some(now.instant);
+    let core = &mut exchange.core;
+    let call_id = core.token();
+    let uri = Uri::sip(None, target.host.clone());
+    let us = NameAddr::new(Uri::sip(None, own_host(&target)));
+    let request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
+        .with_header(HeaderName::CSeq, "1 OPTIONS");
+    core.send(now, Owner::TrunkHealth { trunk: index }, target.peer, request);
+}
+
+/// Any final answer proves the trunk alive, but for those that say that it is not.
+pub fn on_options_response(exchange: &mut Exchange, now: Now, index: usize, answer: Response) {
+    if answer.status < 200 {
+        return;
+    }
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
+    if let Some(sent) = side.upkeep.options_sent.take() {
+        let round_trip = now.instant.saturating_duration_since(sent);
+        let trunk = side.settings.name.clone();
+        exchange.core.event(Event::TrunkOptions { trunk, round_trip });
+    }
+    let works = !matches!(answer.status, 408 | 500..=599);
+    let evidence = if works { Evidence::Alive } else { Evidence::Failed };
+    exchange.trunks.table().handle_probe(trunk_index(index), now.instant, evidence);
+}
+
+pub fn on_options_lost(exchange: &mut Exchange, now: Now, index: usize) {
+    exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Failed);
+}
+
+fn register(core: &mut Core, side: &mut Side, index: usize, now: Now) {
+    let (true, Some(credentials)) = (side.settings.registers(), &side.settings.credentials) else {
+        side.upkeep.at = None;
+        return;
+    };
+    let Some(target) = side.targets.first().cloned() else {
+        side.upkeep.at = Some(now.instant + UNRESOLVED_PAUSE);
+        return;
+    };
+    let user = credentials.user.clone();
+    if side.upkeep.call_id.is_empty() {
+        side.upkeep.call_id = core.token();
+    }
+    // The answer decides when the next one is due.
+    side.upkeep.at = None;
+    let domain = HostPort { host: side.settings.config.domain().to_owned(), port: None };
+    let account = NameAddr::new(Uri::sip(Some(&user), domain.clone()));
+    let call_id = side.upkeep.call_id.clone();
+    let uri = Uri::sip(None, domain);
+    let mut request = build(core, Method::Register, uri, account.clone(), account, &call_id, &target);
+    request.headers.set(HeaderName::Contact, Leg::contact(&target.peer, Some(&user)));
+    request.headers.push(HeaderName::Expires, side.settings.config.register.as_secs().to_string());
+    send_register(core, side, index, now, target, request);
+}
+
+fn send_register(
+    core: &mut Core,
+    side: &mut Side,
+    index: usize,
+    now: Now,
+    target: Target,
+    mut request: Request,
+) {
+    side.upkeep.cseq += 1;
+    request.headers.set(HeaderName::CSeq, format!("{} REGISTER", side.upkeep.cseq));
+    if let Some(auth) = side.upkeep.auth.as_mut() {
+        let cnonce = core.token();
+        auth.authorize(&mut request, &cnonce);
+    }
+    side.upkeep.last = Some(request.clone());
+    core.send(now, Owner::TrunkRegistration { trunk: index }, target.peer, request);
+}
+
+pub fn on_register_response(exchange: &mut Exchange, now: Now, index: usize, answer: Response) {
+    if answer.status < 200 {
+        return;
+    }
+    let core = &mut exchange.core;
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
+    match answer.status {
+        200..=299 => {
+            let lifetime = Duration::from_secs(granted_seconds(&answer, side).into());
+            side.upkeep.failures = 0;
+            // The next registration starts with what is known now, and may be challenged anew.
+            if let Some(auth) = side.upkeep.auth.as_mut() {
+                auth.succeeded();
+            }
+            // Renewed at four fifths, so that one lost round of retransmissions still fits.
+            side.upkeep.at = Some(now.instant + lifetime.mul_f32(0.8).max(Duration::from_secs(1)));
+            side.registration = OwnRegistration::Registered { until: now.after(lifetime) };
+            let trunk = side.settings.name.clone();
+            core.event(Event::TrunkRegistered { trunk, registered: true, why: String::new() });
+            exchange.trunks.table().handle_call(trunk_index(index), now.instant, Evidence::Alive);
+        }
+        401 | 407 => {
+            let met = side.upkeep.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok());
+            match (met, side.upkeep.last.clone(), side.targets.first().cloned()) {
+                (true, Some(request), Some(target)) => send_register(core, side, index, now, target, request),
+                _ => register_failed(
+                    core,
+                    side,
+                    now,
+                    format!("refuses our credentials ({})", answer.status),
+                    None,
+                ),
+            }
+        }
+        status => {
+            let wait = answer.retry_after().map(u64::from);
+            register_failed(core, side, now, format!("answers REGISTER with {status}"), wait);
+        }
+    }
+}
+
+pub fn on_register_lost(exchange: &mut Exchange, now: Now, index: usize) {
+    if let Some(side) = exchange.trunks.side_mut(index) {
+        register_failed(&mut exchange.core, side, now, "does not answer REGISTER".to_owned(), None);
+    }
+}
+
+fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait: Option<u64>) {
+    let doubled = FIRST_PAUSE * 2u32.pow(side.upkeep.failures.min(8));
+    side.upkeep.failures += 1;
+    let pause = wait.map_or(doubled.min(LONGEST_PAUSE), Duration::from_secs);
+    side.upkeep.at = Some(now.instant + pause);
+    // Whatever was learnt of its challenges may be what is wrong.
+    side.upkeep.auth = side.settings.credentials.clone().map(crate::sip::auth::ClientAuth::new);
+    side.registration = OwnRegistration::Failed { why: why.clone() };
+    let trunk = side.settings.name.clone();
+    core.event(Event::TrunkRegistered { trunk, registered: false, why });
+}
+
+/// The lifetime the registrar granted our contact: its own parameter, else Expires, else what we asked for.
+fn granted_seconds(answer: &Response, side: &Side) -> u32 {
+    let ours = side.targets.first().map(|target| target.peer.local);
+    let contact =
+        answer.addresses(&HeaderName::Contact).unwrap_or_default().into_iter().find_map(|contact| {
+            let is_ours = ours.is_some_and(|ours| {
+                contact.uri.host.host == ours.ip().to_string() && contact.uri.host.port == Some(ours.port())
+            });
+            is_ours.then(|| contact.params.value("expires")?.parse().ok()).flatten()
+        });
+    let asked = side.settings.config.register.as_secs() as u32;
+    contact.or_else(|| answer.expires()).unwrap_or(asked).clamp(1, 86_400)
+}
+
+fn own_host(target: &Target) -> HostPort {
+    HostPort { host: target.peer.local.ip().to_string(), port: None }
+}
+
+/// A request to the trunk itself, without CSeq.
+fn build(
+    core: &mut Core,
+    method: Method,
+    uri: Uri,
+    from: NameAddr,
+    to: NameAddr,
+    call_id: &str,
+    target: &Target,
+) -> Request {
+    Request::new(method, uri)
+        .with_header(HeaderName::MaxForwards, "70")
+        .with_header(HeaderName::From, from.with_tag(&core.token()).to_string())
+        .with_header(HeaderName::To, to.to_string())
+        .with_header(HeaderName::CallId, call_id)
+        .with_header(HeaderName::Contact, Leg::contact(&target.peer, None))
+        .with_header(HeaderName::Allow, ALLOW)
+}

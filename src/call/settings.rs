@@ -1,0 +1,67 @@
+//! What the B2BUA is told to do: a snapshot of the configuration, replaced whole by a reload.
+
+use crate::config::{Config, TrunkAuth, TrunkConfig};
+use crate::sip::auth::Credentials;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One interconnect peer: its configuration, and its names ready to be handed out.
+#[derive(Debug)]
+pub struct Trunk {
+    pub name: Arc<str>,
+    pub carrier: Arc<str>,
+    pub config: TrunkConfig,
+    /// What we answer its challenges with.
+    pub credentials: Option<Credentials>,
+    /// Longest wait for an answer after the call was placed.
+    pub ring: Duration,
+    pub max_duration: Duration,
+}
+
+impl Trunk {
+    pub fn registers(&self) -> bool {
+        match self.config.auth {
+            TrunkAuth::Register => true,
+            TrunkAuth::Ip | TrunkAuth::Digest => false,
+        }
+    }
+}
+
+/// Everything the call machines are told from outside.
+#[derive(Debug)]
+pub struct Settings {
+    pub config: Config,
+    pub trunks: Vec<Arc<Trunk>>,
+}
+
+impl Settings {
+    pub fn new(config: Config) -> Settings {
+        let trunks = config.trunks.iter().map(|trunk| Arc::new(Settings::trunk(&config, trunk))).collect();
+        Settings { config, trunks }
+    }
+
+    fn trunk(config: &Config, trunk: &TrunkConfig) -> Trunk {
+        let credentials = match trunk.auth {
+            TrunkAuth::Ip => None,
+            TrunkAuth::Digest | TrunkAuth::Register => {
+                Some(Credentials { user: trunk.username.clone(), password: trunk.password.clone() })
+            }
+        };
+        Trunk {
+            name: trunk.name.as_str().into(),
+            carrier: trunk.carrier.as_str().into(),
+            credentials,
+            ring: trunk.ring.unwrap_or(config.limits.ring),
+            max_duration: trunk.max_duration.unwrap_or(config.limits.max_duration),
+            config: trunk.clone(),
+        }
+    }
+}
+
+impl Deref for Settings {
+    type Target = Config;
+    fn deref(&self) -> &Config {
+        &self.config
+    }
+}

@@ -1,0 +1,228 @@
+//! The trunks as they are now: where they are, whether they take calls, and our registration there.
+
+use super::event::Target;
+use super::settings::{Settings, Trunk};
+use crate::routing::{
+    Channel, Evidence, HealthSettings, Limits, TrunkIndex, TrunkOutput, TrunkSettings, TrunkTable, TrunkView,
+};
+use crate::sip::auth::ClientAuth;
+use crate::sip::message::Request;
+use crate::types::Now;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a trunk can't take a call now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Down, blocked, draining, or without a known address.
+    Unavailable,
+    /// At its channel or CPS limit.
+    Congested,
+}
+
+/// Our own registration at an operator.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OwnRegistration {
+    /// This trunk wants none.
+    None,
+    Registering,
+    Registered {
+        until: Now,
+    },
+    Failed {
+        why: String,
+    },
+}
+
+/// What is known of one trunk beside its health and limits.
+#[derive(Debug)]
+pub struct Side {
+    pub settings: Arc<Trunk>,
+    /// Addresses of its proxies, in the order they are tried; the last good ones when DNS is dead.
+    pub targets: Vec<Target>,
+    pub registration: OwnRegistration,
+    pub upkeep: Upkeep,
+}
+
+/// The registration's own dialogue.
+#[derive(Debug)]
+pub struct Upkeep {
+    pub at: Option<Instant>,
+    pub call_id: String,
+    pub cseq: u32,
+    pub auth: Option<ClientAuth>,
+    /// Failures in a row, for the pause before the next try.
+    pub failures: u32,
+    /// The last request, to be repeated with credentials.
+    pub last: Option<Request>,
+    /// When the OPTIONS that is out was sent.
+    pub options_sent: Option<Instant>,
+}
+
+impl Upkeep {
+    fn new(settings: &Trunk, now: Now) -> Upkeep {
+        Upkeep {
+            at: settings.registers().then_some(now.instant),
+            call_id: String::new(),
+            cseq: 0,
+            auth: settings.credentials.clone().map(ClientAuth::new),
+            failures: 0,
+            last: None,
+            options_sent: None,
+        }
+    }
+}
+
+/// All trunks, in the order of the configuration.
+pub struct Trunks {
+    table: TrunkTable,
+    sides: Vec<Side>,
+}
+
+impl Trunks {
+    pub fn new(settings: &Settings, now: Now) -> Trunks {
+        Trunks {
+            table: TrunkTable::new(table_settings(settings), now.instant),
+            sides: settings.trunks.iter().map(|trunk| Side::new(trunk, now)).collect(),
+        }
+    }
+
+    pub fn side(&self, index: usize) -> Option<&Side> {
+        self.sides.get(index)
+    }
+
+    pub fn side_mut(&mut self, index: usize) -> Option<&mut Side> {
+        self.sides.get_mut(index)
+    }
+
+    /// Each trunk with what its limits and health say.
+    pub fn iter(&self) -> impl Iterator<Item = (&Side, TrunkView)> {
+        self.sides.iter().zip(self.table.views())
+    }
+
+    pub fn table(&mut self) -> &mut TrunkTable {
+        &mut self.table
+    }
+
+    pub fn len(&self) -> usize {
+        self.sides.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sides.is_empty()
+    }
+
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.sides.iter().position(|side| &*side.settings.name == name)
+    }
+
+    /// New addresses of a trunk's proxies. An empty answer keeps the last good one.
+    pub fn resolved(&mut self, name: &str, targets: Vec<Target>) -> Option<usize> {
+        let index = self.index_of(name)?;
+        if targets.is_empty() {
+            return None;
+        }
+        self.sides[index].targets = targets;
+        Some(index)
+    }
+
+    /// Takes a channel of a trunk for a call towards its `nth` address. After the last address comes nothing.
+    pub fn take(&mut self, now: Now, name: &str, nth: usize) -> Result<(Channel, Target), Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        let target = self.sides[index].targets.get(nth).cloned().ok_or(Refusal::Unavailable)?;
+        let channel = self.table.take(trunk_index(index), now.instant).map_err(refusal)?;
+        Ok((channel, target))
+    }
+
+    /// Takes a channel for a call that comes from the trunk.
+    pub fn take_incoming(&mut self, name: &str) -> Result<Channel, Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        self.table.take_incoming(trunk_index(index)).map_err(refusal)
+    }
+
+    pub fn release(&mut self, channel: Channel) {
+        self.table.release(channel);
+    }
+
+    /// A call proved the trunk alive.
+    pub fn succeeded(&mut self, now: Now, name: &str) {
+        if let Some(index) = self.index_of(name) {
+            self.table.handle_call(trunk_index(index), now.instant, Evidence::Alive);
+        }
+    }
+
+    /// A call failed in a way that is the trunk's fault.
+    pub fn failed(&mut self, now: Now, name: &str) {
+        if let Some(index) = self.index_of(name) {
+            self.table.handle_call(trunk_index(index), now.instant, Evidence::Failed);
+        }
+    }
+
+    /// The trunk gets no calls for a while.
+    pub fn pause(&mut self, now: Now, name: &str, pause: Duration) {
+        if let Some(index) = self.index_of(name) {
+            self.table.pause(trunk_index(index), now.instant + pause);
+        }
+    }
+
+    /// Takes up new settings; trunks that stay keep their state, channels in use included.
+    pub fn reload(&mut self, settings: &Settings, now: Now) {
+        self.table.reconfigure(table_settings(settings), now.instant);
+        let mut old = std::mem::take(&mut self.sides);
+        for new in &settings.trunks {
+            let known = old.iter().position(|side| side.settings.name == new.name);
+            let mut side = match known {
+                Some(position) => old.swap_remove(position),
+                None => Side::new(new, now),
+            };
+            if side.settings.config != new.config {
+                side.upkeep = Upkeep::new(new, now);
+                if !new.registers() {
+                    side.registration = OwnRegistration::None;
+                }
+            }
+            side.settings = new.clone();
+            self.sides.push(side);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.sides.iter().filter_map(|side| side.upkeep.at).chain(self.table.poll_timeout()).min()
+    }
+
+    pub fn poll_output(&mut self) -> Option<TrunkOutput> {
+        self.table.poll_output()
+    }
+}
+
+impl Side {
+    fn new(settings: &Arc<Trunk>, now: Now) -> Side {
+        Side {
+            settings: settings.clone(),
+            targets: Vec::new(),
+            registration: if settings.registers() {
+                OwnRegistration::Registering
+            } else {
+                OwnRegistration::None
+            },
+            upkeep: Upkeep::new(settings, now),
+        }
+    }
+}
+
+pub fn trunk_index(index: usize) -> TrunkIndex {
+    TrunkIndex(index as u16)
+}
+
+fn refusal(refusal: crate::routing::Refusal) -> Refusal {
+    if refusal.is_congestion() { Refusal::Congested } else { Refusal::Unavailable }
+}
+
+fn table_settings(settings: &Settings) -> Vec<TrunkSettings> {
+    let one = |trunk: &Arc<Trunk>| TrunkSettings {
+        name: trunk.name.clone(),
+        limits: Limits { channels: trunk.config.max_channels, cps: trunk.config.max_cps },
+        health: HealthSettings { interval: trunk.config.options, ..HealthSettings::default() },
+    };
+    settings.trunks.iter().map(one).collect()
+}
