@@ -1,57 +1,75 @@
 //! The configuration file: what may be set, its defaults, and clear errors.
 
+mod check;
+mod dialplan;
 mod model;
 mod problem;
 mod read;
+mod setup;
 mod source;
 mod trunk;
 mod values;
 
+pub use check::{check, check_with, run_expectations};
+pub use dialplan::{ExpectFrom, Expectation, LoadedDialplan, load_dialplan, parse_dialplan};
 pub use model::*;
 pub use problem::{Problem, Severity};
 pub use read::user_name;
 pub use values::{DEFAULT_NETWORK, Listen, SecretSources, host_port};
 
+use crate::routing::Dialplan;
 use std::path::Path;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
+    pub dialplan: Dialplan,
     /// What works, but hardly as meant.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Reads a configuration file with the environment of the process for `env:` secrets.
+    /// Reads a configuration file and its dialplan, checked as [`check`] does: what this takes, can run.
     ///
     /// # Errors
-    /// Every problem of the file, in the order of its lines.
+    /// Every problem of both files.
     pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            vec![Problem::error(
-                path,
-                None,
-                format!("{error}; write the path of a configuration file: --config FILE"),
-            )]
-        })?;
-        Config::parse(path, &text, &|name| std::env::var(name).ok())
+        Config::load_with(path, &|name| std::env::var(name).ok())
+    }
+
+    /// As [`load`](Config::load), with another environment for `env:` secrets.
+    ///
+    /// # Errors
+    /// As [`load`](Config::load).
+    pub fn load_with(
+        path: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Loaded, Vec<Problem>> {
+        let examined = check::examine(path, environment);
+        if examined.problems.iter().any(Problem::is_error) {
+            return Err(examined.problems);
+        }
+        match (examined.config, examined.dialplan) {
+            (Some(config), Some(dialplan)) => Ok(Loaded { config, dialplan, warnings: examined.problems }),
+            (_, None) | (None, _) => Err(examined.problems),
+        }
     }
 
     /// Reads the text of a configuration file; its paths are relative to the directory of `path`.
     ///
     /// # Errors
-    /// As [`load`](Config::load).
+    /// Every problem of the file, in the order of its lines.
     pub fn parse(
         path: &Path,
         text: &str,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Loaded, Vec<Problem>> {
+    ) -> Result<Config, Vec<Problem>> {
         let base = path.parent().unwrap_or(Path::new(""));
         let read = read::read(path, text, base, environment);
-        if read.problems.iter().any(Problem::is_error) {
-            return Err(read.problems);
-        }
-        Ok(Loaded { config: read.config, warnings: read.problems })
+        if read.problems.iter().any(Problem::is_error) { Err(read.problems) } else { Ok(read.config) }
     }
 }
+
+#[cfg(test)]
+mod tests;

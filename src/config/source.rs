@@ -41,13 +41,15 @@ impl Source {
         table
     }
 
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// Line of a byte offset, counted from 1.
     pub fn line(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset)
+    }
+
+    /// The begin of a line, counted from 1.
+    pub fn span_of_line(&self, line: usize) -> Span {
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        start..start
     }
 
     pub fn error(&self, at: Span, message: impl Into<String>) {
@@ -126,6 +128,15 @@ impl<'a> Section<'a> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    pub fn is_table(&self, key: &str) -> bool {
+        self.table.and_then(|table| table.get(key)).is_some_and(|value| value.get_ref().is_table())
+    }
+
+    pub fn is_empty_list(&self, key: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(key));
+        value.and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty())
+    }
+
     /// The place of a key's value, or of the section where the key is not written.
     pub fn place(&self, key: &str) -> Span {
         self.table.and_then(|table| table.get(key)).map_or(self.span(), Spanned::span)
@@ -173,7 +184,7 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// Names a table that was read with [`sections`](Self::sections) by what it holds, for messages.
+    /// A table whose keys are free, as texts by name, in the order of the file.
     pub fn entries(&self, key: &'static str) -> Vec<(At<String>, At<String>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let path = self.path(key);

@@ -155,10 +155,7 @@ pub(super) fn read(
 ) -> Option<At<TrunkConfig>> {
     let s = &section;
     let name = s.required("name", "\"operator-a\"");
-    let proxy: Vec<HostPort> = s.values("proxy", Vec::new(), values::host_port);
-    if proxy.is_empty() && !s.has("proxy") {
-        s.error(s.span(), "trunk.proxy is missing; write proxy = [\"sbc.operator.example\"]");
-    }
+    let proxy = proxy(s);
     let default = TrunkConfig::new(name.as_ref().map_or("", |name| &name.value), proxy);
     let trunk = TrunkConfig {
         carrier: s.text_or("carrier", default.carrier),
@@ -226,6 +223,17 @@ pub(super) fn read(
     usable.then_some(At { value: trunk, span })
 }
 
+fn proxy(s: &Section<'_>) -> Vec<HostPort> {
+    let example = "write proxy = [\"sbc.operator.example\"]";
+    if !s.has("proxy") {
+        s.error(s.span(), format!("trunk.proxy is missing; {example}"));
+    }
+    if s.is_empty_list("proxy") {
+        s.error(s.place("proxy"), format!("trunk.proxy is empty; {example}"));
+    }
+    s.values("proxy", Vec::new(), values::host_port)
+}
+
 /// Rules between the keys of one trunk.
 fn check(s: &Section<'_>, trunk: &TrunkConfig) {
     match trunk.auth {
@@ -267,11 +275,13 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
         }
     }
     if !trunk.transport.is_secure() {
-        for key in ["tls_name", "tls_ca", "tls_verify"] {
-            if s.has(key) {
-                s.source
-                    .warning(s.place(key), format!("trunk.{key} has no effect; write transport = \"tls\""));
-            }
+        let written = [
+            ("tls_name", trunk.tls_name.is_some()),
+            ("tls_ca", trunk.tls_ca.is_some()),
+            ("tls_verify", !trunk.tls_verify),
+        ];
+        for (key, _) in written.into_iter().filter(|(_, written)| *written) {
+            s.source.warning(s.place(key), format!("trunk.{key} has no effect; write transport = \"tls\""));
         }
     }
 }

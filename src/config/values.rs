@@ -1,7 +1,7 @@
 //! Values written as texts: listeners, hosts, port ranges, DSCP names, secrets. Each error says what to write instead.
 
 use crate::routing::PeerMatch;
-use crate::types::{AudioCodec, HostPort, NetworkId, Secret, SrtpSuite, Transport};
+use crate::types::{AudioCodec, HostPort, NetworkId, Secret, Transport};
 use ipnet::IpNet;
 use std::{
     fmt,
@@ -142,18 +142,6 @@ pub fn codec(text: &str) -> Result<AudioCodec, String> {
         .into_iter()
         .find(|codec| codec.encoding_name().eq_ignore_ascii_case(text))
         .ok_or_else(|| format!("\"{text}\" is no codec of this gateway; write opus, PCMA or PCMU"))
-}
-
-pub fn srtp_suite(text: &str) -> Result<SrtpSuite, String> {
-    let all = [
-        SrtpSuite::AeadAes256Gcm,
-        SrtpSuite::AeadAes128Gcm,
-        SrtpSuite::AesCm128HmacSha1_80,
-        SrtpSuite::AesCm128HmacSha1_32,
-    ];
-    all.into_iter().find(|suite| suite.as_str() == text).ok_or_else(|| {
-        format!("\"{text}\" is no SRTP suite; write {}", all.map(SrtpSuite::as_str).join(", "))
-    })
 }
 
 /// Where secrets that are not in the file come from.

@@ -1,8 +1,7 @@
 //! Decides where a call goes, and says why.
 
 use super::{
-    CallerMatch, Dialled, Dialplan, NumberFormat, Rule, RuleAction, RuleFrom, TrunkIndex, TrunkOrder,
-    order::ordered,
+    CallerMatch, Dialled, Dialplan, NumberFormat, Rule, RuleAction, TrunkIndex, TrunkOrder, order::ordered,
 };
 use crate::types::{Direction, E164, EndCause, UnixMillis};
 
@@ -230,10 +229,9 @@ impl<'a> Routing<'a> {
     }
 
     fn applies(&mut self, rule: &Rule, dialled: &Dialled, calling: Option<&E164>) -> bool {
-        let from = match (rule.from, self.request.caller) {
-            (RuleFrom::Any, _) | (RuleFrom::Users, Caller::User { .. }) => true,
-            (RuleFrom::Trunk(wanted), Caller::Trunk(index)) => wanted == index,
-            (RuleFrom::Users, Caller::Trunk(_)) | (RuleFrom::Trunk(_), Caller::User { .. }) => false,
+        let from = match self.request.caller {
+            Caller::User { .. } => rule.is_for_users(),
+            Caller::Trunk(index) => rule.is_for_trunk(index),
         };
         if !from || !rule.numbers.iter().any(|number| number.matches(dialled.text())) {
             return false;
@@ -403,3 +401,6 @@ impl Called {
 fn reject(cause: EndCause, text: String) -> RouteOutcome {
     RouteOutcome::Reject { status: cause.sip_code(), cause, text }
 }
+
+#[cfg(test)]
+mod tests;

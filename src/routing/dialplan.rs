@@ -42,6 +42,8 @@ pub struct Rule {
 pub enum RuleFrom {
     Users,
     Trunk(TrunkIndex),
+    AnyTrunk,
+    /// Users and trunks.
     Any,
 }
 
@@ -98,6 +100,26 @@ pub enum TrunkOrder {
     Weighted,
     /// The cheapest first; those without a price last.
     LeastCost,
+}
+
+impl Rule {
+    /// Whether calls of the trunk come here. To another trunk they go only where the rule names the one they come
+    /// from: whoever can reach us through one operator must not call at our expense through another.
+    pub fn is_for_trunk(&self, trunk: TrunkIndex) -> bool {
+        match (self.from, &self.action) {
+            (RuleFrom::Users, _) => false,
+            (RuleFrom::Trunk(named), _) => named == trunk,
+            (RuleFrom::AnyTrunk | RuleFrom::Any, RuleAction::Trunks { .. }) => false,
+            (RuleFrom::AnyTrunk | RuleFrom::Any, RuleAction::Users | RuleAction::Reject(_)) => true,
+        }
+    }
+
+    pub fn is_for_users(&self) -> bool {
+        match self.from {
+            RuleFrom::Users | RuleFrom::Any => true,
+            RuleFrom::Trunk(_) | RuleFrom::AnyTrunk => false,
+        }
+    }
 }
 
 impl NumberMatch {

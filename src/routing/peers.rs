@@ -4,6 +4,7 @@ use super::TrunkIndex;
 use crate::types::NetworkId;
 use ipnet::IpNet;
 use std::{
+    cmp::Ordering,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -86,9 +87,11 @@ impl PeerTable {
     }
 
     /// The trunk a request comes from: by certificate name, then exact address and port, then longest prefix.
-    /// Among equals the trunk whose `match_host` is the request's host wins over those that don't ask for one.
+    /// Among equals the trunk whose `match_host` is the request's host wins over those that don't ask for one;
+    /// where two are still equal the request is nobody's, rather than charged to the wrong one.
     pub fn lookup(&self, origin: Origin<'_>) -> Option<TrunkIndex> {
         let mut best: Option<((Exactness, bool), TrunkIndex)> = None;
+        let mut tied = false;
         for trunk in self.trunks.iter().filter(|trunk| trunk.network == origin.network) {
             let host = trunk.match_host.as_deref();
             if host.is_some_and(|host| !host.eq_ignore_ascii_case(origin.request_host)) {
@@ -96,11 +99,16 @@ impl PeerTable {
             }
             let Some(exactness) = self.exactness(trunk, origin) else { continue };
             let rank = (exactness, host.is_some());
-            if best.is_none_or(|(known, _)| rank > known) {
-                best = Some((rank, trunk.trunk));
+            match best.map(|(known, _)| rank.cmp(&known)) {
+                None | Some(Ordering::Greater) => {
+                    best = Some((rank, trunk.trunk));
+                    tied = false;
+                }
+                Some(Ordering::Equal) => tied = true,
+                Some(Ordering::Less) => {}
             }
         }
-        best.map(|(_, trunk)| trunk)
+        best.filter(|_| !tied).map(|(_, trunk)| trunk)
     }
 
     fn exactness(&self, trunk: &TrunkPeers, origin: Origin<'_>) -> Option<Exactness> {
@@ -255,6 +263,15 @@ mod tests {
         assert_eq!(table.lookup(Origin { serves_users: true, ..from("192.0.2.9:39999") }), None);
         table.set_resolved(TrunkIndex(0), vec![]);
         assert_eq!(table.lookup(from("192.0.2.9:5060")), None);
+    }
+
+    #[test]
+    fn two_operators_at_one_address_are_told_apart_by_port_and_otherwise_not_at_all() {
+        let mut table = PeerTable::new(vec![trunk(0, &[]), trunk(1, &[])]);
+        table.set_resolved(TrunkIndex(0), vec!["127.0.0.1:5070".parse().unwrap()]);
+        table.set_resolved(TrunkIndex(1), vec!["127.0.0.1:5071".parse().unwrap()]);
+        assert_eq!(table.lookup(from("127.0.0.1:5071")), Some(TrunkIndex(1)));
+        assert_eq!(table.lookup(from("127.0.0.1:40000")), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask};
 pub use quality::LegReport;
 pub use secret::Secret;
-pub use time_zone::{LocalTime, TimeZone, Weekday};
+pub use time_zone::{LocalTime, TimeZone, WallClock, Weekday};
 
 use serde::{Deserialize, Serialize};
 

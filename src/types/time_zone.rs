@@ -119,6 +119,56 @@ impl TimeZone {
     }
 }
 
+/// A date and time as a clock on the wall shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallClock {
+    pub year: i64,
+    pub month: u8,
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+}
+
+impl TimeZone {
+    /// The moment at which a clock of this zone shows that. Of an hour that comes twice it is the first one, of an
+    /// hour that is left out the same time after the change.
+    pub fn unix_ms_of(&self, wall: WallClock) -> UnixMillis {
+        let days = days_from_civil(wall.year, wall.month.into(), wall.day.into());
+        let shown = days * DAY + i64::from(wall.hour) * 3_600 + i64::from(wall.minute) * 60;
+        let offsets = [self.summer.as_ref().map_or(self.standard, |summer| summer.offset), self.standard];
+        let earliest_first = [offsets[0].max(offsets[1]), offsets[0].min(offsets[1])];
+        let fits = |offset: &i32| self.offset_at((shown - i64::from(*offset)) * 1_000) == *offset;
+        let offset = earliest_first.into_iter().find(fits).unwrap_or(earliest_first[1]);
+        (shown - i64::from(offset)) * 1_000
+    }
+}
+
+impl std::str::FromStr for WallClock {
+    type Err = String;
+    /// Reads `2026-03-02 10:00`.
+    fn from_str(text: &str) -> Result<WallClock, String> {
+        let read = || {
+            let (date, time) = text.split_once([' ', 'T'])?;
+            let mut date = date.splitn(3, '-');
+            let (year, month, day) = (date.next()?, date.next()?, date.next()?);
+            let (hour, minute) = time.split_once(':')?;
+            let number = |text: &str, low: u8, high: u8| {
+                text.parse::<u8>().ok().filter(|value| text.len() == 2 && (low..=high).contains(value))
+            };
+            let wall = WallClock {
+                year: year.parse().ok().filter(|year| (1970..=9999).contains(year))?,
+                month: number(month, 1, 12)?,
+                day: number(day, 1, 31)?,
+                hour: number(hour, 0, 23)?,
+                minute: number(minute, 0, 59)?,
+            };
+            let days = days_from_civil(wall.year, wall.month.into(), wall.day.into());
+            (civil(days) == (wall.year, wall.month.into(), wall.day.into())).then_some(wall)
+        };
+        read().ok_or_else(|| format!("\"{text}\" is no date and time; write \"2026-03-02 10:00\""))
+    }
+}
+
 impl Change {
     /// Seconds after the epoch, in local time.
     fn in_year(self, year: i64) -> i64 {
@@ -310,6 +360,22 @@ mod tests {
         // Irish standard time is summer time: the "summer" of its rule is winter, behind the standard.
         assert_eq!(offset("IST-1GMT0,M10.5.0,M3.5.0/1", 1_767_225_600), 0);
         assert_eq!(offset("IST-1GMT0,M10.5.0,M3.5.0/1", 1_782_864_000), 3_600);
+    }
+
+    #[test]
+    fn a_wall_clock_is_one_moment_also_at_the_changes() {
+        let zone: TimeZone = BRUSSELS.parse().unwrap();
+        let at = |text: &str| zone.unix_ms_of(text.parse().unwrap()) / 1_000;
+        assert_eq!(at("2026-01-01 01:00"), 1_767_225_600);
+        assert_eq!(at("2026-07-01T02:00"), 1_782_864_000);
+        // 02:30 is left out on 2026-03-29 and comes twice on 2026-10-25.
+        assert_eq!(at("2026-03-29 02:30"), 1_774_746_000 + 1_800);
+        assert_eq!(at("2026-10-25 02:30"), 1_792_890_000 - 1_800);
+        for bad in
+            ["", "2026-02-29 10:00", "2026-13-01 10:00", "2026-01-01", "2026-01-01 24:00", "2026-1-1 1:00"]
+        {
+            assert!(bad.parse::<WallClock>().is_err(), "{bad}");
+        }
     }
 
     #[test]

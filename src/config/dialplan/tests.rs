@@ -1,0 +1,224 @@
+//! Dialplan files as their writers meet them.
+
+use super::*;
+use crate::routing::NumberFormat;
+use crate::types::Weekday;
+
+fn trunks() -> Vec<TrunkForm> {
+    let form = |name: &str| TrunkForm {
+        name: name.into(),
+        called_format: NumberFormat::PlusE164,
+        calling_format: NumberFormat::PlusE164,
+    };
+    vec![form("operator-a"), form("operator-b")]
+}
+
+fn parse(text: &str) -> Result<LoadedDialplan, Vec<String>> {
+    parse_dialplan(Path::new("d.toml"), text, trunks())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+fn errors(text: &str) -> Vec<String> {
+    let problems = parse(text).expect_err("the text should be wrong");
+    problems.into_iter().map(|problem| problem.replace("d.toml:", "").replace(" error: ", " ")).collect()
+}
+
+#[test]
+fn a_whole_rule_is_read() {
+    let loaded = parse(
+        r#"
+        country_code = "32"
+        time_zone = "CET-1CEST,M3.5.0,M10.5.0/3"
+        [[rule]]
+        name = "office"
+        from = "any"
+        match = ["+32", "112"]
+        pattern = "^\\+33[67]"
+        callers = ["alice", "+322555"]
+        days = ["mon-wed", "sat"]
+        hours = ["08:00-12:00", "13:00-17:00"]
+        called = { pattern = "^\\+32", replace = "0032" }
+        calling = "+3225550000"
+        trunks = ["operator-b", "operator-a"]
+        order = "weighted"
+        weights = [70, 30]
+        "#,
+    )
+    .unwrap();
+    let rule = &loaded.dialplan.rules[0];
+    assert_eq!((rule.name.as_str(), rule.from), ("office", RuleFrom::Any));
+    assert_eq!(rule.numbers.len(), 3);
+    assert_eq!(rule.callers, [CallerMatch::User("alice".into()), CallerMatch::Prefix("+322555".into())]);
+    assert_eq!(rule.schedule.days.last(), Some(&Weekday::Saturday));
+    assert_eq!((rule.schedule.days.len(), rule.schedule.hours.len()), (4, 2));
+    let entry = |index, weight| WeightedTrunk { trunk: TrunkIndex(index), weight };
+    assert_eq!(
+        rule.action,
+        RuleAction::Trunks { trunks: vec![entry(1, 70), entry(0, 30)], order: TrunkOrder::Weighted }
+    );
+    assert_eq!(rule.called.as_ref().unwrap().apply("+32470"), "0032470");
+    assert_eq!(rule.calling.as_ref().unwrap().apply("+331"), "+3225550000");
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn a_star_is_every_trunk_in_the_order_of_the_configuration() {
+    let loaded = parse("[[rule]]\nmatch = \"+\"\ntrunks = [\"*\"]\n").unwrap();
+    let RuleAction::Trunks { trunks, .. } = &loaded.dialplan.rules[0].action else { panic!("no trunks") };
+    assert_eq!(trunks.iter().map(|entry| entry.trunk.0).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(loaded.dialplan.rules[0].name, "rule at line 1");
+}
+
+#[test]
+fn mistakes_say_what_to_write() {
+    let cases = [
+        (
+            "trunks = [\"operator-a\"]",
+            "1: rule.match is missing; write match = \"+32\" (\"+\" is every international number)",
+        ),
+        (
+            "match = \"+32\"",
+            "1: the rule leads nowhere; write trunks = [\"…\"], to = \"users\" or reject = 403",
+        ),
+        (
+            "match = \"+32\"\nreject = 403\nto = \"users\"",
+            "3: the rule has to and reject; write only one of them",
+        ),
+        (
+            "match = \"+32\"\nreject = 302",
+            "3: rule.reject is 302; write a whole number from 400 to 699: the SIP status the caller gets",
+        ),
+        (
+            "match = \"0470\"\nreject = 403",
+            "2: rule.match: \"0470\" is as it is dialled; rules match the normalised number: write \"+32470\"",
+        ),
+        (
+            "match = \"0033\"\nreject = 403",
+            "2: rule.match: \"0033\" is as it is dialled; rules match the normalised number: write \"+33\"",
+        ),
+        (
+            "match = \"32470123\"\nreject = 403",
+            "2: rule.match: \"32470123\" is too long for a short code; write \"+32470123\"",
+        ),
+        (
+            "match = \"+\"\ntrunks = [\"operator-c\"]",
+            "3: rule.trunks: there is no trunk \"operator-c\"; did you mean \"operator-a\"?",
+        ),
+        (
+            "match = \"+\"\ntrunks = [\"x\"]",
+            "3: rule.trunks: there is no trunk \"x\"; the configuration has operator-a or operator-b",
+        ),
+        (
+            "match = \"+\"\ntrunks = [\"operator-a\", \"operator-a\"]",
+            "3: rule.trunks has \"operator-a\" twice",
+        ),
+        (
+            "match = \"+\"\nfrom = \"trunk:opertor-a\"\nto = \"users\"",
+            "3: rule.from: there is no trunk \"opertor-a\"; did you mean \"operator-a\"?",
+        ),
+        (
+            "match = \"+\"\nfrom = \"everyone\"\nto = \"users\"",
+            "3: rule.from: \"everyone\" is no caller; write \"users\", \"trunk:NAME\", \"trunks\" or \"any\"",
+        ),
+        (
+            "match = \"+\"\ntrunks = [\"operator-a\"]\norder = \"cheapest\"",
+            "4: rule.order: \"cheapest\" is not known; write \"listed\", \"weighted\" or \"least-cost\"",
+        ),
+        (
+            "match = \"+\"\ntrunks = [\"*\"]\norder = \"weighted\"",
+            "4: rule.weights are missing for 2 trunks; write weights = [1, 1]",
+        ),
+        (
+            "match = \"+\"\ntrunks = [\"*\"]\norder = \"weighted\"\nweights = [1]",
+            "5: rule.weights are 1 for 2 trunks; write weights = [1, 1]",
+        ),
+        ("match = \"+\"\nto = \"users\"\norder = \"listed\"", "4: rule.order needs trunks = [\"…\"]"),
+        (
+            "match = \"+\"\nreject = 403\ncalled = { pattern = \"x\" }",
+            "4: rule.called.replace is missing; write replace = \"0032\" (\"\" removes)",
+        ),
+        (
+            "match = \"+\"\nreject = 403\nhours = [\"8-18\"]",
+            "4: rule.hours: \"8-18\" are no hours; write \"08:00-18:30\" (\"22:00-06:00\" passes midnight)",
+        ),
+        (
+            "match = \"+\"\nreject = 403\nday = [\"mon\"]",
+            "4: unknown key \"day\" in [rule]; did you mean \"days\"?",
+        ),
+        (
+            "match = \"+\"\nfrom = \"trunks\"\ntrunks = [\"*\"]",
+            "3: from = \"trunks\" can't lead to trunks: a call from one trunk to another needs its name; write from = \"trunk:NAME\"",
+        ),
+    ];
+    for (rule, expected) in cases {
+        // The plan comes after its rules here, so that lines count from the rule.
+        let text = format!("[[rule]]\n{rule}\n");
+        let found = errors_of(&text);
+        assert!(found.iter().any(|found| found == expected), "expected {expected}\nfound {found:#?}");
+    }
+}
+
+/// With country code 32, without moving the lines.
+fn errors_of(rule: &str) -> Vec<String> {
+    errors(&format!("country_code = \"32\"\n{rule}"))
+        .into_iter()
+        .map(|problem| {
+            let (line, rest) = problem.split_once(": ").unwrap();
+            format!("{}: {rest}", line.parse::<usize>().unwrap() - 1)
+        })
+        .collect()
+}
+
+#[test]
+fn cases_and_the_plan_are_checked_too() {
+    let cases = [
+        ("country_code = \"+32\"", "1: country_code: \"+32\" are no digits; write country_code = \"32\""),
+        (
+            "[[expect]]\nfrom = \"alice\"\ndial = \"1\"",
+            "1: the case expects nothing; write number = \"…\", trunks = [\"…\"], user = \"…\" or reject = 403",
+        ),
+        (
+            "[[expect]]\nfrom = \"alice\"\nreject = 403",
+            "1: expect.dial is missing; write dial = \"0470 12 34 56\"",
+        ),
+        (
+            "[[expect]]\nfrom = \"trunk:x\"\ndial = \"1\"\nreject = 403",
+            "2: expect.from: there is no trunk \"x\"; the configuration has operator-a or operator-b",
+        ),
+        (
+            "[[expect]]\nfrom = \"a\"\ndial = \"1\"\nreject = 403\nat = \"noon\"",
+            "5: expect.at: \"noon\" is no date and time; write \"2026-03-02 10:00\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(errors(text), [expected], "{text}");
+    }
+    let zone = errors("time_zone = \"Mars/Olympus\"");
+    assert!(zone[0].contains("write a name as \"Europe/Brussels\""), "{zone:?}");
+    assert!(errors("time_zone = \"../../etc/passwd\"")[0].contains("no time zone"));
+}
+
+#[test]
+fn a_rule_that_no_call_reaches_is_told() {
+    let text = "[[rule]]\nname = \"all\"\nmatch = \"+32\"\nreject = 403\n\
+                [[rule]]\nname = \"mobile\"\nmatch = \"+324\"\ntrunks = [\"*\"]\n";
+    let warnings = parse(text).unwrap().warnings;
+    assert_eq!(
+        warnings[0].to_string(),
+        "d.toml:5: warning: rule \"mobile\" is never reached: \"all\" at line 1 matches all of it; move it up"
+    );
+    for different in [
+        text.replacen("match = \"+32\"", "match = \"+32\"\ncallers = [\"alice\"]", 1),
+        text.replacen("match = \"+32\"", "match = \"+32\"\nhours = [\"08:00-09:00\"]", 1),
+        text.replacen("match = \"+32\"", "match = \"+32\"\nfrom = \"trunks\"", 1),
+        text.replacen("match = \"+32\"", "match = \"+325\"", 1),
+    ] {
+        assert_eq!(parse(&different).unwrap().warnings, [], "{different}");
+    }
+}
+
+#[test]
+fn a_pattern_without_an_anchor_is_warned_of() {
+    let warnings = parse("[[rule]]\npattern = \"32\"\nreject = 403\n").unwrap().warnings;
+    assert!(warnings[0].message.contains("begin it with ^"));
+}
