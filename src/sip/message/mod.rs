@@ -68,3 +68,8 @@ impl Typed for Message {
         }
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod torture;
