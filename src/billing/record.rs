@@ -90,9 +90,12 @@ pub enum JournalEvent {
     Durable { ticket: u64 },
     /// The record could not be made durable; it is tried again, but nobody may wait for it.
     Failed { ticket: u64 },
+    /// Two segments in a row could not be written: running calls end with
+    /// [`EndCause::JournalFailed`](crate::types::EndCause), new ones are refused.
+    Broken,
     /// A write has been hanging for longer than `stall_after`: new calls are refused.
     Stalled,
-    /// Writing works again after `Stalled` or `Failed`.
+    /// Writing works again after `Stalled` or `Broken`.
     Recovered,
 }
 
@@ -215,6 +218,11 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
+    /// The bytes as written.
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+
     /// # Errors
     /// The payload is not the CDR of this or an earlier version.
     pub fn cdr(&self) -> Result<Cdr, serde_json::Error> {
