@@ -2,10 +2,13 @@
 
 use crate::support::{
     baresip::{Baresip, PhoneCodec},
+    digest,
+    gateway::PASSWORD,
     kamailio::{Kamailio, Outer},
     lane::Lane,
     linphone::Linphone,
     prometheus::Prometheus,
+    sipp::Sipp,
     speech::{self, Floor, Voice},
     tls::Authority,
     wait,
@@ -108,4 +111,25 @@ fn prometheus_answers_what_it_scraped() {
     second.wait_scraped(1);
     assert!(second.wait_value("sum(prometheus_build_info)", |value| value > 0.0) == 1.0);
     assert!(second.try_query("sum(").is_err());
+}
+
+#[test]
+fn sipp_plays_operator_and_caller_and_shows_what_it_received() {
+    let lane = Lane::take("harness-sipp");
+    let operator = Sipp::server(&lane, "operator-asks-407").key("operator_realm", "operator.test").start();
+    let caller = Sipp::client(&lane, "user-calls", operator.address()).user("alice").number("+32470123456");
+    let caller = caller.pause(Duration::from_millis(200)).start().succeed();
+    let operator = operator.succeed();
+    assert_eq!(caller.responses(407).len(), 1);
+    let field = operator.requests("INVITE")[1].header("Proxy-Authorization").expect("a proof");
+    assert!(digest::proves(field, "INVITE", PASSWORD), "{field}");
+    assert!(!digest::proves(field, "INVITE", "another"), "{field}");
+    assert_eq!(operator.request("INVITE").sdp("a=rtpmap:111 ").next(), Some("opus/48000/2"));
+
+    let refusing = Sipp::server(&lane, "operator-refuses").code(486, "Busy Here").start();
+    let caller = Sipp::client(&lane, "operator-is-refused", refusing.address())
+        .code(486, "")
+        .key("calling", "+3225559999");
+    assert!(caller.start().succeed().response(486).header("Server").is_some());
+    assert_eq!(refusing.succeed().count("FailedCall(C)"), 0);
 }

@@ -8,7 +8,7 @@ use super::{
     wait,
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
@@ -32,6 +32,9 @@ pub struct Sipp {
     calls: u32,
     arguments: Vec<String>,
     number: String,
+    keys: BTreeMap<String, String>,
+    blanks: BTreeMap<String, String>,
+    digest_uri: Option<String>,
 }
 
 impl Sipp {
@@ -62,6 +65,9 @@ impl Sipp {
             calls: 1,
             arguments: Vec::new(),
             number: "service".to_owned(),
+            keys: BTreeMap::new(),
+            blanks: BTreeMap::new(),
+            digest_uri: None,
         };
         sipp.key("realm", REALM)
     }
@@ -85,8 +91,31 @@ impl Sipp {
     }
 
     /// Sets `[name]` of the scenario.
-    pub fn key(self, name: &str, value: &str) -> Sipp {
-        self.arg("-key").arg(name).arg(value)
+    pub fn key(mut self, name: &str, value: &str) -> Sipp {
+        self.keys.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Fills the blank `{name}` of the scenario, for what SIPp wants to be literal.
+    pub fn fill(mut self, name: &str, value: &str) -> Sipp {
+        self.blanks.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Refuses, or is refused, with this status.
+    pub fn code(self, code: u16, phrase: &str) -> Sipp {
+        let sipp = self.fill("code", &code.to_string()).fill("phrase", phrase);
+        if sipp.blanks.contains_key("extra") { sipp } else { sipp.fill("extra", "Server: sipp") }
+    }
+
+    /// Pauses of the scenario without a length of their own last this long.
+    pub fn pause(self, span: Duration) -> Sipp {
+        self.arg("-d").arg(span.as_millis().to_string())
+    }
+
+    /// Loses what comes during a pause.
+    pub fn deaf_in_pauses(self) -> Sipp {
+        self.arg("-pause_msg_ign")
     }
 
     /// Is the app user `name`: sets `[user]` and what `[authentication]` answers with.
@@ -96,6 +125,30 @@ impl Sipp {
 
     pub fn credentials(self, name: &str, password: &str) -> Sipp {
         self.key("user", name).arg("-au").arg(name).arg("-ap").arg(password)
+    }
+
+    /// Writes this as digest-uri, without "sip:". By default the Request-URI of a call.
+    pub fn digest_uri(mut self, uri: &str) -> Sipp {
+        self.digest_uri = Some(uri.to_owned());
+        self
+    }
+
+    /// Registers the device of `user` that listens at `contact`, by a SIPp of its own; waits until it is done.
+    #[track_caller]
+    pub fn register(lane: &Lane, registrar: SocketAddr, user: &str, contact: u16) -> Played {
+        Sipp::registration(lane, registrar, "user-registers", user, contact).start().succeed()
+    }
+
+    /// A registration that may also be refused.
+    pub fn registration(
+        lane: &Lane,
+        registrar: SocketAddr,
+        scenario: &str,
+        user: &str,
+        contact: u16,
+    ) -> Sipp {
+        let sipp = Sipp::client(lane, scenario, registrar).user(user).digest_uri(REALM);
+        sipp.key("contact_port", &contact.to_string()).key("expires", "600")
     }
 
     pub fn tcp(mut self) -> Sipp {
@@ -122,7 +175,13 @@ impl Sipp {
     #[track_caller]
     pub fn start(self) -> RunningSipp {
         let file = Path::new(SCENARIOS).join(format!("{}.xml", self.scenario));
-        assert!(file.exists(), "there is no scenario {}", file.display());
+        let mut text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        for (name, value) in &self.blanks {
+            text = text.replace(&format!("{{{name}}}"), value);
+        }
+        let file = self.folder.join("scenario.xml");
+        std::fs::write(&file, text).expect("a scenario file");
         let mut command = Command::new("sipp");
         command.current_dir(&self.folder).arg("-sf").arg(file).arg("-nostdin");
         command.args(["-i", &self.ip.to_string(), "-mi", &self.ip.to_string()]);
@@ -140,6 +199,11 @@ impl Sipp {
         ]);
         command.args(["-trace_stat", "-stf", "statistics.csv", "-fd", "1"]);
         command.args(["-trace_logs", "-log_file", "notes.log"]);
+        for (name, value) in &self.keys {
+            command.args(["-key", name, value]);
+        }
+        let digest_uri = self.digest_uri.clone().unwrap_or_else(|| format!("{}@{REALM}", self.number));
+        command.args(["-auth_uri", &digest_uri]);
         command.args(&self.arguments);
         if let Some(remote) = self.remote {
             command.arg(remote.to_string());
