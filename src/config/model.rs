@@ -1,6 +1,7 @@
 //! What may be configured, each setting with its unit and its default.
 
 use super::values::{DEFAULT_NETWORK, Listen};
+use crate::sip::auth::Algorithm;
 use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Rate, Secret, Transport};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -91,6 +92,8 @@ pub struct SipConfig {
     pub listen: Vec<Listen>,
     /// The domain of the app users: digest realm and host part of their addresses.
     pub realm: String,
+    /// Digest algorithms offered to callers, one challenge each, in this order (RFC 8760 §2.3). Never empty.
+    pub digest: Vec<Algorithm>,
     /// Value of the Server and User-Agent headers; empty: neither is sent.
     pub user_agent: String,
     /// RFC 3261 §17.1.1.1: estimate of the round trip.
@@ -117,6 +120,8 @@ impl Default for SipConfig {
         SipConfig {
             listen: vec![any(Transport::Udp), any(Transport::Tcp)],
             realm: "example.org".into(),
+            // Old phones read only the first challenge and know only MD5.
+            digest: vec![Algorithm::Md5, Algorithm::Sha256],
             user_agent: "Tandem".into(),
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),

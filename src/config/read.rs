@@ -7,6 +7,7 @@ use super::{
     trunk::{self, optional, optional_seconds, seconds, some},
     values::{self, DEFAULT_NETWORK, Listen, SecretSources, word},
 };
+use crate::sip::auth::Algorithm;
 use crate::types::{Currency, E164, NetworkId, Rate, Secret};
 use std::{
     collections::HashMap,
@@ -237,6 +238,7 @@ fn sip(s: Section<'_>, network: &dyn Fn(&str) -> Result<NetworkId, String>) -> S
     let config = SipConfig {
         listen: if listen.is_some() { sockets } else { d.listen },
         realm: s.parsed("realm", realm).unwrap_or(d.realm),
+        digest: s.values("digest", d.digest, digest_algorithm),
         user_agent: s.parsed("user_agent", header_text).unwrap_or(d.user_agent),
         t1: ms("t1_ms", d.t1, "milliseconds, estimate of the round trip (RFC 3261 §17.1.1.1)"),
         t2: ms("t2_ms", d.t2, "milliseconds, longest retransmission interval"),
@@ -263,8 +265,18 @@ fn sip(s: Section<'_>, network: &dyn Fn(&str) -> Result<NetworkId, String>) -> S
     if config.t1 > config.t2 {
         s.error(s.place("t1_ms"), "sip.t1_ms is longer than sip.t2_ms; write t1_ms = 500 and t2_ms = 4000");
     }
+    if config.digest.is_empty() {
+        s.error(s.place("digest"), "sip.digest holds no algorithm; write digest = [\"MD5\", \"SHA-256\"]");
+    }
     s.finish();
     config
+}
+
+fn digest_algorithm(text: &str) -> Result<Algorithm, String> {
+    word(
+        text,
+        &[Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256].map(|known| (known.as_str(), known)),
+    )
 }
 
 fn realm(text: &str) -> Result<String, String> {
