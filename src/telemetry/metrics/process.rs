@@ -1,11 +1,11 @@
-//! The process itself, read from /proc at each scrape, under the names every Prometheus client uses.
+//! The process and its clock, read at each scrape; the process under the names every Prometheus client uses.
 
 use super::mirror::family;
 use prometheus::{core::Collector, core::Desc, proto};
 use std::collections::HashMap;
 use std::fs;
 
-/// Reads /proc/self. What can't be read is left out, not shown as zero.
+/// Reads /proc/self and the kernel's clock. What can't be read is left out, not shown as zero.
 pub(super) struct ProcessCollector {
     figures: Vec<(Desc, proto::MetricType, fn() -> Option<f64>)>,
 }
@@ -14,7 +14,7 @@ impl ProcessCollector {
     pub(super) fn new() -> ProcessCollector {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, &'static str, proto::MetricType, fn() -> Option<f64>);
-        let rows: [Row; 7] = [
+        let rows: [Row; 9] = [
             ("process_cpu_seconds_total", "User and system CPU time.", COUNTER, cpu_seconds),
             ("process_resident_memory_bytes", "Memory resident in RAM.", GAUGE, resident_bytes),
             ("process_virtual_memory_bytes", "Virtual memory size.", GAUGE, virtual_bytes),
@@ -26,6 +26,18 @@ impl ProcessCollector {
                 "Start of the process, seconds since the epoch.",
                 GAUGE,
                 start_time,
+            ),
+            (
+                "tandem_clock_synchronised",
+                "1 while the kernel's clock follows a time server, else 0.",
+                GAUGE,
+                clock_synchronised,
+            ),
+            (
+                "tandem_clock_offset_seconds",
+                "How far the kernel's clock is from its time server, while it follows one.",
+                GAUGE,
+                clock_offset,
             ),
         ];
         let figures = rows.map(|(name, help, kind, read)| {
@@ -120,6 +132,26 @@ fn start_time() -> Option<f64> {
     Some(boot + stat_field(22)? / sysconf(libc::_SC_CLK_TCK)?)
 }
 
+/// The kernel's view of the clock: whether it is synchronised, and its offset in seconds.
+fn clock() -> Option<(bool, f64)> {
+    let mut state = std::mem::MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: all zeros is a valid timex; modes = 0 only reads; the kernel fills the struct unless it returns -1.
+    let (result, state) = unsafe {
+        let result = libc::adjtimex(state.as_mut_ptr());
+        (result, state.assume_init())
+    };
+    let unit = if state.status & libc::STA_NANO != 0 { 1e9 } else { 1e6 };
+    (result >= 0).then(|| (state.status & libc::STA_UNSYNC == 0, state.offset as f64 / unit))
+}
+
+fn clock_synchronised() -> Option<f64> {
+    clock().map(|(synchronised, _)| f64::from(u8::from(synchronised)))
+}
+
+fn clock_offset() -> Option<f64> {
+    clock().filter(|(synchronised, _)| *synchronised).map(|(_, offset)| offset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +167,8 @@ mod tests {
 
     #[test]
     fn this_process_has_all_figures() {
-        assert_eq!(ProcessCollector::new().collect().len(), 7);
+        let families = ProcessCollector::new().collect();
+        assert_eq!(families.iter().filter(|family| family.name().starts_with("process_")).count(), 7);
         assert!(resident_bytes().unwrap() > 100_000.0);
         assert!(start_time().unwrap() > 1.6e9);
         assert!(open_fds().unwrap() < max_fds().unwrap());
