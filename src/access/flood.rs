@@ -164,7 +164,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_span_of_time_admits_more_than_burst_and_rate(rate in 1u32..50, burst in 1u32..50, waits in prop::collection::vec(0u64..300, 1..300)) {
+        fn no_span_of_time_admits_more_than_burst_and_rate(
+            rate in 1u32..50,
+            burst in 1u32..50,
+            waits in prop::collection::vec(0u64..300, 1..300),
+        ) {
             let start = Instant::now();
             let mut now = start;
             let mut guard = guard(rate, burst);

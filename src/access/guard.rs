@@ -271,7 +271,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn memory_is_bounded_and_the_latest_failure_is_kept(tries in prop::collection::vec((0u8..40, 0u8..20, 0u64..50), 1..300)) {
+        fn memory_is_bounded_and_the_latest_failure_is_kept(
+            tries in prop::collection::vec((0u8..40, 0u8..20, 0u64..50), 1..300),
+        ) {
             let mut now = Instant::now();
             let settings = GuardSettings { capacity: 16, free_failures: 0, ..GuardSettings::default() };
             let mut guard = LoginGuard::new(settings);

@@ -327,12 +327,12 @@ impl Registrar {
             self.users.remove(user);
         }
         self.deadlines.remove(&(binding.expires_at, user.clone(), binding.contact.clone()));
-        if let Some(connection) = binding.peer.connection {
-            if let Some(list) = self.connections.get_mut(&connection) {
-                list.retain(|(known, known_contact)| known != user || known_contact != contact);
-                if list.is_empty() {
-                    self.connections.remove(&connection);
-                }
+        if let Some(connection) = binding.peer.connection
+            && let Some(list) = self.connections.get_mut(&connection)
+        {
+            list.retain(|(known, known_contact)| known != user || known_contact != contact);
+            if list.is_empty() {
+                self.connections.remove(&connection);
             }
         }
         let address = binding.peer.remote.ip().to_canonical();

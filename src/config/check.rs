@@ -221,10 +221,8 @@ fn differences(plan: &Dialplan, case: &Expectation, decision: &RouteDecision) ->
     let mut compare = |what: &str, expected: Option<&str>, is: Option<&str>| {
         let quoted = |text: Option<&str>| text.map_or("none".to_owned(), |text| format!("\"{text}\""));
         // An empty expectation is one of nothing.
-        if let Some(expected) = expected {
-            if expected != is.unwrap_or("") {
-                found.push(format!("{what} is {}, expected {}", quoted(is), quoted(Some(expected))));
-            }
+        if let Some(expected) = expected.filter(|expected| *expected != is.unwrap_or("")) {
+            found.push(format!("{what} is {}, expected {}", quoted(is), quoted(Some(expected))));
         }
     };
     let candidates = match &decision.outcome {

@@ -135,17 +135,19 @@ fn time_zone(text: &str) -> Result<TimeZone, String> {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+'))
     });
     let file = fine.then(|| std::fs::read(Path::new(ZONES).join(text)).ok()).flatten();
-    // RFC 8536 §3.3: a TZif file ends with its POSIX rule between two line ends.
-    let rule = file.as_deref().and_then(|bytes| {
-        let rest = bytes.starts_with(b"TZif").then_some(bytes)?.strip_suffix(b"\n")?;
-        std::str::from_utf8(rest.rsplit(|b| *b == b'\n').next()?).ok()?.parse().ok()
-    });
+    let rule = file.as_deref().and_then(zone_of_tzif);
     rule.ok_or_else(|| {
         format!(
             "\"{text}\" is no time zone of this system; write a name as \"Europe/Brussels\" (Debian's tzdata has \
              them) or a POSIX rule as \"CET-1CEST,M3.5.0,M10.5.0/3\""
         )
     })
+}
+
+/// RFC 8536 §3.3: a TZif file ends with its POSIX rule between two line ends.
+fn zone_of_tzif(bytes: &[u8]) -> Option<TimeZone> {
+    let rest = bytes.starts_with(b"TZif").then_some(bytes)?.strip_suffix(b"\n")?;
+    std::str::from_utf8(rest.rsplit(|b| *b == b'\n').next()?).ok()?.parse().ok()
 }
 
 const ORDERS: [(&str, TrunkOrder); 3] = [

@@ -3,8 +3,10 @@
 mod check;
 mod dialplan;
 mod model;
+mod parties;
 mod problem;
 mod read;
+mod reload;
 mod setup;
 mod source;
 mod trunk;
@@ -13,8 +15,9 @@ mod values;
 pub use check::{check, check_with, run_expectations};
 pub use dialplan::{ExpectFrom, Expectation, LoadedDialplan, load_dialplan, parse_dialplan};
 pub use model::*;
+pub use parties::user_name;
 pub use problem::{Problem, Severity};
-pub use read::user_name;
+pub use reload::Reloaded;
 pub use values::{DEFAULT_NETWORK, Listen, SecretSources, host_port};
 
 use crate::routing::Dialplan;

@@ -2,13 +2,16 @@
 
 use super::{
     model::*,
+    parties,
     problem::Problem,
     source::{At, Section, Source, nearest},
     trunk::{self, optional, optional_seconds, seconds, some},
     values::{self, DEFAULT_NETWORK, Listen, SecretSources, word},
 };
-use crate::sip::auth::Algorithm;
-use crate::types::{Currency, E164, NetworkId, Rate, Secret};
+use crate::{
+    sip::auth::Algorithm,
+    types::{NetworkId, Secret, Transport},
+};
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -62,7 +65,7 @@ pub(super) fn read(
         config.database = database(top.section("database"), base, &secrets);
         config.admin = admin(top.section("admin"), &secrets);
         config.billing = billing(top.section("billing"), base);
-        config.users = users(&top, &secrets);
+        config.users = parties::users(&top, &secrets);
         let mut names: HashMap<String, usize> = HashMap::new();
         for section in top.sections("trunk") {
             let Some(At { value: trunk, span }) = trunk::read(section, network, &secrets, base) else {
@@ -79,7 +82,7 @@ pub(super) fn read(
             config.trunks.push(trunk);
             trunk_lines.push(line);
         }
-        config.rates = rates(&top, &config.trunks);
+        config.rates = parties::rates(&top, &config.trunks);
         certificates(&top, &config);
         top.finish();
     }
@@ -196,7 +199,9 @@ fn public_address(s: &Section<'_>) -> Vec<IpAddr> {
                 format!("network.public_address: {value} is no address to advertise; write the public one"),
             );
         } else if found.iter().any(|known| known.is_ipv4() == value.is_ipv4()) {
-            s.error(span, "network.public_address takes one IPv4 and one IPv6 address; write [\"192.0.2.7\", \"2001:db8::1\"]");
+            let message = "network.public_address takes one IPv4 and one IPv6 address; \
+                           write [\"192.0.2.7\", \"2001:db8::1\"]";
+            s.error(span, message);
         } else {
             found.push(value);
         }
@@ -211,7 +216,7 @@ fn sip(s: Section<'_>, network: &dyn Fn(&str) -> Result<NetworkId, String>) -> S
     };
     let listen = s.list("listen", |text| {
         let (transport, bind, name) = values::listen(text)?;
-        if matches!(transport, crate::types::Transport::Ws | crate::types::Transport::Wss) {
+        if matches!(transport, Transport::Ws | Transport::Wss) {
             return Err(format!(
                 "\"{text}\": this version does not listen on WebSocket; write udp, tcp or tls"
             ));
@@ -272,11 +277,9 @@ fn sip(s: Section<'_>, network: &dyn Fn(&str) -> Result<NetworkId, String>) -> S
     config
 }
 
+/// Those of which a user's HA1 is stored.
 fn digest_algorithm(text: &str) -> Result<Algorithm, String> {
-    word(
-        text,
-        &[Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256].map(|known| (known.as_str(), known)),
-    )
+    word(text, &[Algorithm::Md5, Algorithm::Sha256].map(|known| (known.as_str(), known)))
 }
 
 fn realm(text: &str) -> Result<String, String> {
@@ -557,132 +560,6 @@ fn billing(s: Section<'_>, base: &Path) -> BillingConfig {
     };
     s.finish();
     config
-}
-
-fn users(top: &Section<'_>, secrets: &SecretSources<'_>) -> Vec<UserConfig> {
-    let mut users = Vec::new();
-    let mut names: HashMap<String, usize> = HashMap::new();
-    let mut dids: HashMap<E164, String> = HashMap::new();
-    for s in top.sections("user") {
-        let name = s.required("name", "\"alice\"");
-        let password = s.parsed("password", |text| secrets.read(text));
-        if !s.has("password") {
-            s.error(
-                s.span(),
-                "user.password is missing; write password = \"…\", \"env:NAME\" or \"file:PATH\"",
-            );
-        } else if password.as_ref().is_some_and(|password| password.expose().is_empty()) {
-            s.error(s.place("password"), "user.password is empty; write password = \"…\"");
-        }
-        let user_dids = s.list("dids", str::parse::<E164>).unwrap_or_default();
-        let user = UserConfig {
-            name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
-            password: password.unwrap_or_default(),
-            caller_ids: s.values("caller_ids", Vec::new(), str::parse),
-            dids: user_dids.iter().map(|at| at.value.clone()).collect(),
-            account: s.text_or("account", "default".into()),
-            max_calls: optional(s.number(
-                "max_calls",
-                0,
-                0..=10_000,
-                "calls at once, 0 = limits.max_calls_per_user",
-            )),
-        };
-        let line = top.source.line(s.span().start);
-        s.finish();
-        let Some(name) = name else { continue };
-        if let Err(message) = user_name(&name.value) {
-            top.error(name.span, format!("user.name: {message}"));
-            continue;
-        }
-        if let Some(first) = names.insert(name.value.clone(), line) {
-            let message =
-                format!("user \"{}\" exists already at line {first}; give it its own name", name.value);
-            top.error(name.span, message);
-            continue;
-        }
-        for did in user_dids {
-            if let Some(other) = dids.insert(did.value.clone(), name.value.clone()) {
-                top.error(
-                    did.span,
-                    format!("user.dids: {} rings \"{other}\" already; a DID rings one user", did.value),
-                );
-            }
-        }
-        users.push(user);
-    }
-    users
-}
-
-/// What may stand before the @ unescaped (RFC 3261 §25.1 unreserved), so that a name is written one way only.
-pub fn user_name(text: &str) -> Result<(), String> {
-    let fine = (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if fine {
-        Ok(())
-    } else {
-        Err(format!("\"{text}\" is no user name; write up to 64 letters, digits, - _ and ."))
-    }
-}
-
-fn rates(top: &Section<'_>, trunks: &[TrunkConfig]) -> Vec<RateConfig> {
-    let mut rates: Vec<RateConfig> = Vec::new();
-    for s in top.sections("rate") {
-        let prefix = s.required("prefix", "\"+32\"").and_then(|prefix| {
-            let fine = prefix
-                .value
-                .strip_prefix('+')
-                .is_some_and(|digits| digits.len() <= 15 && digits.bytes().all(|b| b.is_ascii_digit()));
-            if !fine {
-                let message =
-                    format!("rate.prefix: \"{}\" is no prefix; write + and digits, as \"+32\"", prefix.value);
-                s.error(prefix.span.clone(), message);
-            }
-            fine.then_some(prefix)
-        });
-        let per_minute = s.required("per_minute", "\"0.0125\"").and_then(|text| {
-            let parsed = per_minute(&text.value);
-            if let Err(message) = &parsed {
-                s.error(text.span, format!("rate.per_minute: {message}"));
-            }
-            parsed.ok()
-        });
-        let currency = s.parsed("currency", str::parse::<Currency>).unwrap_or(Currency::EUR);
-        let trunk = s.parsed("trunk", |name| {
-            let names: Vec<&str> = trunks.iter().map(|trunk| trunk.name.as_str()).collect();
-            if name.is_empty() || names.contains(&name) {
-                return Ok(some(name.to_owned()));
-            }
-            Err(match nearest(name, &names) {
-                Some(near) => format!("there is no trunk \"{name}\"; did you mean \"{near}\"?"),
-                None => format!("there is no trunk \"{name}\"; write the name of a [[trunk]]"),
-            })
-        });
-        s.finish();
-        let (Some(prefix), Some(per_minute_e8)) = (prefix, per_minute) else { continue };
-        let trunk = trunk.flatten();
-        if rates.iter().any(|rate| rate.prefix == prefix.value && rate.trunk == trunk) {
-            top.error(
-                prefix.span,
-                format!("rate.prefix: {} has a price already; remove one of the two", prefix.value),
-            );
-            continue;
-        }
-        rates.push(RateConfig { prefix: prefix.value, rate: Rate { per_minute_e8, currency }, trunk });
-    }
-    rates
-}
-
-/// A decimal price in 10⁻⁸, exactly: money is never a float.
-fn per_minute(text: &str) -> Result<i64, String> {
-    let wrong =
-        || format!("\"{text}\" is no price; write a decimal number with at most 8 places, as \"0.0125\"");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || whole.len() > 9 || fraction.len() > 8 {
-        return Err(wrong());
-    }
-    format!("{whole}{fraction:0<8}").parse().map_err(|_| wrong())
 }
 
 /// A TLS listener needs a certificate; a client certificate is only asked for there.

@@ -399,3 +399,13 @@ fn check_runs_the_cases_of_the_dialplan() {
     assert!(said[1].contains("reject is none, expected \"403\""));
     assert!(said[1].contains("rule \"all\" matches"), "it says why: {}", said[1]);
 }
+
+proptest::proptest! {
+    /// Half-written files are what an editor leaves: they give problems, never a panic.
+    #[test]
+    fn no_text_panics(at in 0usize..10_000, with in "[\\PC\n]{0,3}") {
+        let text = whole_example();
+        let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let _ = parse(&format!("{}{with}{}", &text[..at], text[at..].get(1..).unwrap_or("")));
+    }
+}

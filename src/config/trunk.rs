@@ -264,6 +264,17 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             "trunk.session_timer_seconds is below 90 (RFC 4028 §4); write 1800",
         );
     }
+    let later = |key: &str, off: &str| {
+        let message = format!("trunk.{key} has no effect in this version; write {key} = {off}");
+        s.source.warning(s.place(key), message);
+    };
+    match trunk.prack {
+        Prack::Off => {}
+        Prack::Supported | Prack::Required => later("prack", "\"off\""),
+    }
+    if trunk.session_timer.is_some() {
+        later("session_timer_seconds", "0");
+    }
     match trunk.srtp {
         SrtpMode::Off => {}
         SrtpMode::Sdes => {

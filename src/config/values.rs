@@ -77,10 +77,8 @@ pub fn is_host_name(host: &str) -> bool {
 
 /// Where a trunk's calls come from: an address, a CIDR, or an address with its port.
 pub fn peer(text: &str) -> Result<PeerMatch, String> {
-    if let Ok(exact) = text.parse::<SocketAddr>() {
-        if exact.port() != 0 {
-            return Ok(PeerMatch::Exact(exact));
-        }
+    if let Some(exact) = text.parse::<SocketAddr>().ok().filter(|exact| exact.port() != 0) {
+        return Ok(PeerMatch::Exact(exact));
     }
     if let Ok(network) = text.parse::<IpNet>() {
         return if network.addr() == network.network() {
@@ -109,7 +107,7 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
         return Err(wrong("starts below 1024"));
     }
     // RTP takes an even port and RTCP the odd one above it (RFC 3550 §11).
-    let pairs = (u32::from(last) + 1).saturating_sub((u32::from(first) + 1) / 2 * 2) / 2;
+    let pairs = (u32::from(last) + 1).saturating_sub(u32::from(first).div_ceil(2) * 2) / 2;
     if pairs == 0 {
         return Err(wrong("holds no pair of an even and an odd port"));
     }

@@ -164,12 +164,11 @@ impl<'a> Routing<'a> {
             Dialled::International(number) => format!("\"{called}\" is the number {number}"),
             Dialled::Short(code) => format!("\"{called}\" is the short code {code}"),
         });
-        if is_user_call {
-            if let Some(name) = dialled.e164().and_then(|did| self.users.user_of_did(did)) {
-                self.note(|| format!("it is a DID of app user {name}: the call stays inside"));
-                let outcome = RouteOutcome::User { name };
-                return Decided { number: dialled.e164().cloned(), calling, rule: None, outcome };
-            }
+        let owner = dialled.e164().and_then(|did| self.users.user_of_did(did));
+        if let Some(name) = owner.filter(|_| is_user_call) {
+            self.note(|| format!("it is a DID of app user {name}: the call stays inside"));
+            let outcome = RouteOutcome::User { name };
+            return Decided { number: dialled.e164().cloned(), calling, rule: None, outcome };
         }
         let plan = self.plan;
         match plan.rules.iter().find(|rule| self.applies(rule, &dialled, calling.as_ref())) {

@@ -258,10 +258,9 @@ mod tests {
             health.handle_timeout(at);
             for output in outputs(health) {
                 seen.push(((at - from).as_millis() as u64, output));
-                if output == HealthOutput::Probe {
-                    if let Some(evidence) = answer(at - from) {
-                        health.handle_probe(at + Duration::from_millis(20), evidence);
-                    }
+                let probe = output == HealthOutput::Probe;
+                if let Some(evidence) = probe.then(|| answer(at - from)).flatten() {
+                    health.handle_probe(at + Duration::from_millis(20), evidence);
                 }
             }
             for output in outputs(health) {
@@ -366,7 +365,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn up_and_down_alternate_and_deadlines_never_lie_behind(steps in prop::collection::vec((0u64..10_000, 0u8..5), 1..200), asks: bool) {
+        fn up_and_down_alternate_and_something_is_always_to_come(
+            steps in prop::collection::vec((0u64..10_000, 0u8..5), 1..200),
+            asks: bool,
+        ) {
             let mut now = Instant::now();
             let interval = asks.then_some(Duration::from_secs(30));
             let mut health = TrunkHealth::new(HealthSettings { interval, ..HealthSettings::default() }, now);

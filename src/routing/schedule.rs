@@ -123,10 +123,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hours_and_their_complement_share_the_day_between_them(a in 0u16..1440, b in 0u16..1440, minute in 0u16..1440) {
+        fn hours_and_their_complement_share_the_day_between_them(
+            a in 0u16..1440,
+            b in 0u16..1440,
+            minute in 0u16..1440,
+        ) {
             prop_assume!(a != b);
             let holds = |begin, end| {
-                Schedule { days: vec![], hours: vec![Hours { begin, end }] }.holds(LocalTime { weekday: Monday, minute })
+                let hours = vec![Hours { begin, end }];
+                Schedule { days: vec![], hours }.holds(LocalTime { weekday: Monday, minute })
             };
             prop_assert!(holds(a, b) != holds(b, a));
         }

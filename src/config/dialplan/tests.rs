@@ -199,6 +199,15 @@ fn cases_and_the_plan_are_checked_too() {
 }
 
 #[test]
+fn the_rule_of_a_zone_is_the_last_line_of_its_file() {
+    let file = b"TZif2\0\0\xff\n\0\nCET-1CEST,M3.5.0,M10.5.0/3\n";
+    assert_eq!(zone_of_tzif(file), "CET-1CEST,M3.5.0,M10.5.0/3".parse().ok());
+    for bad in [&b"TZif2\n\n"[..], b"CET-1", b"", b"TZif2\n\xff\n", b"TZif2\nCET-1"] {
+        assert_eq!(zone_of_tzif(bad), None);
+    }
+}
+
+#[test]
 fn a_rule_that_no_call_reaches_is_told() {
     let text = "[[rule]]\nname = \"all\"\nmatch = \"+32\"\nreject = 403\n\
                 [[rule]]\nname = \"mobile\"\nmatch = \"+324\"\ntrunks = [\"*\"]\n";
@@ -221,4 +230,14 @@ fn a_rule_that_no_call_reaches_is_told() {
 fn a_pattern_without_an_anchor_is_warned_of() {
     let warnings = parse("[[rule]]\npattern = \"32\"\nreject = 403\n").unwrap().warnings;
     assert!(warnings[0].message.contains("begin it with ^"));
+}
+
+proptest::proptest! {
+    /// Half-written files are what an editor leaves: they give problems, never a panic.
+    #[test]
+    fn no_text_panics(at in 0usize..4_000, with in "[\\PC\n]{0,3}") {
+        let plan = include_str!("../../../dialplans/default.toml");
+        let at = (0..=at.min(plan.len())).rev().find(|at| plan.is_char_boundary(*at)).unwrap_or(0);
+        let _ = parse(&format!("{}{with}{}", &plan[..at], plan[at..].get(1..).unwrap_or("")));
+    }
 }
