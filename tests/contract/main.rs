@@ -1,0 +1,4 @@
+//! What the project promises of itself: its architecture, its coverage, its configuration and its words.
+
+mod architecture;
+mod source;
