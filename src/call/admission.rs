@@ -7,9 +7,8 @@ use super::leg::{Leg, LegState, Modification, Party};
 use super::machine::{Admitted, Call, Device, Plan, TrunkCandidate};
 use super::settings::Trunk;
 use super::trunks::{Refusal, trunk_index};
-use crate::access::{Directory, User};
-use crate::billing::Side;
-use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, Subscribers, TrunkIndex};
+use crate::access::User;
+use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sdp::Session;
 use crate::sip::message::{HeaderName, Method, Request, Typed};
 use crate::sip::transaction::ServerKey;
@@ -90,11 +89,11 @@ impl Exchange {
 
     /// The trunk a request comes from.
     pub(super) fn trunk_of(&self, peer: &Peer, request: &Request) -> Option<Arc<Trunk>> {
-        let names: Vec<String> = peer.tls_name.iter().map(|name| name.to_string()).collect();
+        let tls_names = peer.connection.and_then(|connection| self.tls_names.get(&connection));
         let index = self.peers.lookup(Origin {
             network: peer.network,
             remote: peer.remote,
-            tls_names: &names,
+            tls_names: tls_names.map_or(&[], |names| names),
             request_host: &request.uri.host.host,
             serves_users: self.registrar.serves_address(peer.remote.ip()),
         })?;
@@ -154,14 +153,9 @@ impl Exchange {
             unix_ms: now.unix_ms,
             draw: u64::from_be_bytes(self.core.octets()),
         };
-        let rates = &self.rates;
-        let trunks = &self.core.settings.trunks;
-        let cost = |index: TrunkIndex, number: &E164| {
-            let trunk = trunks.get(usize::from(index.0))?;
-            let (_, price) = rates.price(Side::Buy, Some(&trunk.name), number.as_str())?;
-            Some(price.rate.per_minute_e8)
-        };
-        let decision = self.dialplan.route(&wanted, &Users(&self.directory), &cost);
+        let settings = self.core.settings.clone();
+        let cost = |trunk: TrunkIndex, number: &E164| settings.buy_price(trunk, number);
+        let decision = self.dialplan.route(&wanted, &*self.directory, &cost);
         let (party, account) = match source {
             Source::User(user) => {
                 (Party::User { name: user.name.clone() }, Some(user.account.as_str().into()))
@@ -305,17 +299,5 @@ impl Party {
             Party::User { name: own } => &**own == name,
             Party::Trunk(_) => false,
         }
-    }
-}
-
-/// What routing asks of the directory: the two rooms don't know each other.
-pub struct Users<'a>(pub &'a Directory);
-
-impl Subscribers for Users<'_> {
-    fn is_user(&self, name: &str) -> bool {
-        self.0.get(name).is_some()
-    }
-    fn user_of_did(&self, did: &E164) -> Option<String> {
-        self.0.by_did(did).map(|user| user.name.to_string())
     }
 }

@@ -3,6 +3,7 @@
 use crate::access::StoredBinding;
 use crate::billing::JournalRecord;
 use crate::media::LegConfig;
+use crate::routing::AdminState;
 use crate::sip::message::{Message, Method};
 use crate::types::{
     CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId, Outcome, Peer, Transport,
@@ -210,12 +211,16 @@ pub enum Event {
         direction: Direction,
         cause: EndCause,
         duration_ms: Option<u64>,
-        legs: Vec<(LegKind, Option<Arc<str>>, LegReport)>,
+        /// What was measured of the caller's and the callee's leg; absent where nothing was agreed.
+        caller: Option<(LegKind, LegReport)>,
+        callee: Option<(LegKind, LegReport)>,
     },
     TrunkHealth {
         trunk: Arc<str>,
         up: bool,
     },
+    /// The gateway's operator blocked, drained or opened a trunk.
+    TrunkAdmin { trunk: Arc<str>, admin: AdminState },
     /// A draining trunk carries no call any more.
     TrunkDrained {
         trunk: Arc<str>,

@@ -9,12 +9,11 @@ use super::peer::{registration, trunk};
 use super::settings::Settings;
 use super::trunks::{Trunks, trunk_index};
 use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
-use crate::billing::RateTable;
-use crate::routing::{Dialplan, PeerTable, TrunkPeers};
+use crate::routing::{AdminState, Dialplan, PeerTable};
 use crate::sip::auth::Challenger;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
-use crate::types::{CallId, EndCause, LegId, Now, Peer};
+use crate::types::{CallId, ConnectionId, EndCause, LegId, Now, Peer};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,10 +28,11 @@ pub struct Exchange {
     pub(super) registrar: Registrar,
     pub(super) directory: Arc<Directory>,
     pub(super) dialplan: Arc<Dialplan>,
-    pub(super) rates: Arc<RateTable>,
     pub(super) challenger: Challenger,
     pub(super) login_guard: LoginGuard,
     pub(super) flood_guard: FloodGuard,
+    /// Names in the verified certificates of those who connected to us.
+    pub(super) tls_names: HashMap<ConnectionId, Arc<[String]>>,
     pub(super) draining: bool,
     /// When each call wants to be woken, soonest first.
     wake: BTreeSet<(Instant, CallId)>,
@@ -44,7 +44,6 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     pub directory: Arc<Directory>,
     pub dialplan: Arc<Dialplan>,
-    pub rates: Arc<RateTable>,
     pub transactions: TransactionLayer,
     pub challenger: Challenger,
     pub registrar: Registrar,
@@ -57,16 +56,16 @@ impl Exchange {
     pub fn new(parts: Parts, now: Now) -> Exchange {
         Exchange {
             trunks: Trunks::new(&parts.settings, now),
-            peers: peer_table(&parts.settings),
+            peers: parts.settings.peer_table(),
             core: Core::new(parts.transactions, parts.settings, parts.random),
             calls: HashMap::new(),
             registrar: parts.registrar,
             directory: parts.directory,
             dialplan: parts.dialplan,
-            rates: parts.rates,
             challenger: parts.challenger,
             login_guard: parts.login_guard,
             flood_guard: parts.flood_guard,
+            tls_names: HashMap::new(),
             draining: false,
             wake: BTreeSet::new(),
             wake_of: HashMap::new(),
@@ -76,12 +75,16 @@ impl Exchange {
     /// Takes in one thing that happened.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
-            Input::Sip { peer, message } => {
+            Input::Sip { peer, message, tls_names } => {
+                if let (Some(connection), false) = (peer.connection, tls_names.is_empty()) {
+                    self.tls_names.insert(connection, tls_names);
+                }
                 self.count_received(&peer, &message);
                 self.core.sip.handle_message(now.instant, peer, message);
             }
             Input::TransportFailed { ticket } => self.core.sip.handle_transport_failure(now.instant, ticket),
             Input::ConnectionClosed { connection } => {
+                self.tls_names.remove(&connection);
                 self.registrar.handle_connection_lost(connection);
                 for call in self.calls.values_mut() {
                     call.on_connection_closed(connection);
@@ -413,8 +416,13 @@ impl Exchange {
         &self.trunks
     }
 
-    pub fn trunks_mut(&mut self) -> &mut Trunks {
-        &mut self.trunks
+    /// Blocks, drains or opens a trunk. False when there is none of this name.
+    pub fn set_trunk(&mut self, now: Now, name: &str, admin: AdminState) -> bool {
+        let Some(index) = self.trunks.index_of(name) else { return false };
+        self.trunks.table().set_admin(trunk_index(index), admin);
+        self.core.event(Event::TrunkAdmin { trunk: name.into(), admin });
+        self.settle(now);
+        true
     }
 
     pub fn registrar(&self) -> &Registrar {
@@ -442,7 +450,7 @@ impl Exchange {
         dialplan: Arc<Dialplan>,
     ) {
         self.trunks.reload(&settings, now);
-        self.peers = peer_table(&settings);
+        self.peers = settings.peer_table();
         for index in 0..self.trunks.len() {
             let addresses =
                 self.trunks.side(index).map(|side| side.targets.iter().map(|t| t.peer.remote).collect());
@@ -467,15 +475,4 @@ impl Exchange {
     pub fn held(&self) -> usize {
         self.calls.len() + self.wake.len() + self.wake_of.len() + self.core.held()
     }
-}
-
-fn peer_table(settings: &Settings) -> PeerTable {
-    let one = |(index, trunk): (usize, &Arc<super::settings::Trunk>)| TrunkPeers {
-        trunk: trunk_index(index),
-        network: trunk.config.network,
-        tls_name: trunk.config.tls_name.clone().unwrap_or_default(),
-        matches: trunk.config.peers.clone(),
-        match_host: trunk.config.match_host.clone(),
-    };
-    PeerTable::new(settings.trunks.iter().enumerate().map(one).collect())
 }

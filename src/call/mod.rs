@@ -8,7 +8,7 @@ pub mod admission;
 pub mod core;
 pub mod event;
 pub mod exchange;
-//pub mod io;
+pub mod io;
 pub mod leg;
 pub mod machine;
 pub mod peer;

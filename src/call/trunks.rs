@@ -2,9 +2,7 @@
 
 use super::event::Target;
 use super::settings::{Settings, Trunk};
-use crate::routing::{
-    Channel, Evidence, HealthSettings, Limits, TrunkIndex, TrunkOutput, TrunkSettings, TrunkTable, TrunkView,
-};
+use crate::routing::{Channel, Evidence, TrunkIndex, TrunkOutput, TrunkTable, TrunkView};
 use crate::sip::auth::ClientAuth;
 use crate::sip::message::Request;
 use crate::types::Now;
@@ -82,7 +80,7 @@ pub struct Trunks {
 impl Trunks {
     pub fn new(settings: &Settings, now: Now) -> Trunks {
         Trunks {
-            table: TrunkTable::new(table_settings(settings), now.instant),
+            table: TrunkTable::new(settings.trunk_settings(), now.instant),
             sides: settings.trunks.iter().map(|trunk| Side::new(trunk, now)).collect(),
         }
     }
@@ -167,7 +165,7 @@ impl Trunks {
 
     /// Takes up new settings; trunks that stay keep their state, channels in use included.
     pub fn reload(&mut self, settings: &Settings, now: Now) {
-        self.table.reconfigure(table_settings(settings), now.instant);
+        self.table.reconfigure(settings.trunk_settings(), now.instant);
         let mut old = std::mem::take(&mut self.sides);
         for new in &settings.trunks {
             let known = old.iter().position(|side| side.settings.name == new.name);
@@ -216,13 +214,4 @@ pub fn trunk_index(index: usize) -> TrunkIndex {
 
 fn refusal(refusal: crate::routing::Refusal) -> Refusal {
     if refusal.is_congestion() { Refusal::Congested } else { Refusal::Unavailable }
-}
-
-fn table_settings(settings: &Settings) -> Vec<TrunkSettings> {
-    let one = |trunk: &Arc<Trunk>| TrunkSettings {
-        name: trunk.name.clone(),
-        limits: Limits { channels: trunk.config.max_channels, cps: trunk.config.max_cps },
-        health: HealthSettings { interval: trunk.config.options, ..HealthSettings::default() },
-    };
-    settings.trunks.iter().map(one).collect()
 }

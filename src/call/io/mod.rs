@@ -4,4 +4,5 @@ pub mod observe;
 pub mod resolve;
 pub mod shard;
 
-pub use shard::{Shard, ShardHandle, ShardParts};
+pub use observe::{Observer, Tap};
+pub use shard::{BindingChange, BindingKeeper, Shard, ShardHandle, ShardInbox, ShardParts, channel};

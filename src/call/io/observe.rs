@@ -1,9 +1,10 @@
 //! What happened, told to the metrics and the log. Numbers are masked; nothing here can block a call.
 
 use crate::billing::{Cdr, Rated};
-use crate::call::event::Event;
-use crate::sip::message::{Message, ParseError};
-use crate::telemetry::metrics::{Flow, Metrics, Refused};
+use crate::call::event::{Event, RefusedFor};
+use crate::routing::AdminState;
+use crate::sip::message::{Message, ParseErrorKind};
+use crate::telemetry::metrics::{Flow, Metrics, Refused, TrunkMetrics};
 use crate::types::{LegId, LegKind, LegReport, Peer};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -35,9 +36,10 @@ impl Observer {
         }
     }
 
-    pub fn malformed(&self, peer: &Peer, error: &ParseError) {
-        self.metrics.sip.refused(Refused::Malformed);
-        tracing::debug!(target: "tandem::sip", transport = peer.transport.as_str(), %error, "refused a malformed message");
+    pub fn malformed(&self, peer: &Peer, fault: &ParseErrorKind) {
+        let kind = if fault.status() == 513 { Refused::TooLarge } else { Refused::Malformed };
+        self.metrics.sip.refused(kind);
+        tracing::debug!(target: "tandem::sip", transport = peer.transport.as_str(), fault = fault.label(), "refused a malformed message");
     }
 
     pub fn latched(&self, leg: LegId) {
@@ -95,12 +97,11 @@ impl Observer {
             Event::CallAnswered { call, trunk, direction } => {
                 tracing::info!(target: "tandem::call", %call, trunk = trunk.as_deref(), direction = direction.as_str(), "call answered");
             }
-            Event::CallEnded { call, trunk, direction, cause, duration_ms, legs } => {
+            Event::CallEnded { call, trunk, direction, cause, duration_ms, caller, callee } => {
+                let handles = metrics.trunk(trunk.as_deref().unwrap_or(""));
                 if let Some(duration) = duration_ms {
-                    metrics.trunk(trunk.as_deref().unwrap_or("")).duration(duration as f64 / 1e3);
-                }
-                for (kind, report) in legs {
-                    self.quality(trunk.as_deref().unwrap_or(""), kind, &report);
+                    handles.duration(duration as f64 / 1e3);
+                    measure(&handles, caller.as_ref(), callee.as_ref());
                 }
                 tracing::info!(
                     target: "tandem::call",
@@ -112,13 +113,22 @@ impl Observer {
                     "call ended"
                 );
             }
-            Event::TrunkHealth { trunk, up, why } => {
+            Event::TrunkHealth { trunk, up } => {
                 metrics.trunk(&trunk).set_up(up);
                 if up {
                     tracing::info!(target: "tandem::trunk", %trunk, "trunk is up");
                 } else {
-                    tracing::warn!(target: "tandem::trunk", %trunk, %why, "trunk is down");
+                    tracing::warn!(target: "tandem::trunk", %trunk, "trunk is down");
                 }
+            }
+            Event::TrunkAdmin { trunk, admin } => {
+                let handles = metrics.trunk(&trunk);
+                handles.set_blocked(admin == AdminState::Blocked);
+                handles.set_draining(admin == AdminState::Draining);
+                tracing::info!(target: "tandem::trunk", %trunk, state = admin.as_str(), "trunk set by its operator");
+            }
+            Event::TrunkDrained { trunk } => {
+                tracing::info!(target: "tandem::trunk", %trunk, "draining trunk carries no call any more");
             }
             Event::TrunkOptions { trunk, round_trip } => {
                 metrics.trunk(&trunk).options_rtt(round_trip.as_secs_f64());
@@ -131,17 +141,45 @@ impl Observer {
                 }
             }
             Event::Registrations { active } => metrics.sip.set_registrations(active),
-            Event::Challenged { method } => {
-                tracing::trace!(target: "tandem::sip", method = method.as_str(), "asked for credentials");
+            Event::Challenged { method, failed } => {
+                if failed {
+                    metrics.sip.refused(Refused::Unauthenticated);
+                }
+                tracing::debug!(target: "tandem::sip", method = method.as_str(), failed, "asked for credentials");
             }
-            Event::Refused { method, status, why, kind } => {
-                metrics.sip.refused(kind);
-                tracing::info!(target: "tandem::sip", method = method.as_str(), status, why, "refused a request");
+            Event::Refused { method, status, why } => {
+                metrics.sip.refused(match why {
+                    RefusedFor::UnknownDialog => Refused::UnknownDialog,
+                    RefusedFor::Stranger => Refused::UnknownSource,
+                    RefusedFor::OtherUser => Refused::Unauthenticated,
+                    RefusedFor::Unsupported => Refused::Unsupported,
+                    RefusedFor::Loop => Refused::Loop,
+                    RefusedFor::Malformed => Refused::Malformed,
+                    RefusedFor::Overload => Refused::Overload,
+                    RefusedFor::Draining => Refused::Draining,
+                });
+                tracing::debug!(target: "tandem::sip", method = method.as_str(), status, ?why, "refused a request");
             }
         }
     }
+}
 
-    fn quality(&self, trunk: &str, kind: LegKind, report: &LegReport) {
-        self.metrics.trunk(trunk).quality(kind, report);
+type Measured = (LegKind, LegReport);
+
+/// Counts the quality of an answered call's legs for the trunk it used.
+fn measure(handles: &TrunkMetrics, caller: Option<&Measured>, callee: Option<&Measured>) {
+    let of = |wanted: LegKind| {
+        [caller, callee].into_iter().flatten().find(|(kind, _)| *kind == wanted).map(|(_, report)| report)
+    };
+    match (caller, callee) {
+        (Some((LegKind::App, caller)), Some((LegKind::App, callee))) => {
+            handles.measured_app_to_app(Some(caller), Some(callee));
+        }
+        _ => handles.measured(of(LegKind::App), of(LegKind::Trunk)),
+    }
+    if let (Some((_, caller)), Some((_, callee))) = (caller, callee) {
+        if (caller.packets_received == 0) != (callee.packets_received == 0) {
+            handles.one_way();
+        }
     }
 }

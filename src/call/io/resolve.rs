@@ -44,12 +44,8 @@ async fn targets(trunk: &Trunk, transports: &Transports) -> Vec<Target> {
             let name = trunk.config.transport.is_secure().then(|| {
                 Arc::from(trunk.config.tls_name.as_deref().unwrap_or(&proxy.host))
             });
-            match transports.peer_for(trunk.config.network, trunk.config.transport, address, name) {
-                Ok(peer) => targets.push(Target { host: proxy.clone(), peer }),
-                Err(error) => {
-                    tracing::warn!(trunk = %trunk.name, %address, %error, "the trunk's address can't be reached from here");
-                }
-            }
+            let peer = transports.peer_for(trunk.config.network, trunk.config.transport, address, name);
+            targets.push(Target { host: proxy.clone(), peer });
         }
     }
     targets

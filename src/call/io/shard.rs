@@ -1,7 +1,8 @@
 //! The signalling shard: one task that feeds the exchange and carries out what it orders.
 
 use super::observe::Observer;
-use crate::billing::io::{Journal, LastMediaTable};
+use crate::access::StoredBinding;
+use crate::billing::io::Journal;
 use crate::billing::{JournalEvent, JournalRecord, RateTable};
 use crate::call::event::{Input, MediaPorts, Output, PortsExhausted, RecordStep, Target};
 use crate::call::exchange::Exchange;
@@ -87,9 +88,32 @@ pub struct ShardParts {
     pub ports: PortAllocator,
     pub workers: MediaWorkers,
     pub journal: Journal,
-    pub last_media: LastMediaTable,
     pub rates: Arc<RateTable>,
     pub observer: Observer,
+    pub bindings: BindingKeeper,
+}
+
+/// A registration that is to be kept over a restart.
+#[derive(Debug)]
+pub enum BindingChange {
+    Stored(Box<StoredBinding>),
+    Removed { user: Arc<str>, contact: String },
+}
+
+/// Where registrations are kept. A slow database must not hold calls up: what does not fit is dropped, and the device
+/// registers again.
+pub struct BindingKeeper(mpsc::Sender<BindingChange>);
+
+impl BindingKeeper {
+    /// `capacity` changes may wait for the database.
+    pub fn channel(capacity: usize) -> (BindingKeeper, mpsc::Receiver<BindingChange>) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (BindingKeeper(sender), receiver)
+    }
+
+    fn send(&self, change: BindingChange) {
+        let _ = self.0.try_send(change);
+    }
 }
 
 /// Media of one call.
@@ -106,9 +130,9 @@ pub struct Shard {
     pub ports: PortAllocator,
     workers: MediaWorkers,
     pub journal: Journal,
-    last_media: LastMediaTable,
     pub rates: Arc<RateTable>,
     observer: Observer,
+    bindings: BindingKeeper,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     messages: mpsc::Receiver<TransportEvent>,
     media: HashMap<CallId, CallMedia>,
@@ -125,9 +149,9 @@ impl Shard {
             ports: parts.ports,
             workers: parts.workers,
             journal: parts.journal,
-            last_media: parts.last_media,
             rates: parts.rates,
             observer: parts.observer,
+            bindings: parts.bindings,
             inbox: parts.inbox.0,
             messages: parts.messages,
             media: HashMap::new(),
@@ -160,7 +184,6 @@ impl Shard {
             self.carry_out(now);
         }
         self.workers.shutdown();
-        self.journal.shutdown();
     }
 
     /// Ends [`run`](Self::run) after the current turn.
@@ -188,20 +211,21 @@ impl Shard {
 
     fn on_transport(&mut self, now: Now, event: TransportEvent) {
         match event {
-            TransportEvent::Message { peer, message } => {
+            // `turn` holds a stream's next message back until this one is worked off.
+            TransportEvent::Message { peer, message, tls_names, turn: _turn } => {
                 self.observer.received(&peer, &message);
-                self.exchange.handle_input(now, Input::Sip { peer, message });
+                self.exchange.handle_input(now, Input::Sip { peer, message, tls_names });
             }
-            TransportEvent::Malformed { peer, error } => {
-                self.observer.malformed(&peer, &error);
-                if let Some(refusal) = error.refusal(peer.remote) {
-                    self.transports.send(&peer, refusal.to_bytes(), 0);
+            TransportEvent::Malformed { peer, fault, refusal, turn: _turn } => {
+                self.observer.malformed(&peer, &fault);
+                if let Some(refusal) = refusal {
+                    self.transports.send(&peer, refusal, 0);
                 }
             }
             TransportEvent::Failed { ticket, .. } => {
                 self.exchange.handle_input(now, Input::TransportFailed { ticket });
             }
-            TransportEvent::Closed { connection } => {
+            TransportEvent::Closed { connection, .. } => {
                 self.exchange.handle_input(now, Input::ConnectionClosed { connection });
             }
         }
@@ -279,7 +303,7 @@ impl Shard {
                     self.order(leg, MediaCommand::ConfigureLeg { leg, config });
                 }
                 Output::Bridge { caller, callee } => {
-                    let mark = self.last_media.slot(caller.call);
+                    let mark = self.journal.last_media().slot(caller.call);
                     self.order(caller, MediaCommand::Bridge { a: caller, b: callee, mark });
                 }
                 Output::SetMediaTimeout { leg, after } => {
@@ -290,8 +314,12 @@ impl Shard {
                 Output::Record { call, record, wait } => self.record(call, record, wait),
                 Output::Forget { call } => {
                     self.journal.release(call);
-                    self.last_media.release(call);
+                    self.journal.last_media().release(call);
                     self.media.remove(&call);
+                }
+                Output::BindingStored(binding) => self.bindings.send(BindingChange::Stored(binding)),
+                Output::BindingRemoved { user, contact } => {
+                    self.bindings.send(BindingChange::Removed { user, contact });
                 }
                 Output::Event(event) => self.observer.event(event),
             }

@@ -131,11 +131,11 @@ impl Call {
         if matches!(self.caller.state, LegState::Incoming { .. }) {
             self.refuse_caller(core, now, cause, status);
         }
-        let legs = self
-            .legs()
-            .filter(|leg| leg.media.negotiated.is_some())
-            .filter_map(|leg| Some((leg.party.kind(), leg.party.trunk_name(), leg.media.report.clone()?)))
-            .collect();
+        let measured = |leg: &Leg| {
+            leg.media.negotiated.as_ref()?;
+            Some((leg.kind(), leg.media.report.clone()?))
+        };
+        let (caller, callee) = (measured(&self.caller), self.callee().and_then(measured));
         if counted_at_ingress(self.direction) || self.callees.is_empty() {
             let trunk = self.caller.party.trunk_name();
             core.event(Event::AttemptEnded { trunk, direction: self.direction, outcome: cause.outcome() });
@@ -146,7 +146,8 @@ impl Call {
             direction: self.direction,
             cause,
             duration_ms: self.duration_ms(now),
-            legs,
+            caller,
+            callee,
         });
     }
 
