@@ -6,7 +6,7 @@ use crate::billing::{
 };
 use std::{
     fs::OpenOptions,
-    io::{self, Write},
+    io::Write,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
