@@ -1,1 +1,9 @@
 //! Wiring: a gateway from its configuration.
+
+mod control;
+mod gateway;
+mod reload;
+mod setup;
+mod views;
+
+pub use gateway::{Gateway, Options, StartError};

@@ -37,6 +37,8 @@ pub enum Input {
     Sip {
         peer: Peer,
         message: Message,
+        /// Names its verified client certificate carries.
+        tls_names: Arc<[String]>,
     },
     /// A message that was to be sent could not be.
     TransportFailed {
@@ -190,10 +192,8 @@ pub enum Event {
         trunk: Option<Arc<str>>,
         direction: Direction,
         outcome: Outcome,
-    },
-    /// A trunk failed and the next one is tried.
-    FailedOver {
-        trunk: Arc<str>,
+        /// The trunk failed and another one has the call now.
+        failed_over: bool,
     },
     /// First 180, 183 or 2xx of one trunk attempt.
     TrunkProgress {

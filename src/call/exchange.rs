@@ -441,6 +441,21 @@ impl Exchange {
         &self.directory
     }
 
+    /// Takes up other users. One that is gone keeps its running calls and loses its registration.
+    pub fn set_directory(&mut self, now: Now, directory: Arc<Directory>) {
+        let gone: Vec<Arc<str>> = self
+            .registrar
+            .iter()
+            .map(|(user, _)| user.clone())
+            .filter(|user| directory.get(user).is_none())
+            .collect();
+        for user in gone {
+            self.registrar.remove_user(&user);
+        }
+        self.directory = directory;
+        self.settle(now);
+    }
+
     /// Takes up a new configuration as a whole. Running calls keep what they have.
     pub fn reload(
         &mut self,
@@ -456,19 +471,12 @@ impl Exchange {
                 self.trunks.side(index).map(|side| side.targets.iter().map(|t| t.peer.remote).collect());
             self.peers.set_resolved(trunk_index(index), addresses.unwrap_or_default());
         }
-        let gone: Vec<Arc<str>> = self
-            .registrar
-            .iter()
-            .map(|(user, _)| user.clone())
-            .filter(|user| directory.get(user).is_none())
-            .collect();
-        for user in gone {
-            self.registrar.remove_user(&user);
-        }
+        self.registrar.set(settings.registrar_settings());
+        self.login_guard.set(settings.guard_settings());
+        self.flood_guard.set(settings.flood_settings());
         self.core.settings = settings;
-        self.directory = directory;
         self.dialplan = dialplan;
-        self.settle(now);
+        self.set_directory(now, directory);
     }
 
     /// What is still held when no call goes on: a leak shows here.

@@ -86,12 +86,14 @@ impl Observer {
             Event::AttemptStarted { trunk, direction } => {
                 metrics.trunk(trunk.as_deref().unwrap_or("")).attempt(direction);
             }
-            Event::AttemptEnded { trunk, direction, outcome } => {
-                metrics.trunk(trunk.as_deref().unwrap_or("")).ended(direction, outcome);
-            }
-            Event::FailedOver { trunk } => {
-                metrics.trunk(&trunk).failed_over();
-                tracing::warn!(target: "tandem::call", %trunk, "the trunk failed; trying the next");
+            Event::AttemptEnded { trunk, direction, outcome, failed_over } => {
+                let name = trunk.as_deref().unwrap_or("");
+                if failed_over {
+                    metrics.trunk(name).failed_over(direction, outcome);
+                    tracing::warn!(target: "tandem::call", trunk = name, outcome = outcome.as_str(), "the trunk failed; another has the call");
+                } else {
+                    metrics.trunk(name).ended(direction, outcome);
+                }
             }
             Event::TrunkProgress { trunk, after } => metrics.trunk(&trunk).setup(after.as_secs_f64()),
             Event::CallAnswered { call, trunk, direction } => {

@@ -6,9 +6,10 @@ use crate::billing::io::Journal;
 use crate::billing::{JournalEvent, JournalRecord, RateTable};
 use crate::call::event::{Input, MediaPorts, Output, PortsExhausted, RecordStep, Target};
 use crate::call::exchange::Exchange;
-use crate::media::{Family, MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
+use crate::media::io::Family;
+use crate::media::{MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
 use crate::sip::io::{TransportEvent, Transports};
-use crate::types::{CallId, LegId, LegKind, NetworkId, Now};
+use crate::types::{CallId, EndCause, LegId, LegKind, NetworkId, Now};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -268,6 +269,11 @@ impl Shard {
             JournalEvent::Failed { ticket } => {
                 self.observer.journal("a call record could not be made durable");
                 (ticket, false)
+            }
+            JournalEvent::Broken => {
+                self.observer.journal("the journal can't be written: running calls end, new ones are refused");
+                self.exchange.hang_up_all(now, EndCause::JournalFailed);
+                return;
             }
             JournalEvent::Stalled => return self.observer.journal("the disk of the journal does not answer"),
             JournalEvent::Recovered => return self.observer.journal("the journal writes again"),

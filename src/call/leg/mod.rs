@@ -145,6 +145,8 @@ pub struct Attempt {
     pub progressed: bool,
     /// The trunk's channel this attempt uses.
     pub channel: Option<Channel>,
+    /// Its end was told to the counters.
+    pub counted: bool,
 }
 
 impl Leg {

@@ -138,7 +138,12 @@ impl Call {
         let (caller, callee) = (measured(&self.caller), self.callee().and_then(measured));
         if counted_at_ingress(self.direction) || self.callees.is_empty() {
             let trunk = self.caller.party.trunk_name();
-            core.event(Event::AttemptEnded { trunk, direction: self.direction, outcome: cause.outcome() });
+            core.event(Event::AttemptEnded {
+                trunk,
+                direction: self.direction,
+                outcome: cause.outcome(),
+                failed_over: false,
+            });
         }
         core.event(Event::CallEnded {
             call: self.id,
@@ -169,17 +174,27 @@ impl Call {
 
     /// Notes how an attempt towards a callee ended, once, and frees its trunk channel.
     pub(super) fn end_attempt(&mut self, core: &mut Core, now: Now, position: usize, end: AttemptEnd) {
+        self.free_attempt(now, position, end);
+        self.count_attempt(core, position, false);
+    }
+
+    /// As [`end_attempt`](Self::end_attempt), but it is not known yet whether another trunk takes the call.
+    pub(super) fn free_attempt(&mut self, now: Now, position: usize, end: AttemptEnd) {
+        let Some(attempt) = self.callees[position].attempt.as_mut() else { return };
+        attempt.ended.get_or_insert((now, end.status, end.cause));
+        self.freed_channels.extend(attempt.channel.take());
+    }
+
+    /// Counts an ended attempt for its trunk, once.
+    pub(super) fn count_attempt(&mut self, core: &mut Core, position: usize, failed_over: bool) {
         let direction = self.direction;
         let leg = &mut self.callees[position];
-        let Some(attempt) = leg.attempt.as_mut() else { return };
-        if attempt.ended.is_none() {
-            attempt.ended = Some((now, end.status, end.cause));
-            if let (Some(trunk), false) = (leg.party.trunk_name(), counted_at_ingress(direction)) {
-                let outcome = end.cause.outcome();
-                core.event(Event::AttemptEnded { trunk: Some(trunk), direction, outcome });
-            }
+        let (Some(attempt), Some(trunk)) = (leg.attempt.as_mut(), leg.party.trunk_name()) else { return };
+        let Some((.., cause)) = attempt.ended else { return };
+        if !std::mem::replace(&mut attempt.counted, true) {
+            let outcome = cause.outcome();
+            core.event(Event::AttemptEnded { trunk: Some(trunk), direction, outcome, failed_over });
         }
-        self.freed_channels.extend(attempt.channel.take());
     }
 }
 

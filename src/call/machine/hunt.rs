@@ -50,6 +50,7 @@ impl Call {
             ended: None,
             progressed: false,
             channel: None,
+            counted: false,
         };
         self.add_callee(core, party, device.peer, policy, attempt);
     }
@@ -137,6 +138,7 @@ impl Call {
             ended: None,
             progressed: false,
             channel: Some(channel),
+            counted: false,
         };
         self.add_callee(core, Party::Trunk(trunk), target.peer, policy, attempt);
         self.retry = Some((candidate, target_index));
@@ -372,21 +374,23 @@ impl Call {
         if self.early == Some(index) {
             self.early = None;
         }
-        self.end_attempt(core, now, position, AttemptEnd { status, cause });
+        self.free_attempt(now, position, AttemptEnd { status, cause });
         if !matches!(self.stage, Stage::Hunting { .. }) {
+            self.count_attempt(core, position, false);
             return;
         }
         match self.callees[position].party.clone() {
             Party::User { .. } => self.device_failed(core, now, cause, status),
             Party::Trunk(trunk) => match trunk.config.failover.action(why) {
                 FailoverAction::Next => {
-                    core.event(Event::FailedOver { trunk: trunk.name.clone() });
                     trunks.failed(now, &trunk.name);
                     if let Some(pause) = retry_after.filter(|_| status == 503) {
                         trunks.pause(now, &trunk.name, pause);
                     }
                     self.failure = Some((cause, cause.sip_code()));
+                    let attempts = self.callees.len();
                     self.try_next_target(core, trunks, now);
+                    self.count_attempt(core, position, self.callees.len() > attempts);
                 }
                 FailoverAction::Final => self.close(core, now, cause, ReleasedBy::Callee, Some(status)),
                 FailoverAction::FinalAndBlock(pause) => {
@@ -395,6 +399,7 @@ impl Call {
                 }
             },
         }
+        self.count_attempt(core, position, false);
     }
 
     /// The same trunk's next address, then the next trunk.

@@ -79,6 +79,16 @@ enum Stage {
     Closing(close::Closing),
 }
 
+/// How far a call has come, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallPhase {
+    Trying,
+    Ringing,
+    EarlyMedia,
+    Answered,
+    Ending,
+}
+
 /// What the admission found out about a new call.
 pub struct Admitted {
     pub id: CallId,
@@ -290,15 +300,14 @@ impl Call {
         !matches!(self.stage, Stage::Closing(_))
     }
 
-    /// A word for the state, for views.
-    pub fn state_name(&self) -> &'static str {
+    /// How far the call has come, for views.
+    pub fn phase(&self) -> CallPhase {
         match self.stage {
-            Stage::Opening => "opening",
-            Stage::Hunting { .. } if self.ringing.is_some() => "ringing",
-            Stage::Hunting { .. } => "trying",
-            Stage::Answering { .. } => "answering",
-            Stage::Talking { .. } => "talking",
-            Stage::Closing(_) => "closing",
+            Stage::Hunting { .. } if self.early.is_some() => CallPhase::EarlyMedia,
+            Stage::Hunting { .. } if self.ringing.is_some() => CallPhase::Ringing,
+            Stage::Opening | Stage::Hunting { .. } => CallPhase::Trying,
+            Stage::Answering { .. } | Stage::Talking { .. } => CallPhase::Answered,
+            Stage::Closing(_) => CallPhase::Ending,
         }
     }
 

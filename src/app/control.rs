@@ -1,0 +1,202 @@
+//! Answers the admin API: asks the shard, the configuration and the store.
+
+use super::{reload, views};
+use crate::access::Directory;
+use crate::admin::ControlCommand;
+use crate::admin::control::{
+    CheckState, DrainView, Readiness, ReadinessCheck, TrunkAction, UserSource as ViewSource, UserView,
+};
+use crate::billing::io::Journal;
+use crate::call::Settings;
+use crate::call::io::{BindingChange, ShardHandle};
+use crate::config::Config;
+use crate::routing::AdminState;
+use crate::sip::io::Transports;
+use crate::store::Store;
+use crate::telemetry::{LogControl, Metrics};
+use crate::types::{EndCause, Now};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// What is needed to answer.
+pub struct Context {
+    pub path: Option<PathBuf>,
+    pub shard: ShardHandle,
+    pub store: Store,
+    pub journal: Journal,
+    pub transports: Transports,
+    pub metrics: Arc<Metrics>,
+    pub log: LogControl,
+    pub settings: watch::Sender<Arc<Settings>>,
+}
+
+/// Answers commands one after the other, so that two reloads never cross.
+pub async fn run(context: Context, mut commands: mpsc::Receiver<ControlCommand>) {
+    while let Some(command) = commands.recv().await {
+        answer(&context, command).await;
+    }
+}
+
+/// A reply nobody waits for any more is dropped.
+fn reply<T>(to: tokio::sync::oneshot::Sender<T>, answer: Option<T>) {
+    if let Some(answer) = answer {
+        let _ = to.send(answer);
+    }
+}
+
+async fn answer(context: &Context, command: ControlCommand) {
+    let shard = &context.shard;
+    match command {
+        ControlCommand::Calls { reply: to } => {
+            reply(to, shard.ask(|shard, now| views::calls(&shard.exchange, now)).await);
+        }
+        ControlCommand::Call { id, reply: to } => {
+            let view = move |shard: &mut crate::call::io::Shard, now| {
+                shard.exchange.call(id).map(|call| views::call(call, now))
+            };
+            reply(to, shard.ask(view).await);
+        }
+        ControlCommand::Hangup { id, reply: to } => {
+            let end = move |shard: &mut crate::call::io::Shard, now: Now| {
+                let view = shard.exchange.call(id).map(|call| views::call(call, now));
+                shard.exchange.hang_up(now, id, EndCause::AdminHangup).then_some(view).flatten()
+            };
+            reply(to, shard.ask(end).await);
+        }
+        ControlCommand::Trunks { reply: to } => {
+            reply(to, shard.ask(|shard, now| views::trunks(&shard.exchange, now)).await);
+        }
+        ControlCommand::Trunk { name, action, reply: to } => {
+            let act = move |shard: &mut crate::call::io::Shard, now: Now| {
+                let admin = match action {
+                    TrunkAction::Block => AdminState::Blocked,
+                    TrunkAction::Unblock => AdminState::Open,
+                    TrunkAction::Drain => AdminState::Draining,
+                };
+                shard.exchange.set_trunk(now, &name, admin);
+                views::trunks(&shard.exchange, now).into_iter().find(|trunk| trunk.name == name)
+            };
+            reply(to, shard.ask(act).await);
+        }
+        ControlCommand::Registrations { reply: to } => {
+            reply(to, shard.ask(|shard, _| views::registrations(&shard.exchange)).await);
+        }
+        ControlCommand::Users { reply: to } => {
+            reply(to, shard.ask(|shard, _| views::users(&shard.exchange)).await);
+        }
+        ControlCommand::UsersChanged { reply: to } => {
+            let config = context.settings.borrow().config.clone();
+            let result = match directory(&config, &context.store).await {
+                Ok(directory) => {
+                    let directory = Arc::new(directory);
+                    let taken = shard.ask(move |shard, now| shard.exchange.set_directory(now, directory)).await;
+                    taken.ok_or_else(|| "the gateway is stopping".to_owned())
+                }
+                Err(error) => Err(error),
+            };
+            let _ = to.send(result);
+        }
+        ControlCommand::Route { query, reply: to } => {
+            reply(to, shard.ask(move |shard, now| views::route(shard, &query, now)).await);
+        }
+        ControlCommand::Reload { reply: to } => {
+            let report = reload::reload(context).await;
+            context.metrics.system.reloaded(report.accepted);
+            let _ = to.send(report);
+        }
+        ControlCommand::Drain { on, reply: to } => {
+            context.metrics.system.set_draining(on);
+            let drain = move |shard: &mut crate::call::io::Shard, _| {
+                shard.exchange.set_draining(on);
+                let active_calls = shard.exchange.live_calls() as u32;
+                DrainView { draining: on, active_calls, deadline: None }
+            };
+            reply(to, shard.ask(drain).await);
+        }
+        ControlCommand::Readiness { reply: to } => {
+            let mut checks = vec![store_check(context), journal_check(context)];
+            if let Some(more) = shard.ask(|shard, now| views::readiness(shard, now)).await {
+                checks.extend(more);
+                let _ = to.send(Readiness { checks });
+            }
+        }
+    }
+}
+
+fn store_check(context: &Context) -> ReadinessCheck {
+    if context.store.is_up() {
+        ReadinessCheck::new("database", CheckState::Ok, "")
+    } else {
+        ReadinessCheck::new("database", CheckState::Degraded, "unreachable: calls go on, their records wait in the journal")
+    }
+}
+
+fn journal_check(context: &Context) -> ReadinessCheck {
+    if context.journal.healthy() {
+        ReadinessCheck::new("journal", CheckState::Ok, "")
+    } else {
+        ReadinessCheck::new("journal", CheckState::Failed, "its disk does not answer or can't be written: no new calls")
+    }
+}
+
+/// All users: those of the file and those of the database. A database that is away costs the second kind only.
+///
+/// # Errors
+/// A name that is in both places, and DIDs that two users have.
+pub async fn directory(config: &Config, store: &Store) -> Result<Directory, String> {
+    let mut users = config.file_users();
+    match store.users(&config.sip.realm).await {
+        Ok(stored) => users.extend(stored),
+        Err(error) => tracing::warn!(target: "tandem::access", %error, "users of the database are not known"),
+    }
+    let (directory, errors) = Directory::new(users);
+    match errors.is_empty() {
+        true => Ok(directory),
+        false => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// Keeps registrations in the database, for the next start.
+pub async fn keep_bindings(mut changes: mpsc::Receiver<BindingChange>, store: Store) {
+    while let Some(change) = changes.recv().await {
+        let result = match change {
+            BindingChange::Stored(binding) => store.save_registration(&binding).await,
+            BindingChange::Removed { user, contact } => store.remove_registration(&user, &contact).await,
+        };
+        if let Err(error) = result {
+            tracing::debug!(target: "tandem::access", %error, "a registration was not kept for the next start");
+        }
+    }
+}
+
+/// Makes the metrics look at what keeps counts of its own, at every scrape.
+pub fn publish(metrics: &Arc<Metrics>, journal: &Journal, store: &Store, log: &LogControl, settings: &Settings) {
+    let (journal, store, log) = (journal.clone(), store.clone(), log.clone());
+    let directory = settings.billing.journal_dir.clone();
+    metrics.at_scrape(move |metrics| {
+        let status = journal.status();
+        let now = Now::read().unix_ms;
+        let oldest = (status.records > 0).then_some(now - status.age_ms as i64);
+        metrics.system.set_journal(status.records, oldest, now);
+        metrics.system.set_cdrs_stored(status.stored_total);
+        metrics.system.read_journal_disk(&directory);
+        metrics.system.set_database_up(store.is_up());
+        metrics.system.set_log_dropped(log.dropped());
+    });
+}
+
+/// One user as the API shows it.
+pub fn user_view(user: &crate::access::User, registrations: u32) -> UserView {
+    UserView {
+        name: user.name.to_string(),
+        source: match user.source {
+            crate::access::UserSource::File => ViewSource::File,
+            crate::access::UserSource::Database => ViewSource::Database,
+        },
+        caller_ids: user.caller_ids.iter().map(ToString::to_string).collect(),
+        dids: user.dids.iter().map(ToString::to_string).collect(),
+        account: Some(user.account.clone()),
+        registrations: Some(registrations),
+    }
+}

@@ -1,0 +1,136 @@
+//! Takes up a changed configuration as a whole, or not at all.
+
+use super::control::{Context, directory};
+use super::setup;
+use crate::admin::control::ReloadReport;
+use crate::call::Settings;
+use crate::config::{Config, Loaded};
+use std::sync::Arc;
+
+/// Reads the configuration again. On an error the old state stays and the report says why.
+pub async fn reload(context: &Context) -> ReloadReport {
+    let Some(path) = context.path.clone() else {
+        return refused(vec!["this gateway was not started from a file".to_owned()]);
+    };
+    let read = tokio::task::spawn_blocking(move || Config::load(&path)).await;
+    let Loaded { config, dialplan, warnings } = match read {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(problems)) => return refused(problems.iter().map(ToString::to_string).collect()),
+        Err(error) => return refused(vec![error.to_string()]),
+    };
+    let old = context.settings.borrow().clone();
+    let needs_restart = needs_restart(&old, &config);
+    let directory = match directory(&config, &context.store).await {
+        Ok(directory) => directory,
+        Err(error) => return refused(vec![error]),
+    };
+    let rates = match setup::rates(&config) {
+        Ok(rates) => Arc::new(rates),
+        Err(error) => return refused(vec![error]),
+    };
+    if let Err(error) = context.transports.reload_certificates(&setup::tls(&config)) {
+        return refused(vec![error.to_string()]);
+    }
+    let changed = changed(&old, &config);
+    if config.log.level != old.log.level {
+        if let Err(error) = context.log.set_level(&config.log.level) {
+            return refused(vec![error.to_string()]);
+        }
+    }
+    let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
+    context.metrics.set_trunks(&names);
+    let settings = Arc::new(Settings::new(keep_fixed(config, &old)));
+    let (taken, directory, dialplan) = (settings.clone(), Arc::new(directory), Arc::new(dialplan));
+    let done = context
+        .shard
+        .ask(move |shard, now| {
+            shard.exchange.reload(now, taken, directory, dialplan);
+            shard.rates = rates;
+        })
+        .await;
+    if done.is_none() {
+        return refused(vec!["the gateway is stopping".to_owned()]);
+    }
+    context.settings.send_replace(settings);
+    tracing::info!(target: "tandem::config", ?changed, ?needs_restart, "configuration reloaded");
+    ReloadReport {
+        accepted: true,
+        changed,
+        needs_restart,
+        warnings: warnings.iter().map(ToString::to_string).collect(),
+        errors: Vec::new(),
+    }
+}
+
+fn refused(errors: Vec<String>) -> ReloadReport {
+    tracing::error!(target: "tandem::config", ?errors, "reload refused; everything stays as it was");
+    ReloadReport { accepted: false, errors, ..ReloadReport::default() }
+}
+
+/// What is opened once, at the start, stays as it is until the next one.
+fn keep_fixed(mut config: Config, old: &Config) -> Config {
+    config.sip.listen = old.sip.listen.clone();
+    config.sip.realm = old.sip.realm.clone();
+    config.networks = old.networks.clone();
+    config.media.workers = old.media.workers;
+    config.database = old.database.clone();
+    config.gateway.data_dir = old.gateway.data_dir.clone();
+    config.gateway.name = old.gateway.name.clone();
+    config.billing.journal_dir = old.billing.journal_dir.clone();
+    config.billing.journal_mib = old.billing.journal_mib;
+    config.admin = old.admin.clone();
+    config
+}
+
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let differ = [
+        ("sip.listen", old.sip.listen != new.sip.listen),
+        ("sip.realm", old.sip.realm != new.sip.realm),
+        ("sip.digest", old.sip.digest != new.sip.digest),
+        ("sip.t1_ms, t2_ms, t4_ms", (old.sip.t1, old.sip.t2, old.sip.t4) != (new.sip.t1, new.sip.t2, new.sip.t4)),
+        ("network", old.networks != new.networks),
+        ("media.workers", old.media.workers != new.media.workers),
+        ("database", old.database != new.database),
+        ("gateway", (&old.gateway.data_dir, &old.gateway.name) != (&new.gateway.data_dir, &new.gateway.name)),
+        (
+            "billing.journal",
+            (&old.billing.journal_dir, old.billing.journal_mib)
+                != (&new.billing.journal_dir, new.billing.journal_mib),
+        ),
+        ("admin", old.admin != new.admin),
+        ("log.format", old.log.format != new.log.format),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+fn changed(old: &Config, new: &Config) -> Vec<String> {
+    let mut changed = Vec::new();
+    for trunk in &new.trunks {
+        match old.trunks.iter().find(|known| known.name == trunk.name) {
+            None => changed.push(format!("trunk {} added", trunk.name)),
+            Some(known) if known != trunk => changed.push(format!("trunk {} changed", trunk.name)),
+            Some(_) => {}
+        }
+    }
+    for trunk in &old.trunks {
+        if !new.trunks.iter().any(|kept| kept.name == trunk.name) {
+            changed.push(format!("trunk {} removed", trunk.name));
+        }
+    }
+    if old.users != new.users {
+        changed.push(format!("users: {} in the file", new.users.len()));
+    }
+    let sections = [
+        ("app", old.app != new.app),
+        ("registrar", old.registrar != new.registrar),
+        ("limits", old.limits != new.limits),
+        ("guard", old.guard != new.guard),
+        ("opus", old.opus != new.opus),
+        ("media", old.media != new.media),
+        ("rates", old.rates != new.rates),
+        ("log.level", old.log.level != new.log.level),
+    ];
+    changed.extend(sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| format!("{name} changed")));
+    changed.push("dialplan and certificates read again".to_owned());
+    changed
+}

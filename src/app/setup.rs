@@ -1,0 +1,79 @@
+//! What the configuration means for each room's shell: sockets, ports, prices, certificates.
+
+use crate::billing::{Price, RateRow, RateTable, Side};
+use crate::billing::io::JournalOptions;
+use crate::config::Config;
+use crate::media::NetworkPorts;
+use crate::sip::io::{Identity, Listener, NetworkSettings, StreamSettings, TlsSettings, TlsTrust, TransportSettings};
+use crate::sip::message::Limits;
+use crate::types::NetworkId;
+
+pub fn transports(config: &Config) -> TransportSettings {
+    let listener = |listen: &crate::config::Listen| Listener {
+        transport: listen.transport,
+        bind: listen.bind,
+        network: listen.network,
+    };
+    let network = |network: &crate::config::NetworkConfig| NetworkSettings {
+        public_addresses: network.public_address.clone(),
+        bind: network.bind.clone(),
+        dscp: network.dscp_signalling,
+    };
+    TransportSettings {
+        listeners: config.sip.listen.iter().map(listener).collect(),
+        networks: config.networks.iter().map(network).collect(),
+        tls: tls(config),
+        streams: StreamSettings {
+            idle: config.sip.stream_idle,
+            max_per_address: config.sip.max_streams_per_address,
+            ..StreamSettings::default()
+        },
+        message: Limits { message: config.sip.max_message_bytes, ..Limits::default() },
+    }
+}
+
+pub fn tls(config: &Config) -> TlsSettings {
+    let identity = config.tls.certificate.clone().zip(config.tls.key.clone());
+    let mut trusts = Vec::new();
+    for trunk in config.trunks.iter().filter(|trunk| trunk.transport.is_secure()) {
+        let names = trunk.tls_name.iter().cloned().chain(trunk.proxy.iter().map(|proxy| proxy.host.clone()));
+        trusts.extend(names.map(|name| TlsTrust {
+            name,
+            authorities: trunk.tls_ca.clone(),
+            verify: trunk.tls_verify,
+        }));
+    }
+    TlsSettings {
+        identity: identity.map(|(certificate, key)| Identity { certificate, key }),
+        authorities: config.tls.ca.clone(),
+        trusts,
+        client_authorities: config.tls.client_ca.clone(),
+        client_names: config.trunks.iter().filter_map(|trunk| trunk.tls_name.clone()).collect(),
+    }
+}
+
+pub fn ports(config: &Config) -> Vec<NetworkPorts> {
+    let one = |(index, network): (usize, &crate::config::NetworkConfig)| NetworkPorts {
+        network: NetworkId(index as u8),
+        binds: network.bind.clone(),
+        range: network.media_ports.clone(),
+        dscp: network.dscp_media,
+    };
+    config.networks.iter().enumerate().map(one).collect()
+}
+
+pub fn rates(config: &Config) -> Result<RateTable, String> {
+    let rows = config.rates.iter().map(|rate| RateRow {
+        side: if rate.trunk.is_some() { Side::Buy } else { Side::Sell },
+        trunk: rate.trunk.clone(),
+        prefix: rate.prefix.clone(),
+        price: Price::per_minute(rate.rate),
+    });
+    RateTable::new(rows).map_err(|error| error.to_string())
+}
+
+pub fn journal(config: &Config) -> JournalOptions {
+    let max_bytes = u64::from(config.billing.journal_mib) << 20;
+    let defaults = JournalOptions::new(&config.billing.journal_dir, &config.gateway.name);
+    JournalOptions { max_bytes, segment_bytes: defaults.segment_bytes.min(max_bytes / 4), ..defaults }
+}
