@@ -90,7 +90,8 @@ async fn answer(context: &Context, command: ControlCommand) {
             let result = match directory(&config, &context.store).await {
                 Ok(directory) => {
                     let directory = Arc::new(directory);
-                    let taken = shard.ask(move |shard, now| shard.exchange.set_directory(now, directory)).await;
+                    let taken =
+                        shard.ask(move |shard, now| shard.exchange.set_directory(now, directory)).await;
                     taken.ok_or_else(|| "the gateway is stopping".to_owned())
                 }
                 Err(error) => Err(error),
@@ -128,7 +129,11 @@ fn store_check(context: &Context) -> ReadinessCheck {
     if context.store.is_up() {
         ReadinessCheck::new("database", CheckState::Ok, "")
     } else {
-        ReadinessCheck::new("database", CheckState::Degraded, "unreachable: calls go on, their records wait in the journal")
+        ReadinessCheck::new(
+            "database",
+            CheckState::Degraded,
+            "unreachable: calls go on, their records wait in the journal",
+        )
     }
 }
 
@@ -136,7 +141,11 @@ fn journal_check(context: &Context) -> ReadinessCheck {
     if context.journal.healthy() {
         ReadinessCheck::new("journal", CheckState::Ok, "")
     } else {
-        ReadinessCheck::new("journal", CheckState::Failed, "its disk does not answer or can't be written: no new calls")
+        ReadinessCheck::new(
+            "journal",
+            CheckState::Failed,
+            "its disk does not answer or can't be written: no new calls",
+        )
     }
 }
 
@@ -171,7 +180,13 @@ pub async fn keep_bindings(mut changes: mpsc::Receiver<BindingChange>, store: St
 }
 
 /// Makes the metrics look at what keeps counts of its own, at every scrape.
-pub fn publish(metrics: &Arc<Metrics>, journal: &Journal, store: &Store, log: &LogControl, settings: &Settings) {
+pub fn publish(
+    metrics: &Arc<Metrics>,
+    journal: &Journal,
+    store: &Store,
+    log: &LogControl,
+    settings: &Settings,
+) {
     let (journal, store, log) = (journal.clone(), store.clone(), log.clone());
     let directory = settings.billing.journal_dir.clone();
     metrics.at_scrape(move |metrics| {

@@ -91,7 +91,9 @@ impl Gateway {
         let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let rates = Arc::new(setup::rates(&config).map_err(StartError::Rates)?);
-        let store = Store::open(config.database.url.expose()).await.map_err(|error| StartError::Store(error.to_string()))?;
+        let store = Store::open(config.database.url.expose())
+            .await
+            .map_err(|error| StartError::Store(error.to_string()))?;
         let directory = control::directory(&config, &store).await.map_err(StartError::Users)?;
 
         let (shard, inbox) = channel();
@@ -110,7 +112,8 @@ impl Gateway {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        let workers = MediaWorkers::start(workers, move |event| to_shard.media(event)).map_err(StartError::Media)?;
+        let workers =
+            MediaWorkers::start(workers, move |event| to_shard.media(event)).map_err(StartError::Media)?;
         let (messages, received) = mpsc::channel(INBOX);
         let transports = Transports::bind(setup::transports(&config), messages)?;
         let listeners = transports.local_addresses().to_vec();
@@ -225,14 +228,22 @@ impl Gateway {
     }
 }
 
-async fn exchange(settings: &Arc<Settings>, directory: Directory, dialplan: Dialplan, store: &Store) -> Exchange {
+async fn exchange(
+    settings: &Arc<Settings>,
+    directory: Directory,
+    dialplan: Dialplan,
+    store: &Store,
+) -> Exchange {
     let now = Now::read();
     let mut registrar = Registrar::new(settings.registrar_settings());
     match store.registrations().await {
         Ok(stored) => registrar.restore(now, stored),
-        Err(error) => tracing::warn!(target: "tandem::access", %error, "registrations of the last run are not known"),
+        Err(error) => {
+            tracing::warn!(target: "tandem::access", %error, "registrations of the last run are not known")
+        }
     }
-    let timers = Timers { t1: settings.sip.t1, t2: settings.sip.t2, t4: settings.sip.t4, ..Timers::default() };
+    let timers =
+        Timers { t1: settings.sip.t1, t2: settings.sip.t2, t4: settings.sip.t4, ..Timers::default() };
     let mut secret = [0; 32];
     random(&mut secret);
     let mut seed = [0; 8];
@@ -242,7 +253,8 @@ async fn exchange(settings: &Arc<Settings>, directory: Directory, dialplan: Dial
         directory: Arc::new(directory),
         dialplan: Arc::new(dialplan),
         transactions: TransactionLayer::new(timers, u64::from_be_bytes(seed)),
-        challenger: Challenger::new(secret, &settings.sip.realm, settings.guard.nonce_lifetime),
+        challenger: Challenger::new(secret, &settings.sip.realm, settings.guard.nonce_lifetime)
+            .with_algorithms(&settings.sip.digest),
         registrar,
         login_guard: LoginGuard::new(settings.guard_settings()),
         flood_guard: FloodGuard::new(settings.flood_settings()),

@@ -4,7 +4,7 @@ use super::control::{Context, directory};
 use super::setup;
 use crate::admin::control::ReloadReport;
 use crate::call::Settings;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, Reloaded};
 use std::sync::Arc;
 
 /// Reads the configuration again. On an error the old state stays and the report says why.
@@ -19,7 +19,6 @@ pub async fn reload(context: &Context) -> ReloadReport {
         Err(error) => return refused(vec![error.to_string()]),
     };
     let old = context.settings.borrow().clone();
-    let needs_restart = needs_restart(&old, &config);
     let directory = match directory(&config, &context.store).await {
         Ok(directory) => directory,
         Err(error) => return refused(vec![error]),
@@ -37,9 +36,13 @@ pub async fn reload(context: &Context) -> ReloadReport {
             return refused(vec![error.to_string()]);
         }
     }
+    let Reloaded { config, not_taken } = match old.config.reload(config) {
+        Ok(reloaded) => reloaded,
+        Err(problems) => return refused(problems.iter().map(ToString::to_string).collect()),
+    };
     let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
     context.metrics.set_trunks(&names);
-    let settings = Arc::new(Settings::new(keep_fixed(config, &old)));
+    let settings = Arc::new(Settings::new(config));
     let (taken, directory, dialplan) = (settings.clone(), Arc::new(directory), Arc::new(dialplan));
     let done = context
         .shard
@@ -52,11 +55,11 @@ pub async fn reload(context: &Context) -> ReloadReport {
         return refused(vec!["the gateway is stopping".to_owned()]);
     }
     context.settings.send_replace(settings);
-    tracing::info!(target: "tandem::config", ?changed, ?needs_restart, "configuration reloaded");
+    tracing::info!(target: "tandem::config", ?changed, ?not_taken, "configuration reloaded");
     ReloadReport {
         accepted: true,
         changed,
-        needs_restart,
+        needs_restart: not_taken,
         warnings: warnings.iter().map(ToString::to_string).collect(),
         errors: Vec::new(),
     }
@@ -65,42 +68,6 @@ pub async fn reload(context: &Context) -> ReloadReport {
 fn refused(errors: Vec<String>) -> ReloadReport {
     tracing::error!(target: "tandem::config", ?errors, "reload refused; everything stays as it was");
     ReloadReport { accepted: false, errors, ..ReloadReport::default() }
-}
-
-/// What is opened once, at the start, stays as it is until the next one.
-fn keep_fixed(mut config: Config, old: &Config) -> Config {
-    config.sip.listen = old.sip.listen.clone();
-    config.sip.realm = old.sip.realm.clone();
-    config.networks = old.networks.clone();
-    config.media.workers = old.media.workers;
-    config.database = old.database.clone();
-    config.gateway.data_dir = old.gateway.data_dir.clone();
-    config.gateway.name = old.gateway.name.clone();
-    config.billing.journal_dir = old.billing.journal_dir.clone();
-    config.billing.journal_mib = old.billing.journal_mib;
-    config.admin = old.admin.clone();
-    config
-}
-
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let differ = [
-        ("sip.listen", old.sip.listen != new.sip.listen),
-        ("sip.realm", old.sip.realm != new.sip.realm),
-        ("sip.digest", old.sip.digest != new.sip.digest),
-        ("sip.t1_ms, t2_ms, t4_ms", (old.sip.t1, old.sip.t2, old.sip.t4) != (new.sip.t1, new.sip.t2, new.sip.t4)),
-        ("network", old.networks != new.networks),
-        ("media.workers", old.media.workers != new.media.workers),
-        ("database", old.database != new.database),
-        ("gateway", (&old.gateway.data_dir, &old.gateway.name) != (&new.gateway.data_dir, &new.gateway.name)),
-        (
-            "billing.journal",
-            (&old.billing.journal_dir, old.billing.journal_mib)
-                != (&new.billing.journal_dir, new.billing.journal_mib),
-        ),
-        ("admin", old.admin != new.admin),
-        ("log.format", old.log.format != new.log.format),
-    ];
-    differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn changed(old: &Config, new: &Config) -> Vec<String> {
@@ -130,7 +97,9 @@ fn changed(old: &Config, new: &Config) -> Vec<String> {
         ("rates", old.rates != new.rates),
         ("log.level", old.log.level != new.log.level),
     ];
-    changed.extend(sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| format!("{name} changed")));
+    changed.extend(
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| format!("{name} changed")),
+    );
     changed.push("dialplan and certificates read again".to_owned());
     changed
 }

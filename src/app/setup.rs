@@ -1,10 +1,12 @@
 //! What the configuration means for each room's shell: sockets, ports, prices, certificates.
 
-use crate::billing::{Price, RateRow, RateTable, Side};
 use crate::billing::io::JournalOptions;
+use crate::billing::{Price, RateRow, RateTable, Side};
 use crate::config::Config;
 use crate::media::NetworkPorts;
-use crate::sip::io::{Identity, Listener, NetworkSettings, StreamSettings, TlsSettings, TlsTrust, TransportSettings};
+use crate::sip::io::{
+    Identity, Listener, NetworkSettings, StreamSettings, TlsSettings, TlsTrust, TransportSettings,
+};
 use crate::sip::message::Limits;
 use crate::types::NetworkId;
 

@@ -3,7 +3,8 @@
 use super::control::user_view;
 use crate::admin::control::{
     CallState, CallView, CheckState, ReadinessCheck, RegistrationView, RouteOutcomeView, RouteQuery,
-    RouteQueryError, RouteTrunkView, RouteView, TargetView, TrunkHealth, TrunkRegistration, TrunkView, UserView,
+    RouteQueryError, RouteTrunkView, RouteView, TargetView, TrunkHealth, TrunkRegistration, TrunkView,
+    UserView,
 };
 use crate::billing::Side;
 use crate::call::Exchange;
@@ -92,7 +93,9 @@ pub fn trunks(exchange: &Exchange, now: Now) -> Vec<TrunkView> {
                     OwnRegistration::Registered { until } => {
                         Some(TrunkRegistration::Registered { expires_at: until.unix_ms })
                     }
-                    OwnRegistration::Failed { why } => Some(TrunkRegistration::Failed { reason: why.clone() }),
+                    OwnRegistration::Failed { why } => {
+                        Some(TrunkRegistration::Failed { reason: why.clone() })
+                    }
                 },
                 options_rtt_ms: table.options_rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
                 targets: side
@@ -180,13 +183,16 @@ pub fn route(shard: &Shard, query: &RouteQuery, now: Now) -> Result<RouteView, R
                     let price = number
                         .as_ref()
                         .and_then(|number| shard.rates.price(Side::Buy, Some(&trunk.name), number.as_str()));
-                    let usable = view.health != TrunkHealth::Down && !view.blocked && !view.draining
+                    let usable = view.health != TrunkHealth::Down
+                        && !view.blocked
+                        && !view.draining
                         && !view.targets.is_empty();
                     Some(RouteTrunkView {
                         name: trunk.name.to_string(),
                         called: candidate.called,
                         calling: candidate.calling.unwrap_or_else(|| "anonymous".to_owned()),
-                        cost: price.map(|(_, price)| per_minute(price.rate.per_minute_e8, price.rate.currency)),
+                        cost: price
+                            .map(|(_, price)| per_minute(price.rate.per_minute_e8, price.rate.currency)),
                         reason: match (usable, &view.reason) {
                             (true, _) => "takes calls".to_owned(),
                             (false, Some(why)) => why.clone(),

@@ -220,7 +220,10 @@ pub enum Event {
         up: bool,
     },
     /// The gateway's operator blocked, drained or opened a trunk.
-    TrunkAdmin { trunk: Arc<str>, admin: AdminState },
+    TrunkAdmin {
+        trunk: Arc<str>,
+        admin: AdminState,
+    },
     /// A draining trunk carries no call any more.
     TrunkDrained {
         trunk: Arc<str>,

@@ -7,6 +7,7 @@ mod calls;
 mod output;
 pub mod progress;
 mod remote;
+mod run;
 mod trunks;
 
 pub use output::{Failure, Outcome};
@@ -26,6 +27,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Calls(calls::Args),
     Trunks(trunks::Args),
 }
@@ -33,6 +35,7 @@ enum Command {
 impl Command {
     fn run(self) -> Outcome {
         match self {
+            Command::Run(args) => run::run(args),
             Command::Calls(args) => calls::run(args),
             Command::Trunks(args) => trunks::run(args),
         }

@@ -41,9 +41,11 @@ async fn targets(trunk: &Trunk, transports: &Transports) -> Vec<Target> {
     let mut targets = Vec::new();
     for proxy in &trunk.config.proxy {
         for address in addresses(proxy, trunk.config.transport.default_port()).await {
-            let name = trunk.config.transport.is_secure().then(|| {
-                Arc::from(trunk.config.tls_name.as_deref().unwrap_or(&proxy.host))
-            });
+            let name = trunk
+                .config
+                .transport
+                .is_secure()
+                .then(|| Arc::from(trunk.config.tls_name.as_deref().unwrap_or(&proxy.host)));
             let peer = transports.peer_for(trunk.config.network, trunk.config.transport, address, name);
             targets.push(Target { host: proxy.clone(), peer });
         }

@@ -271,7 +271,8 @@ impl Shard {
                 (ticket, false)
             }
             JournalEvent::Broken => {
-                self.observer.journal("the journal can't be written: running calls end, new ones are refused");
+                self.observer
+                    .journal("the journal can't be written: running calls end, new ones are refused");
                 self.exchange.hang_up_all(now, EndCause::JournalFailed);
                 return;
             }
@@ -395,4 +396,3 @@ async fn sleep_until(deadline: Option<TokioInstant>) {
         None => std::future::pending().await,
     }
 }
-
