@@ -1,1 +1,9 @@
 //! A test phone, an operator and load: used by the demo, the tests and users.
+
+pub mod heard;
+pub mod picture;
+mod spectrum;
+pub mod speech;
+pub mod wav;
+
+pub use spectrum::{Alignment, align};
