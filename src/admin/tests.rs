@@ -185,13 +185,13 @@ fn route(query: &RouteQuery) -> RouteView {
             trunks: vec![RouteTrunkView {
                 name: "operator-a".to_owned(),
                 called: "+32470123456".to_owned(),
-                calling: "+3225550001".to_owned(),
-                cost: Some("0.004000 EUR".to_owned()),
-                reason: "listed first".to_owned(),
+                calling: Some("+3225550001".to_owned()),
+                cost: Some("0.004 EUR".to_owned()),
+                reason: None,
                 usable: true,
             }],
         },
-        rate: Some(RateView { prefix: "+32".to_owned(), per_minute: "0.012500 EUR".to_owned() }),
+        rate: Some(RateView { prefix: "+32".to_owned(), per_minute: "0.0125 EUR".to_owned() }),
         max_duration_seconds: 14_400,
     }
 }

@@ -1,7 +1,7 @@
 //! What the configuration means for each room's shell: sockets, ports, prices, certificates.
 
 use crate::billing::io::JournalOptions;
-use crate::billing::{Price, RateRow, RateTable, Side};
+use crate::billing::RateTable;
 use crate::config::Config;
 use crate::media::NetworkPorts;
 use crate::sip::io::{
@@ -65,13 +65,7 @@ pub fn ports(config: &Config) -> Vec<NetworkPorts> {
 }
 
 pub fn rates(config: &Config) -> Result<RateTable, String> {
-    let rows = config.rates.iter().map(|rate| RateRow {
-        side: if rate.trunk.is_some() { Side::Buy } else { Side::Sell },
-        trunk: rate.trunk.clone(),
-        prefix: rate.prefix.clone(),
-        price: Price::per_minute(rate.rate),
-    });
-    RateTable::new(rows).map_err(|error| error.to_string())
+    config.rate_table().map_err(|error| error.to_string())
 }
 
 pub fn journal(config: &Config) -> JournalOptions {

@@ -1,19 +1,18 @@
 //! The running gateway as the admin API shows it.
 
 use super::control::user_view;
+use super::explain::Explainer;
 use crate::admin::control::{
-    CallState, CallView, CheckState, ReadinessCheck, RegistrationView, RouteOutcomeView, RouteQuery,
-    RouteQueryError, RouteTrunkView, RouteView, TargetView, TrunkHealth, TrunkRegistration, TrunkView,
-    UserView,
+    CallState, CallView, CheckState, ReadinessCheck, RegistrationView, RouteQuery, RouteQueryError,
+    RouteView, TargetView, TrunkHealth, TrunkRegistration, TrunkView, UserView,
 };
-use crate::billing::Side;
 use crate::call::Exchange;
 use crate::call::io::Shard;
 use crate::call::leg::Party;
 use crate::call::machine::{Call, CallPhase};
 use crate::call::trunks::OwnRegistration;
-use crate::routing::{AdminState, Caller, Health, RouteOutcome, RouteRequest, TrunkIndex};
-use crate::types::{E164, Money, Now};
+use crate::routing::{AdminState, Health};
+use crate::types::{E164, Now};
 
 pub fn calls(exchange: &Exchange, now: Now) -> Vec<CallView> {
     let mut views: Vec<CallView> = exchange.calls().map(|one| call(one, now)).collect();
@@ -142,83 +141,32 @@ pub fn users(exchange: &Exchange) -> Vec<UserView> {
 /// What a call would do now, without making it.
 pub fn route(shard: &Shard, query: &RouteQuery, now: Now) -> Result<RouteView, RouteQueryError> {
     let exchange = &shard.exchange;
-    let settings = exchange.settings();
-    let user = exchange.directory().get(&query.from);
-    let caller = match (query.from.strip_prefix("trunk:"), user) {
-        (Some(name), _) => {
-            let index = exchange.trunks().index_of(name);
-            let index = index.ok_or_else(|| RouteQueryError::UnknownTrunk(name.to_owned()))?;
-            Caller::Trunk(TrunkIndex(index as u16))
-        }
-        (None, Some(user)) => Caller::User { name: &user.name, caller_ids: &user.caller_ids },
-        (None, None) => return Err(RouteQueryError::UnknownUser(query.from.clone())),
+    let trunks = trunks(exchange, now);
+    let explainer = Explainer {
+        config: &exchange.settings().config,
+        dialplan: exchange.dialplan(),
+        directory: exchange.directory(),
+        rates: &shard.rates,
+        unusable: &|trunk| trunks.get(usize::from(trunk.0)).and_then(unusable),
+        registrations: &|user| exchange.registrar().reachable(user).count() as u32,
     };
-    let request = RouteRequest {
-        caller,
-        called: &query.to,
-        calling: query.calling.as_deref(),
-        unix_ms: query.at.unwrap_or(now.unix_ms),
-        draw: 0,
-    };
-    let cost = |trunk: TrunkIndex, number: &E164| settings.buy_price(trunk, number);
-    let decision = exchange.dialplan().explain(&request, &**exchange.directory(), &cost);
-    let number = decision.number.clone();
-    let rate = number.as_ref().and_then(|number| shard.rates.price(Side::Sell, None, number.as_str()));
-    let per_minute = |e8: i64, currency| Money { micros: e8 / 100, currency }.to_string();
-    let mut longest = settings.limits.max_duration;
-    let outcome = match decision.outcome {
-        RouteOutcome::Reject { status, cause, text } => RouteOutcomeView::Reject { status, cause, text },
-        RouteOutcome::User { name } => {
-            let registrations = exchange.registrar().reachable(&name).count() as u32;
-            RouteOutcomeView::User { name, registrations }
-        }
-        RouteOutcome::Trunks(candidates) => {
-            let views = trunks(exchange, now);
-            let trunks = candidates
-                .into_iter()
-                .filter_map(|candidate| {
-                    let index = usize::from(candidate.trunk.0);
-                    let (trunk, view) = (settings.trunks.get(index)?, views.get(index)?);
-                    longest = longest.min(trunk.max_duration);
-                    let price = number
-                        .as_ref()
-                        .and_then(|number| shard.rates.price(Side::Buy, Some(&trunk.name), number.as_str()));
-                    let usable = view.health != TrunkHealth::Down
-                        && !view.blocked
-                        && !view.draining
-                        && !view.targets.is_empty();
-                    Some(RouteTrunkView {
-                        name: trunk.name.to_string(),
-                        called: candidate.called,
-                        calling: candidate.calling.unwrap_or_else(|| "anonymous".to_owned()),
-                        cost: price
-                            .map(|(_, price)| per_minute(price.rate.per_minute_e8, price.rate.currency)),
-                        reason: match (usable, &view.reason) {
-                            (true, _) => "takes calls".to_owned(),
-                            (false, Some(why)) => why.clone(),
-                            (false, None) if view.health == TrunkHealth::Down => "it is down".to_owned(),
-                            (false, None) => "it is blocked or draining".to_owned(),
-                        },
-                        usable,
-                    })
-                })
-                .collect();
-            RouteOutcomeView::Trunks { trunks }
-        }
-    };
-    Ok(RouteView {
-        from: query.from.clone(),
-        dialled: query.to.clone(),
-        number: decision.number.map(|number| number.to_string()),
-        calling: decision.calling.map(|number| number.to_string()),
-        matched: decision.explain,
-        outcome,
-        rate: rate.map(|(prefix, price)| crate::admin::control::RateView {
-            prefix: prefix.to_owned(),
-            per_minute: per_minute(price.rate.per_minute_e8, price.rate.currency),
-        }),
-        max_duration_seconds: longest.as_secs(),
-    })
+    explainer.explain(query, now.unix_ms)
+}
+
+/// Why a trunk would get no call now.
+fn unusable(trunk: &TrunkView) -> Option<String> {
+    let known = || trunk.reason.clone();
+    if trunk.targets.is_empty() {
+        known().or_else(|| Some("no address found for its proxies".to_owned()))
+    } else if trunk.blocked {
+        known().or_else(|| Some("it is blocked".to_owned()))
+    } else if trunk.draining {
+        Some("it is draining".to_owned())
+    } else if trunk.health == TrunkHealth::Down {
+        known().or_else(|| Some("it is down".to_owned()))
+    } else {
+        None
+    }
 }
 
 /// The parts of the gateway that the shard knows.

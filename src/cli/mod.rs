@@ -4,9 +4,11 @@
 //! [`Command`] once its function does its whole job.
 
 mod calls;
+mod check;
 mod output;
 pub mod progress;
 mod remote;
+mod route;
 mod run;
 mod trunks;
 
@@ -28,6 +30,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Check(check::Args),
+    Route(route::Args),
     Calls(calls::Args),
     Trunks(trunks::Args),
 }
@@ -36,6 +40,8 @@ impl Command {
     fn run(self) -> Outcome {
         match self {
             Command::Run(args) => run::run(args),
+            Command::Check(args) => check::run(args),
+            Command::Route(args) => route::run(args),
             Command::Calls(args) => calls::run(args),
             Command::Trunks(args) => trunks::run(args),
         }

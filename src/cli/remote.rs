@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::admin::client::Client;
-use crate::config::{Config, SecretSources};
+use crate::config::{Config, Loaded, Problem, SecretSources};
 use crate::types::Secret;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -43,16 +43,16 @@ impl Remote {
 
     /// The configuration file, if one is named.
     pub fn configuration(&self) -> Result<Option<Config>, Failure> {
-        self.config.as_deref().map(load).transpose()
+        Ok(self.config.as_deref().map(load).transpose()?.map(|loaded| loaded.config))
     }
 }
 
 /// Reads a configuration, every problem told.
-pub fn load(path: &Path) -> Result<Config, Failure> {
-    let told = |problems: Vec<crate::config::Problem>| {
+pub fn load(path: &Path) -> Result<Loaded, Failure> {
+    let told = |problems: Vec<Problem>| {
         Failure::Failed(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
-    Config::load(path).map(|loaded| loaded.config).map_err(told)
+    Config::load(path).map_err(told)
 }
 
 fn address(config: &Config) -> Result<String, Failure> {

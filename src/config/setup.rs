@@ -3,6 +3,7 @@
 use super::model::Config;
 use crate::{
     access::{Credentials, Directory, FloodSettings, GuardSettings, RegistrarSettings, User, UserSource},
+    billing::{Price, RateRow, RateTable, Side, rating::RateError},
     routing::{
         HealthSettings, Limits, PeerTable, Subscribers, TrunkForm, TrunkIndex, TrunkPeers, TrunkSettings,
     },
@@ -100,5 +101,18 @@ impl Config {
             .filter(|rate| rate.trunk.as_ref() == Some(name) && number.as_str().starts_with(&rate.prefix))
             .max_by_key(|rate| rate.prefix.len())
             .map(|rate| rate.rate.per_minute_e8)
+    }
+
+    /// All prices, ready to look up.
+    ///
+    /// # Errors
+    /// A price list that contradicts itself, which reading the file has ruled out.
+    pub fn rate_table(&self) -> Result<RateTable, RateError> {
+        RateTable::new(self.rates.iter().map(|rate| RateRow {
+            side: if rate.trunk.is_some() { Side::Buy } else { Side::Sell },
+            trunk: rate.trunk.clone(),
+            prefix: rate.prefix.clone(),
+            price: Price::per_minute(rate.rate),
+        }))
     }
 }

@@ -290,19 +290,21 @@ pub struct RouteTrunkView {
     pub name: String,
     /// The numbers as this trunk would get them.
     pub called: String,
-    pub calling: String,
-    /// Cost per minute, as `0.012500 EUR`; absent without a buy rate.
+    /// Absent where the caller has no number to present.
+    pub calling: Option<String>,
+    /// Cost per minute, as `0.0125 EUR`; absent without a buy rate.
     pub cost: Option<String>,
-    /// Why it stands in this place, or why it would be passed over now.
-    pub reason: String,
+    /// Would get the call now.
     pub usable: bool,
+    /// Why it would be passed over.
+    pub reason: Option<String>,
 }
 
 /// The sell rate of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateView {
     pub prefix: String,
-    /// As `0.012500 EUR`.
+    /// As `0.0125 EUR`.
     pub per_minute: String,
 }
 

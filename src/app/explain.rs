@@ -1,0 +1,195 @@
+//! What a call would do, and why: the same answer from a running gateway and from a configuration alone.
+
+use crate::access::Directory;
+use crate::admin::control::{
+    RateView, RouteOutcomeView, RouteQuery, RouteQueryError, RouteTrunkView, RouteView,
+};
+use crate::billing::{RateTable, Side};
+use crate::config::Config;
+use crate::routing::{
+    Caller, Dialplan, RouteDecision, RouteOutcome, RouteRequest, TrunkCandidate, TrunkIndex,
+};
+use crate::types::{E164, Rate, UnixMillis};
+use std::time::Duration;
+
+/// What the explanation is made from.
+pub struct Explainer<'a> {
+    pub config: &'a Config,
+    pub dialplan: &'a Dialplan,
+    pub directory: &'a Directory,
+    pub rates: &'a RateTable,
+    /// Why a trunk would get no call now; `None` where it would, or where no gateway runs to know.
+    pub unusable: &'a dyn Fn(TrunkIndex) -> Option<String>,
+    /// Contacts a user has registered now.
+    pub registrations: &'a dyn Fn(&str) -> u32,
+}
+
+impl Explainer<'_> {
+    /// # Errors
+    /// The question names a user or trunk that does not exist.
+    pub fn explain(&self, query: &RouteQuery, now: UnixMillis) -> Result<RouteView, RouteQueryError> {
+        let request = RouteRequest {
+            caller: self.caller(&query.from)?,
+            called: &query.to,
+            calling: query.calling.as_deref(),
+            unix_ms: query.at.unwrap_or(now),
+            draw: 0,
+        };
+        let cost = |trunk: TrunkIndex, number: &E164| {
+            self.buy_rate(trunk, number.as_str()).map(|rate| rate.per_minute_e8)
+        };
+        let decision = self.dialplan.explain(&request, self.directory, &cost);
+        let number = decision.number.as_ref().map(E164::as_str);
+        let leaves = match &decision.outcome {
+            RouteOutcome::Trunks(_) => number,
+            RouteOutcome::User { .. } | RouteOutcome::Reject { .. } => None,
+        };
+        let sell = leaves.and_then(|number| self.rates.price(Side::Sell, None, number));
+        Ok(RouteView {
+            from: query.from.clone(),
+            dialled: query.to.clone(),
+            number: number.map(str::to_owned),
+            calling: decision.calling.as_ref().map(ToString::to_string),
+            matched: decision.explain.clone(),
+            outcome: self.outcome(&decision),
+            rate: sell.map(|(prefix, price)| RateView {
+                prefix: prefix.to_owned(),
+                per_minute: per_minute(price.rate),
+            }),
+            max_duration_seconds: self.longest(&decision).as_secs(),
+        })
+    }
+
+    fn caller(&self, from: &str) -> Result<Caller<'_>, RouteQueryError> {
+        match from.strip_prefix("trunk:") {
+            Some(name) => {
+                let unknown = || RouteQueryError::UnknownTrunk(name.to_owned());
+                self.dialplan.trunk_index(name).map(Caller::Trunk).ok_or_else(unknown)
+            }
+            None => {
+                let unknown = || RouteQueryError::UnknownUser(from.to_owned());
+                let user = self.directory.get(from).ok_or_else(unknown)?;
+                Ok(Caller::User { name: &user.name, caller_ids: &user.caller_ids })
+            }
+        }
+    }
+
+    fn outcome(&self, decision: &RouteDecision) -> RouteOutcomeView {
+        match &decision.outcome {
+            RouteOutcome::Reject { status, cause, text } => {
+                RouteOutcomeView::Reject { status: *status, cause: *cause, text: text.clone() }
+            }
+            RouteOutcome::User { name } => {
+                RouteOutcomeView::User { name: name.clone(), registrations: (self.registrations)(name) }
+            }
+            RouteOutcome::Trunks(candidates) => {
+                let number = decision.number.as_ref().map_or("", E164::as_str);
+                let view = |candidate| self.trunk(candidate, number);
+                RouteOutcomeView::Trunks { trunks: candidates.iter().map(view).collect() }
+            }
+        }
+    }
+
+    fn trunk(&self, candidate: &TrunkCandidate, number: &str) -> RouteTrunkView {
+        let unusable = (self.unusable)(candidate.trunk);
+        RouteTrunkView {
+            name: self.dialplan.trunk_name(candidate.trunk).to_owned(),
+            called: candidate.called.clone(),
+            calling: candidate.calling.clone(),
+            cost: self.buy_rate(candidate.trunk, number).map(per_minute),
+            usable: unusable.is_none(),
+            reason: unusable,
+        }
+    }
+
+    fn buy_rate(&self, trunk: TrunkIndex, number: &str) -> Option<Rate> {
+        let name = self.dialplan.trunk_name(trunk);
+        self.rates.price(Side::Buy, Some(name), number).map(|(_, price)| price.rate)
+    }
+
+    /// The first trunk's own limit, else the gateway's; nothing for a call that goes nowhere.
+    fn longest(&self, decision: &RouteDecision) -> Duration {
+        let gateway = self.config.limits.max_duration;
+        match &decision.outcome {
+            RouteOutcome::Reject { .. } => Duration::ZERO,
+            RouteOutcome::User { .. } => gateway,
+            RouteOutcome::Trunks(candidates) => candidates
+                .first()
+                .and_then(|first| self.config.trunks.get(usize::from(first.trunk.0))?.max_duration)
+                .unwrap_or(gateway),
+        }
+    }
+}
+
+/// A rate as `0.0125 EUR`: no more decimals than it has, at least two.
+fn per_minute(rate: Rate) -> String {
+    let sign = if rate.per_minute_e8 < 0 { "-" } else { "" };
+    let units = rate.per_minute_e8.unsigned_abs();
+    let decimals = format!("{:08}", units % 100_000_000);
+    let decimals = decimals.trim_end_matches('0');
+    format!("{sign}{}.{decimals:0<2} {}", units / 100_000_000, rate.currency)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loaded;
+    use crate::types::{Currency, EndCause};
+    use std::path::Path;
+
+    fn explained(from: &str, to: &str) -> Result<RouteView, RouteQueryError> {
+        let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/lab.toml");
+        let Loaded { config, dialplan, .. } = Config::load(&lab).expect("the lab is good");
+        let (directory, _) = Directory::new(config.file_users());
+        let explainer = Explainer {
+            config: &config,
+            dialplan: &dialplan,
+            directory: &directory,
+            rates: &config.rate_table().expect("the lab's prices are good"),
+            unusable: &|_| Some("blocked by an operator".to_owned()),
+            registrations: &|user| u32::from(user == "bob"),
+        };
+        let query = RouteQuery { from: from.to_owned(), to: to.to_owned(), calling: None, at: None };
+        explainer.explain(&query, 1_772_366_400_000)
+    }
+
+    #[test]
+    fn a_call_to_a_trunk_shows_its_prices_and_why_the_trunk_would_not_get_it() {
+        let view = explained("alice", "0470 12 34 56").unwrap();
+        assert_eq!(view.rate.map(|rate| rate.per_minute), Some("0.02 EUR".to_owned()));
+        let RouteOutcomeView::Trunks { trunks } = view.outcome else {
+            panic!("{view:?}", view = view.outcome)
+        };
+        assert_eq!(trunks[0].cost.as_deref(), Some("0.0125 EUR"));
+        assert_eq!((trunks[0].usable, trunks[0].reason.as_deref()), (false, Some("blocked by an operator")));
+        assert_eq!(view.max_duration_seconds, 14_400);
+    }
+
+    #[test]
+    fn a_call_that_stays_inside_or_goes_nowhere_has_no_rate() {
+        let inside = explained("alice", "02 555 00 02").unwrap();
+        assert_eq!(inside.outcome, RouteOutcomeView::User { name: "bob".to_owned(), registrations: 1 });
+        assert_eq!(inside.rate, None);
+        let refused = explained("alice", "0900 12 345").unwrap();
+        assert!(matches!(
+            refused.outcome,
+            RouteOutcomeView::Reject { status: 403, cause: EndCause::Blocked, .. }
+        ));
+        assert_eq!((refused.rate, refused.max_duration_seconds), (None, 0));
+    }
+
+    #[test]
+    fn a_caller_that_does_not_exist_is_named() {
+        let nobody = explained("nobody", "112").unwrap_err();
+        assert_eq!(nobody, RouteQueryError::UnknownUser("nobody".to_owned()));
+        assert_eq!(explained("trunk:x", "112").unwrap_err(), RouteQueryError::UnknownTrunk("x".to_owned()));
+    }
+
+    #[test]
+    fn rates_show_the_decimals_they_have() {
+        let shown = |per_minute_e8| per_minute(Rate { per_minute_e8, currency: Currency::EUR });
+        assert_eq!(shown(1_250_000), "0.0125 EUR");
+        assert_eq!(shown(150_000_000), "1.50 EUR");
+        assert_eq!(shown(-1), "-0.00000001 EUR");
+    }
+}
