@@ -57,6 +57,16 @@ pub(crate) fn is_token(text: &str) -> bool {
     all(text, TOKEN)
 }
 
+/// How long the token is that the text starts with.
+pub(crate) fn token_length(text: &str) -> usize {
+    text.bytes().take_while(|b| CLASSES[*b as usize] & TOKEN != 0).count()
+}
+
+/// How long the unquoted parameter value is that the text starts with.
+pub(crate) fn parameter_value_length(text: &str) -> usize {
+    text.bytes().take_while(|b| CLASSES[*b as usize] & HEADER_PARAM != 0).count()
+}
+
 /// A host name or IPv4 literal; no brackets.
 pub(crate) fn is_host_name(text: &str) -> bool {
     all(text, HOST)
@@ -170,12 +180,21 @@ pub(crate) fn is_space(c: char) -> bool {
 
 /// Removes SP and HTAB at both ends, nothing else: other control characters are never white space.
 pub(crate) fn trim(text: &str) -> &str {
-    text.trim_matches(is_space)
+    let bytes = text.as_bytes();
+    let blank = |b: &&u8| matches!(**b, b' ' | b'\t');
+    let start = bytes.iter().take_while(blank).count();
+    let end = bytes.len() - bytes[start..].iter().rev().take_while(blank).count();
+    &text[start..end]
 }
 
 /// Removes SP and HTAB at the start.
 pub(crate) fn trim_start(text: &str) -> &str {
-    text.trim_start_matches(is_space)
+    &text[text.bytes().take_while(|b| matches!(b, b' ' | b'\t')).count()..]
+}
+
+/// Removes SP and HTAB at the end.
+pub(crate) fn trim_end(text: &str) -> &str {
+    &text[..text.len() - text.bytes().rev().take_while(|b| matches!(b, b' ' | b'\t')).count()]
 }
 
 /// The index just behind a quoted string that starts at the first byte; `None` if it does not end.

@@ -145,9 +145,8 @@ impl<'a> RawParams<'a> {
 
     fn read(&mut self) -> Option<RawParam<'a>> {
         let text = grammar::trim_start(self.rest.strip_prefix(';')?);
-        let name_end = text.find([';', '=', ' ', '\t', '"', ',']).unwrap_or(text.len());
-        let (name, rest) = text.split_at(name_end);
-        if !grammar::is_token(name) {
+        let (name, rest) = text.split_at(grammar::token_length(text));
+        if name.is_empty() {
             return None;
         }
         let rest = grammar::trim_start(rest);
@@ -159,7 +158,7 @@ impl<'a> RawParams<'a> {
         let value_end = if after.starts_with('"') {
             grammar::quoted_end(after)?
         } else {
-            after.bytes().position(|b| !value_byte(b)).unwrap_or(after.len())
+            grammar::parameter_value_length(after)
         };
         let (value, rest) = after.split_at(value_end);
         if value.is_empty() {
@@ -168,10 +167,6 @@ impl<'a> RawParams<'a> {
         self.rest = grammar::trim_start(rest);
         Some(RawParam { name, value: Some(value) })
     }
-}
-
-fn value_byte(b: u8) -> bool {
-    b > b' ' && b != 0x7f && !matches!(b, b';' | b',' | b'"' | b'<' | b'>')
 }
 
 impl<'a> Iterator for RawParams<'a> {

@@ -64,7 +64,7 @@ pub(crate) fn framing_length(head: &[u8]) -> Result<u64, Kind> {
             continue;
         }
         let (name, value) = field.split_once(':').ok_or(Kind::HeaderLine)?;
-        let name = name.trim_end_matches(grammar::is_space);
+        let name = grammar::trim_end(name);
         if !grammar::is_token(name) {
             return Err(Kind::HeaderLine);
         }
@@ -291,17 +291,28 @@ struct FieldLine {
 
 /// The extent of the field that starts at `at`, with its folded lines (RFC 3261 §7.3.1).
 fn field_at(text: &str, at: usize) -> FieldLine {
+    let bytes = text.as_bytes();
     let (mut from, mut folded) = (at, false);
     loop {
-        let Some(end) = text[from..].find("\r\n").map(|i| from + i) else {
+        // Only searches for one character are quick in the standard library.
+        let Some(feed) = text[from..].find('\n').map(|i| from + i) else {
             return FieldLine { end: text.len(), next: text.len(), folded };
         };
-        if !text[end + 2..].starts_with([' ', '\t']) {
-            return FieldLine { end, next: end + 2, folded };
+        from = feed + 1;
+        // A bare line feed is no line end; it stays in the field and is found there.
+        if feed == at || bytes[feed - 1] != b'\r' {
+            continue;
+        }
+        if !matches!(bytes.get(from), Some(b' ' | b'\t')) {
+            return FieldLine { end: feed - 1, next: from, folded };
         }
         folded = true;
-        from = end + 2;
     }
+}
+
+/// True if a line end is in the text.
+fn holds_line_end(text: &str) -> bool {
+    text.contains('\r') || text.contains('\n')
 }
 
 fn push_field(headers: &mut Headers, text: &str, range: Range<usize>, folded: bool, faults: &mut Faults) {
@@ -309,27 +320,27 @@ fn push_field(headers: &mut Headers, text: &str, range: Range<usize>, folded: bo
     if line.is_empty() {
         return;
     }
-    let Some(colon) = line.find(':') else {
-        return faults.note(Kind::HeaderLine);
-    };
     // Only SP and HTAB may stand before the colon: any other character there is a way to smuggle a field past
     // one reader into the next.
-    let name = line[..colon].trim_end_matches(grammar::is_space);
+    let name = &line[..grammar::token_length(line)];
+    let Some(value) = grammar::trim_start(&line[name.len()..]).strip_prefix(':') else {
+        return faults.note(Kind::HeaderLine);
+    };
     let Some(name) = HeaderName::parse(name) else {
         return faults.note(Kind::HeaderLine);
     };
-    let value = grammar::trim(&line[colon + 1..]);
+    let value = grammar::trim_start(value);
+    let start = range.end - value.len();
+    let value = grammar::trim_end(value);
     if folded {
         let value = unfold(value);
-        match value.contains(['\r', '\n']) {
+        match holds_line_end(&value) {
             true => faults.note(Kind::LineEnd),
             false => headers.push(name, value),
         }
-    } else if value.contains(['\r', '\n']) {
+    } else if holds_line_end(value) {
         faults.note(Kind::LineEnd);
     } else {
-        let behind = &line[colon + 1..];
-        let start = range.start + colon + 1 + behind.len() - grammar::trim_start(behind).len();
         headers.push_shared(name, start, start + value.len());
     }
 }
