@@ -126,7 +126,10 @@ impl Uri {
             Scheme::Tel => {
                 self.subscriber().eq_ignore_ascii_case(&other.subscriber())
                     && self.params.len() == other.params.len()
-                    && self.params.iter().all(|(name, value)| same_param(other.params.get(name), Some(value)))
+                    && self
+                        .params
+                        .iter()
+                        .all(|(name, _)| same_param(other.params.get(name), self.params.get(name)))
             }
             Scheme::Other(_) => self == other,
         }
@@ -139,9 +142,10 @@ impl Uri {
             && self.password == other.password
             && same_host(&self.host, &other.host)
             && NEVER_IGNORED.iter().all(|name| same_param(self.params.get(name), other.params.get(name)))
-            && self.params.iter().all(|(name, value)| {
+            && self.params.iter().all(|(name, _)| {
+                // Asked by name, so that of a name that stands twice the first counts on both sides.
                 let theirs = other.params.get(name);
-                theirs.is_none() || same_param(theirs, Some(value))
+                theirs.is_none() || same_param(theirs, self.params.get(name))
             })
             && same_headers(self.headers.as_deref(), other.headers.as_deref())
     }
@@ -218,10 +222,14 @@ impl fmt::Display for Uri {
                 f.write_str("?")?;
                 headers.split('&').enumerate().try_for_each(|(i, pair)| {
                     f.write_str(if i == 0 { "" } else { "&" })?;
-                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    UriPart::Headers.keep_escaped(name, f)?;
-                    f.write_str("=")?;
-                    UriPart::Headers.keep_escaped(value, f)
+                    match pair.split_once('=') {
+                        Some((name, value)) => {
+                            UriPart::Headers.keep_escaped(name, f)?;
+                            f.write_str("=")?;
+                            UriPart::Headers.keep_escaped(value, f)
+                        }
+                        None => UriPart::Headers.keep_escaped(pair, f),
+                    }
                 })
             }
             None => Ok(()),
@@ -389,13 +397,15 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriErro
         return Err(UriError::Host);
     }
     let port = match port {
-        Some(port) => {
-            let number = grammar::number(port).and_then(|n| u16::try_from(n).ok());
-            Some(number.filter(|n| *n != 0).ok_or(UriError::Port)?)
-        }
+        Some(port) => Some(parse_port(port).ok_or(UriError::Port)?),
         None => None,
     };
     Ok((host, port))
+}
+
+/// Nothing listens on port 0.
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
+    grammar::number(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
 }
 
 fn check_params(text: &str) -> Result<(), UriError> {

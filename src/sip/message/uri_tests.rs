@@ -26,6 +26,7 @@ fn written_form_is_read_again() {
         "sip:user;par=u%40example.net@example.com",
         "sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*@example.com",
         "sip:h;maddr=239.255.255.1;ttl=15?to=alice%40example.com",
+        "sip:h?priority",
         "tel:+1-201-555-0123;phone-context=example.com",
         "nobodyknowsthisscheme:totallyopaquecontent",
         "soap.beep://192.0.2.103:3002",
@@ -111,6 +112,7 @@ fn comparison_follows_rfc_3261() {
         ),
         ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
         ("tel:+1-201-555-0123", "tel:+12015550123"),
+        ("sip:h;x=1;x=2", "sip:h;x=1;x=2"),
     ] {
         assert!(parse(a).equivalent(&parse(b)), "{a} {b}");
         assert!(parse(b).equivalent(&parse(a)), "{b} {a}");

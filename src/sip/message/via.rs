@@ -2,7 +2,7 @@
 
 use super::grammar;
 use super::params::{self, Params, RawParams};
-use super::uri::parse_host_port;
+use super::uri::{parse_host_port, parse_port};
 use crate::types::{HostPort, Transport};
 use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
 
@@ -120,7 +120,7 @@ impl<'a> ViaRef<'a> {
             Some(_) => {
                 let (host, port) = sent_by.rsplit_once(':').ok_or(ViaError)?;
                 let (host, inner) = parse_host_port(grammar::trim(host)).map_err(|_| ViaError)?;
-                let port = grammar::number(grammar::trim(port)).and_then(|n| u16::try_from(n).ok());
+                let port = parse_port(grammar::trim(port));
                 if inner.is_some() || port.is_none() {
                     return Err(ViaError);
                 }
@@ -190,6 +190,7 @@ mod tests {
             "SIP/2.0/UDP 192.0.2.15;;,;,,",
             "SIP/2.0/UDP h x",
             "SIP/2.0/UDP h:x",
+            "SIP/2.0/UDP h : 0",
             "SIP/2.0/U;DP h",
         ] {
             assert_eq!(Via::parse(bad), Err(ViaError), "{bad}");
