@@ -1,7 +1,29 @@
 //! The voice itself: RTP, RTCP, SRTP, codecs, bridge, quality. Pure; `io` holds ports and workers.
 
+pub mod announcer;
+pub mod bridge;
+pub mod codec;
 pub mod config;
+pub mod dtmf;
+pub mod feed;
 pub mod io;
+pub mod latch;
+pub mod leg;
+pub mod quality;
+pub mod relay;
+pub mod rtcp;
+pub mod rtp;
+pub mod srtp;
+pub mod stats;
+pub mod timeline;
+pub mod tone;
+pub mod track;
+pub mod transcoder;
+pub mod transmit;
 
 pub use config::{DtmfFormat, LegConfig, OpusSettings, Tone};
-pub use io::{LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, WorkerId};
+pub use io::{
+    Family, LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, PortsExhausted,
+    WorkerId,
+};
+pub use stats::{LegTotals, MediaTotals};

@@ -97,6 +97,10 @@ pub enum MediaEvent {
         tag: u64,
         report: LegReport,
     },
+    /// The leg's last configuration could not be applied (its SRTP keys); it goes on as it was.
+    Unusable {
+        leg: LegId,
+    },
     /// The leg has ended; `sockets` go back to the port allocator.
     Closed {
         leg: LegId,

@@ -2,6 +2,8 @@
 
 pub mod command;
 pub mod ports;
+mod socket;
+mod worker;
 pub mod workers;
 
 pub use command::{MediaCommand, MediaEvent, WorkerId};

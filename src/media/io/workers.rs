@@ -1,29 +1,33 @@
-//! The media threads: each owns its legs, their sockets and their bridges, and shares nothing with the others.
+//! The media threads as signalling sees them: starts them, gives each call one, hands orders over.
 
 use super::command::{MediaCommand, MediaEvent, WorkerId};
-use crate::types::{CallId, LegId, LegReport};
-use mio::{Events, Poll, Token, Waker};
-use std::collections::HashMap;
+use super::worker::Worker;
+use crate::media::stats::{MediaTotals, WorkerStats};
+use crate::types::CallId;
+use mio::{Poll, Token, Waker};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-const WAKER: Token = Token(usize::MAX);
+/// What wakes a worker for orders; all other tokens are its sockets'.
+pub(super) const WAKER: Token = Token(usize::MAX);
 
-type EventHandler = Arc<dyn Fn(MediaEvent) + Send + Sync>;
+/// Told on the worker's thread.
+pub(super) type EventHandler = Arc<dyn Fn(MediaEvent) + Send + Sync>;
 
 /// All media threads of the process.
 pub struct MediaWorkers {
-    workers: Vec<WorkerHandle>,
+    workers: Vec<Handle>,
 }
 
-struct WorkerHandle {
-    commands: Sender<MediaCommand>,
-    waker: Arc<Waker>,
+struct Handle {
+    orders: Sender<MediaCommand>,
+    waker: Waker,
     legs: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+    stats: Arc<WorkerStats>,
+    thread: JoinHandle<()>,
 }
 
 impl MediaWorkers {
@@ -33,7 +37,7 @@ impl MediaWorkers {
         events: impl Fn(MediaEvent) + Send + Sync + 'static,
     ) -> io::Result<MediaWorkers> {
         let events: EventHandler = Arc::new(events);
-        let workers = (0..count.max(1)).map(|index| start_worker(index, events.clone()));
+        let workers = (0..count.max(1)).map(|index| start(index, events.clone()));
         Ok(MediaWorkers { workers: workers.collect::<io::Result<_>>()? })
     }
 
@@ -49,7 +53,8 @@ impl MediaWorkers {
         if matches!(command, MediaCommand::OpenLeg { .. }) {
             worker.legs.fetch_add(1, Ordering::Relaxed);
         }
-        if worker.commands.send(command).is_ok() {
+        if worker.orders.send(command).is_ok() {
+            // Waking fails only where the worker is awake anyway.
             let _ = worker.waker.wake();
         }
     }
@@ -59,78 +64,33 @@ impl MediaWorkers {
         self.workers.iter().map(|worker| worker.legs.load(Ordering::Relaxed)).sum()
     }
 
+    /// Totals since the start. Each leg's counts arrive within seconds, and all of them with its end.
+    pub fn totals(&self) -> MediaTotals {
+        let mut totals = MediaTotals::default();
+        self.workers.iter().for_each(|worker| worker.stats.add_to(&mut totals));
+        totals
+    }
+
     /// Stops all threads and waits for them. Legs still open are dropped without a report.
     pub fn shutdown(self) {
-        for worker in self.workers {
-            let WorkerHandle { commands, waker, thread, .. } = worker;
-            drop(commands);
+        for Handle { orders, waker, thread, .. } in self.workers {
+            drop(orders);
             let _ = waker.wake();
-            if let Some(thread) = thread {
-                let _ = thread.join();
-            }
+            let _ = thread.join();
         }
     }
 }
 
-fn start_worker(index: usize, events: EventHandler) -> io::Result<WorkerHandle> {
+fn start(index: usize, events: EventHandler) -> io::Result<Handle> {
     let poll = Poll::new()?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let (commands, inbox) = channel();
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    let (orders, inbox) = channel();
     let legs = Arc::new(AtomicUsize::new(0));
-    let mut worker = Worker { poll, inbox, events, load: legs.clone(), legs: HashMap::new() };
+    let stats = Arc::new(WorkerStats::default());
+    let worker = Worker::new(poll, inbox, events, legs.clone(), stats.clone());
     let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
-    Ok(WorkerHandle { commands, waker, legs, thread: Some(thread) })
+    Ok(Handle { orders, waker, legs, stats, thread })
 }
 
-struct Worker {
-    poll: Poll,
-    inbox: Receiver<MediaCommand>,
-    events: EventHandler,
-    load: Arc<AtomicUsize>,
-    legs: HashMap<LegId, super::ports::LegSockets>,
-}
-
-impl Worker {
-    fn run(&mut self) {
-        let mut ready = Events::with_capacity(1024);
-        loop {
-            if let Err(error) = self.poll.poll(&mut ready, None)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return;
-            }
-            loop {
-                match self.inbox.try_recv() {
-                    Ok(command) => self.handle_command(command),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
-                }
-            }
-        }
-    }
-
-    fn handle_command(&mut self, command: MediaCommand) {
-        match command {
-            MediaCommand::OpenLeg { leg, sockets, .. } => {
-                self.legs.insert(leg, sockets);
-            }
-            MediaCommand::CloseLeg { leg } => {
-                if let Some(sockets) = self.legs.remove(&leg) {
-                    self.load.fetch_sub(1, Ordering::Relaxed);
-                    (self.events)(MediaEvent::Closed { leg, report: LegReport::default(), sockets });
-                }
-            }
-            MediaCommand::Report { leg, tag } => {
-                if self.legs.contains_key(&leg) {
-                    (self.events)(MediaEvent::Report { leg, tag, report: LegReport::default() });
-                }
-            }
-            MediaCommand::ConfigureLeg { .. }
-            | MediaCommand::Bridge { .. }
-            | MediaCommand::Unbridge { .. }
-            | MediaCommand::PlayTone { .. }
-            | MediaCommand::StopTone { .. }
-            | MediaCommand::SetTimeout { .. } => {}
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! Two legs joined: what one hears the other sends. Packet in, packets out, at a given time.
+
+use super::leg::{Datagram, Heard, Leg};
+use super::transcoder::Outcome;
+use super::transmit::Out;
+use crate::types::Now;
+
+/// Joins two legs, or joins them anew after one was configured. Call it after every [`Leg::configure`] of either.
+/// Has no effect until both are configured.
+pub fn join(a: &mut Leg, b: &mut Leg) {
+    let (Some(config_a), Some(config_b)) = (a.config().cloned(), b.config().cloned()) else { return };
+    a.connect(&config_b);
+    b.connect(&config_a);
+    a.set_concealed(b.feed_conceals());
+    b.set_concealed(a.feed_conceals());
+    // Who is on hold sends nothing: that is no gap to fill.
+    if !config_a.direction.receives() {
+        b.pause_feed();
+    }
+    if !config_b.direction.receives() {
+        a.pause_feed();
+    }
+}
+
+/// Takes two legs apart.
+pub fn part(a: &mut Leg, b: &mut Leg) {
+    a.disconnect();
+    b.disconnect();
+}
+
+/// Hears a datagram of `from`'s RTP port and sends what `to` gets of it. `out` leads to `to`'s sockets.
+#[inline]
+pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, out: &mut Out<'_>) -> Outcome {
+    let Some(heard) = from.receive(datagram, now) else { return Outcome::default() };
+    if !from.receives() {
+        return Outcome::default();
+    }
+    let outcome = match heard {
+        Heard::Voice(..) | Heard::Event(..) => to.feed(heard, now.instant, out),
+    };
+    from.note(outcome);
+    outcome
+}
+
+#[cfg(test)]
+mod tests;

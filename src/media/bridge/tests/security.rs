@@ -1,0 +1,149 @@
+//! Who is heard: sources, junk, SRTP.
+
+use super::*;
+use crate::media::srtp;
+use crate::types::{SrtpKeys, SrtpSuite};
+
+fn packet_of(header: RtpHeader, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; payload.len() + 12];
+    header.write(payload, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn strangers_are_not_heard() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let bytes = packet_of(app.next(960), &opus_speech(1, 0)[0]);
+    call.arrive(Side::A, at("203.0.113.66:4000"), &bytes);
+    call.arrive(Side::A, at("198.51.100.1:4001"), &bytes);
+    assert!(call.at_b.is_empty());
+    assert_eq!(call.a.report().packets_discarded, 2);
+    call.arrive(Side::A, at(APP), &bytes);
+    assert_eq!(call.at_b.len(), 1);
+}
+
+#[test]
+fn a_latching_leg_follows_the_first_media_once_and_only_media() {
+    let latching = LegConfig { latch: true, ..config(AudioCodec::Opus) };
+    let mut call = Call::new(latching, config(AudioCodec::Pcma));
+    let mut app = Talker::new(Side::A, 111);
+    let packets = opus_speech(10, 0);
+    let real = at("203.0.113.5:40000");
+    call.arrive(Side::A, at("203.0.113.66:1"), b"not media at all");
+    let wrong_type = RtpHeader { payload_type: 5, ..app.header() };
+    call.arrive(Side::A, at("203.0.113.66:1"), &packet_of(wrong_type, &packets[0]));
+    assert_eq!(call.a.take_news().latched, None);
+
+    call.arrive(Side::A, real, &packet_of(app.next(960), &packets[0]));
+    assert_eq!(call.a.take_news().latched, Some(real));
+    call.arrive(Side::A, at("203.0.113.66:1"), &packet_of(app.header(), &packets[1]));
+    assert_eq!(call.at_b.len(), 1, "strict after latching");
+    call.arrive(Side::A, real, &packet_of(app.next(960), &packets[1]));
+    assert_eq!(call.at_b.len(), 2);
+
+    let mut trunk = Talker::new(Side::B, 8);
+    trunk.say(&mut call, 160, &[0xd5; 160]);
+    assert_eq!(call.at_a.last().unwrap().to, real, "and answers go there");
+}
+
+#[test]
+fn junk_at_a_live_port_is_counted_and_nobody_hears_it() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let mut junk = 0u64;
+    for (n, packet) in opus_speech(20, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, packet);
+        for k in 0..200u32 {
+            junk += 1;
+            let noise: Vec<u8> = (0..(k % 60)).map(|b| (b * 37 + k * 11) as u8).collect();
+            let stray = RtpHeader { ssrc: k + 100, sequence: (k * 7) as u16, ..app.header() };
+            match k % 4 {
+                0 => call.arrive(Side::A, at(APP), &noise),
+                1 => call.send(Side::A, stray, packet),
+                2 => call.arrive(Side::A, at("203.0.113.66:9"), &noise),
+                _ => call.send(Side::A, RtpHeader { payload_type: 77, ..app.header() }, packet),
+            };
+        }
+    }
+    assert_eq!(call.at_b.len(), 20);
+    let report = call.a.report();
+    assert_eq!((report.packets_received, report.packets_lost), (20, 0));
+    assert_eq!(report.packets_discarded, junk);
+}
+
+#[test]
+fn payloads_no_codec_takes_are_counted_and_the_call_lives() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    for (n, packet) in opus_speech(30, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        match n {
+            10 => app.say(&mut call, 960, &[0x03, 0x00]),
+            11 => app.say(&mut call, 960, &[]),
+            12 => app.say(&mut call, 960, &[0xff; 1400]),
+            _ => app.say(&mut call, 960, packet),
+        };
+    }
+    assert!(call.a.report().packets_discarded >= 2);
+    let last = call.at_b.last().unwrap();
+    assert_eq!(last.timestamp.wrapping_sub(call.at_b[0].timestamp), 29 * 160, "the timeline is whole");
+}
+
+#[test]
+fn with_srtp_only_proven_packets_are_heard_or_latched_onto() {
+    let local: Vec<u8> = (0..30).collect();
+    let remote: Vec<u8> = (100..130).collect();
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let keys = SrtpKeys { suite, local: local.clone(), remote: remote.clone() };
+    let secured = LegConfig { latch: true, srtp: Some(keys), ..config(AudioCodec::Opus) };
+    let mut call = Call::new(secured, config(AudioCodec::Pcma));
+    let (mut theirs, mut opener) = srtp::session(&SrtpKeys { suite, local: remote, remote: local }).unwrap();
+    let mut app = Talker::new(Side::A, 111);
+    let packets = opus_speech(10, 0);
+    let real = at("203.0.113.5:7");
+
+    call.arrive(Side::A, at("203.0.113.66:1"), &packet_of(app.header(), &packets[0]));
+    assert_eq!(call.a.take_news().latched, None, "an unproven packet can't latch");
+
+    for packet in &packets {
+        let mut bytes = vec![0; packet.len() + 64];
+        let len = app.next(960).write(packet, &mut bytes).unwrap();
+        let len = theirs.protect_rtp(&mut bytes, len).unwrap();
+        call.arrive(Side::A, real, &bytes[..len]);
+        call.arrive(Side::A, real, &bytes[..len]);
+    }
+    assert_eq!(call.at_b.len(), 10);
+    assert_eq!(call.a.report().packets_discarded, 11, "the clear one and ten replays");
+
+    // What goes to the app is protected, and goes where the app really is.
+    let mut trunk = Talker::new(Side::B, 8);
+    trunk.say(&mut call, 160, &pcma_speech(1, 160)[0]);
+    let got = call.at_a.last().unwrap();
+    assert_eq!(got.to, real);
+    assert!(opener.unprotect_rtp(&mut got.bytes.clone()).is_ok());
+}
+
+#[test]
+fn a_reinvite_with_the_same_keys_never_protects_two_packets_alike() {
+    let key: Vec<u8> = (0..30).collect();
+    let keys = SrtpKeys { suite: SrtpSuite::AesCm128HmacSha1_80, local: key.clone(), remote: key };
+    let secured = LegConfig { srtp: Some(keys), ..config(AudioCodec::Opus) };
+    let mut call = Call::new(secured.clone(), config(AudioCodec::Pcma));
+    let mut trunk = Talker::new(Side::B, 8);
+    let voice = pcma_speech(40, 160);
+    for (n, packet) in voice.iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        if n == 20 {
+            call.a.configure(secured.clone(), call.now).unwrap();
+            join(&mut call.a, &mut call.b);
+        }
+        trunk.say(&mut call, 160, packet);
+    }
+    let mut numbers: Vec<_> = call.at_a.iter().map(|got| (got.ssrc, got.sequence)).collect();
+    assert_eq!(numbers.len(), 40);
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 40);
+}

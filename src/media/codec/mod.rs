@@ -1,0 +1,8 @@
+//! Voice in and out of its coded forms.
+
+pub mod concealment;
+pub mod g711;
+pub mod opus;
+
+#[cfg(test)]
+pub mod speech;

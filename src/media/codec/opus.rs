@@ -1,0 +1,266 @@
+//! Opus (RFC 6716) behind one face over libopus: decoding and encoding at any of its sample rates, mono.
+
+use crate::media::config::OpusSettings;
+
+/// RTP clock of Opus whatever its sample rate (RFC 7587 §4.1).
+pub const CLOCK_RATE: u32 = 48_000;
+/// Longest packet: 120 ms (RFC 6716 §2.1.4).
+pub const MAX_PACKET_MS: usize = 120;
+/// Nothing the encoder makes here is longer: 60 ms at the highest bit rate the settings allow.
+pub const MAX_ENCODED: usize = 1_276;
+/// A packet of this length or less says "nothing to say" and need not be sent (opus_encoder.h, `OPUS_SET_DTX`).
+const DTX_LEN: usize = 2;
+/// Mean square of a frame above which it is always sent: −48 dBm0. libopus takes any steady sound for background noise,
+/// and a ringing or busy tone must not turn into comfort noise.
+const DTX_CEILING: i64 = 64 * 64;
+
+/// libopus refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpusError {
+    #[error("not an Opus packet")]
+    BadPacket,
+    #[error("the Opus codec could not be set up")]
+    Setup,
+    #[error("a frame length Opus does not have")]
+    BadFrame,
+}
+
+/// A decoder: about 19 KB.
+pub struct Decoder(opus::Decoder);
+
+impl Decoder {
+    /// `sample_rate`: 8, 12, 16, 24 or 48 kHz; libopus decodes straight to it. Stereo is mixed down.
+    pub fn new(sample_rate: u32) -> Result<Decoder, OpusError> {
+        opus::Decoder::new(sample_rate, opus::Channels::Mono).map(Decoder).map_err(|_| OpusError::Setup)
+    }
+
+    /// Decodes a packet, returns the number of samples.
+    #[inline]
+    pub fn decode(&mut self, packet: &[u8], pcm: &mut [i16]) -> Result<usize, OpusError> {
+        if packet.is_empty() {
+            return Err(OpusError::BadPacket);
+        }
+        self.0.decode(packet, pcm, false).map_err(|_| OpusError::BadPacket)
+    }
+
+    /// Fills `pcm` for packets that are lost or were never sent: concealment, then comfort noise. Its length must be
+    /// a multiple of 2.5 ms.
+    #[inline]
+    pub fn conceal(&mut self, pcm: &mut [i16]) -> Result<(), OpusError> {
+        self.0.decode(&[], pcm, false).map(|_| ()).map_err(|_| OpusError::BadFrame)
+    }
+
+    /// Fills `pcm` for the packets lost just before `next`: the last of them from the redundancy in `next` if it has
+    /// any, the others concealed. Decode `next` itself afterwards.
+    #[inline]
+    pub fn recover(&mut self, next: &[u8], pcm: &mut [i16]) -> Result<(), OpusError> {
+        if next.is_empty() {
+            return Err(OpusError::BadPacket);
+        }
+        self.0.decode(next, pcm, true).map(|_| ()).map_err(|_| OpusError::BadPacket)
+    }
+}
+
+/// An encoder for a voice: about 32 KB at 8 kHz.
+pub struct Encoder {
+    inner: opus::Encoder,
+    settings: OpusSettings,
+    loss_percent: u8,
+    /// Whether libopus may skip frames at present.
+    skipping: bool,
+}
+
+/// What encoding a frame gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoded {
+    /// So many bytes to send.
+    Packet(usize),
+    /// Nobody speaks: send nothing, time goes on.
+    Silence,
+}
+
+impl Encoder {
+    /// `sample_rate`: 8, 12, 16, 24 or 48 kHz, which is also the rate of what [`encode`](Self::encode) takes.
+    pub fn new(sample_rate: u32, settings: OpusSettings) -> Result<Encoder, OpusError> {
+        let inner = opus::Encoder::new(sample_rate, opus::Channels::Mono, opus::Application::Voip)
+            .map_err(|_| OpusError::Setup)?;
+        let mut encoder = Encoder { inner, settings, loss_percent: 0, skipping: false };
+        encoder.apply().map_err(|_| OpusError::Setup)?;
+        Ok(encoder)
+    }
+
+    /// Changes the settings from the next frame on.
+    pub fn configure(&mut self, settings: OpusSettings) -> Result<(), OpusError> {
+        if settings == self.settings {
+            return Ok(());
+        }
+        self.settings = settings;
+        self.apply().map_err(|_| OpusError::Setup)
+    }
+
+    fn apply(&mut self) -> Result<(), opus::Error> {
+        let OpusSettings { bitrate, complexity, fec, dtx: _ } = self.settings;
+        // The range libopus has for one channel.
+        self.inner.set_bitrate(opus::Bitrate::Bits(bitrate.clamp(6_000, 510_000) as i32))?;
+        self.inner.set_complexity(i32::from(complexity.min(10)))?;
+        self.inner.set_inband_fec(fec)?;
+        self.inner.set_dtx(false)?;
+        self.skipping = false;
+        // The input is a telephone call: telling so spares the search for music.
+        self.inner.set_signal(opus::Signal::Voice)
+    }
+
+    /// Tells how much the far side loses; redundancy is added only for loss above zero.
+    pub fn set_expected_loss(&mut self, percent: u8) {
+        if percent != self.loss_percent
+            && self.inner.set_packet_loss_perc(i32::from(percent.min(100))).is_ok()
+        {
+            self.loss_percent = percent;
+        }
+    }
+
+    /// Encodes one frame of 2.5, 5, 10, 20, 40 or 60 ms.
+    #[inline]
+    pub fn encode(&mut self, pcm: &[i16], packet: &mut [u8]) -> Result<Encoded, OpusError> {
+        let quiet = self.settings.dtx && mean_square(pcm) < DTX_CEILING;
+        if quiet != self.skipping && self.inner.set_dtx(quiet).is_ok() {
+            self.skipping = quiet;
+        }
+        let len = self.inner.encode(pcm, packet).map_err(|_| OpusError::BadFrame)?;
+        Ok(if len <= DTX_LEN { Encoded::Silence } else { Encoded::Packet(len) })
+    }
+}
+
+#[inline]
+fn mean_square(pcm: &[i16]) -> i64 {
+    let sum: i64 = pcm.iter().map(|sample| i64::from(i32::from(*sample) * i32::from(*sample))).sum();
+    sum / pcm.len().max(1) as i64
+}
+
+/// Duration of a packet in samples at `sample_rate`; `None` if it is not an Opus packet.
+#[inline]
+pub fn packet_samples(packet: &[u8], sample_rate: u32) -> Option<usize> {
+    if packet.is_empty() {
+        return None;
+    }
+    let samples = opus::packet::get_nb_samples(packet, sample_rate).ok()?;
+    (samples > 0 && samples * 1000 <= MAX_PACKET_MS * sample_rate as usize).then_some(samples)
+}
+
+/// True if the packet carries redundancy for the one before it (the LBRR flag, RFC 6716 §4.2.4).
+#[inline]
+pub fn has_redundancy(packet: &[u8]) -> bool {
+    let [toc, first, ..] = packet else { return false };
+    let config = toc >> 3;
+    // Only SILK and hybrid frames have it, and only code 0 shows it at a fixed place.
+    if config >= 16 || toc & 0x03 != 0 {
+        return false;
+    }
+    // SILK packs 20 ms sub-frames: one bit of voice activity each comes first.
+    let subframes = match config {
+        0..=11 => [1, 1, 2, 3][usize::from(config & 3)],
+        _ => 1,
+    };
+    first & (0x80 >> subframes) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::codec::speech::speech;
+
+    fn encode(encoder: &mut Encoder, pcm: &[i16]) -> Option<Vec<u8>> {
+        let mut packet = [0; MAX_ENCODED];
+        match encoder.encode(pcm, &mut packet).unwrap() {
+            Encoded::Packet(len) => Some(packet[..len].to_vec()),
+            Encoded::Silence => None,
+        }
+    }
+
+    #[test]
+    fn a_voice_goes_through_at_8_khz() {
+        let settings = OpusSettings { dtx: false, ..OpusSettings::default() };
+        let mut encoder = Encoder::new(8_000, settings).unwrap();
+        let mut decoder = Decoder::new(8_000).unwrap();
+        let (mut sent, mut got) = (Vec::<i16>::new(), Vec::<i16>::new());
+        for frame in 0..50 {
+            let pcm = speech(frame * 160, 160);
+            let packet = encode(&mut encoder, &pcm).expect("speech is sent");
+            assert_eq!(packet_samples(&packet, 8_000), Some(160));
+            assert_eq!(packet_samples(&packet, CLOCK_RATE), Some(960));
+            let mut out = [0; 960];
+            assert_eq!(decoder.decode(&packet, &mut out).unwrap(), 160);
+            sent.extend(pcm);
+            got.extend(&out[..160]);
+        }
+        // The best match lies at the encoder's look-ahead, 6.5 ms.
+        let correlation = |lag: usize| -> f64 {
+            let pairs = sent[3200..6400].iter().zip(&got[3200 + lag..]);
+            pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let best = (0..150).max_by(|a, b| correlation(*a).total_cmp(&correlation(*b))).unwrap();
+        assert!((48..=56).contains(&best), "best match after {best} samples");
+    }
+
+    #[test]
+    fn silence_is_not_sent_with_dtx_and_is_without() {
+        for (dtx, expected) in [(true, true), (false, false)] {
+            let settings = OpusSettings { dtx, ..OpusSettings::default() };
+            let mut encoder = Encoder::new(8_000, settings).unwrap();
+            let silent = (0..100).filter(|_| encode(&mut encoder, &[0; 160]).is_none()).count();
+            assert_eq!(silent > 50, expected, "dtx {dtx}: {silent} of 100 frames were not sent");
+        }
+    }
+
+    #[test]
+    fn a_steady_tone_is_sent_even_with_dtx() {
+        let mut encoder = Encoder::new(8_000, OpusSettings::default()).unwrap();
+        for frame in 0..100usize {
+            let tone = |n: usize| ((n as f32 * 425.0 / 8000.0 * std::f32::consts::TAU).sin() * 4000.0) as i16;
+            let pcm: Vec<i16> = (frame * 160..frame * 160 + 160).map(tone).collect();
+            assert!(encode(&mut encoder, &pcm).is_some(), "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn redundancy_comes_with_reported_loss_and_recovers_a_packet() {
+        let mut encoder = Encoder::new(8_000, OpusSettings::default()).unwrap();
+        let packets: Vec<_> =
+            (0..20).filter_map(|frame| encode(&mut encoder, &speech(frame * 160, 160))).collect();
+        assert!(!packets.iter().any(|packet| has_redundancy(packet)), "no loss, no redundancy");
+
+        encoder.set_expected_loss(10);
+        let packets: Vec<_> =
+            (20..60).filter_map(|frame| encode(&mut encoder, &speech(frame * 160, 160))).collect();
+        assert!(packets.iter().filter(|packet| has_redundancy(packet)).count() > 20);
+
+        let mut decoder = Decoder::new(8_000).unwrap();
+        let mut pcm = [0; 160];
+        for packet in &packets[..20] {
+            decoder.decode(packet, &mut pcm).unwrap();
+        }
+        decoder.recover(&packets[21], &mut pcm).unwrap();
+        let energy = pcm.iter().map(|s| i64::from(*s).pow(2)).sum::<i64>() / 160;
+        assert!(energy > 1_000_000, "recovered a voice, not a hole: {energy}");
+    }
+
+    #[test]
+    fn junk_is_refused_and_changes_nothing() {
+        let mut decoder = Decoder::new(8_000).unwrap();
+        let mut pcm = [0; 960];
+        assert_eq!(decoder.decode(&[], &mut pcm), Err(OpusError::BadPacket));
+        // Code 3 with a frame count of zero (RFC 6716 §3.2.5).
+        assert_eq!(decoder.decode(&[0x03, 0x00], &mut pcm), Err(OpusError::BadPacket));
+        assert_eq!(packet_samples(&[0x03, 0x00], 8_000), None);
+        assert_eq!(packet_samples(&[], 8_000), None);
+    }
+
+    #[test]
+    fn concealment_takes_any_multiple_of_two_and_a_half_milliseconds() {
+        let mut decoder = Decoder::new(8_000).unwrap();
+        for samples in [20, 80, 160, 960] {
+            assert_eq!(decoder.conceal(&mut vec![0; samples]), Ok(()));
+        }
+        assert_eq!(decoder.conceal(&mut [0; 15]), Err(OpusError::BadFrame));
+    }
+}

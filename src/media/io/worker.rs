@@ -1,0 +1,483 @@
+//! One media thread: owns its legs, their sockets and their bridges, and shares nothing with the others.
+
+use super::command::{MediaCommand, MediaEvent};
+use super::ports::LegSockets;
+use super::socket::{self, BATCH, Inbox};
+use super::workers::{EventHandler, WAKER};
+use crate::media::bridge;
+use crate::media::config::LegConfig;
+use crate::media::leg::{Counts, Datagram, Leg};
+use crate::media::stats::WorkerStats;
+use crate::media::transmit::{Channel, Out, Wire, Workspace};
+use crate::types::{ActivityMark, LegId, LegKind, Now};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+/// Batches taken from one port before the others have their turn: a flood at one port starves nobody.
+const ROUNDS: usize = 4;
+/// How often a call's activity is written down while it is heard.
+const MARK_EVERY: Duration = Duration::from_millis(200);
+/// A stamp older than this is a clock that was set, not a packet that waited.
+const OLDEST: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    poll: Poll,
+    inbox: Receiver<MediaCommand>,
+    events: EventHandler,
+    load: Arc<AtomicUsize>,
+    stats: Arc<WorkerStats>,
+    places: HashMap<LegId, usize>,
+    entries: Vec<Option<Box<Entry>>>,
+    free: Vec<usize>,
+    /// Wishes of legs to be called; those whose leg has changed its mind since are passed over.
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Ports that had more waiting than their turn allowed.
+    unfinished: Vec<Token>,
+    packets: Inbox,
+    work: Box<Workspace>,
+    random: RandomState,
+    opened: u64,
+}
+
+struct Entry {
+    id: LegId,
+    leg: Leg,
+    sockets: LegSockets,
+    peer: Option<usize>,
+    mark: Option<Box<dyn ActivityMark>>,
+    marked_at: Option<Instant>,
+    /// The deadline that lies in the heap for this leg.
+    scheduled: Option<Instant>,
+    published: Counts,
+}
+
+impl Worker {
+    pub(super) fn new(
+        poll: Poll,
+        inbox: Receiver<MediaCommand>,
+        events: EventHandler,
+        load: Arc<AtomicUsize>,
+        stats: Arc<WorkerStats>,
+    ) -> Worker {
+        Worker {
+            poll,
+            inbox,
+            events,
+            load,
+            stats,
+            places: HashMap::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            unfinished: Vec::new(),
+            packets: Inbox::default(),
+            work: Box::default(),
+            random: RandomState::new(),
+            opened: 0,
+        }
+    }
+
+    /// Works until all who could give orders are gone.
+    pub(super) fn run(mut self) {
+        let mut ready = Events::with_capacity(1024);
+        let mut waiting = Vec::new();
+        loop {
+            if let Err(error) = self.poll.poll(&mut ready, self.patience())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return;
+            }
+            std::mem::swap(&mut waiting, &mut self.unfinished);
+            for event in &ready {
+                if event.token() == WAKER {
+                    if !self.take_orders() {
+                        return;
+                    }
+                } else {
+                    self.drain_port(event.token());
+                }
+            }
+            for token in waiting.drain(..) {
+                self.drain_port(token);
+            }
+            self.meet_deadlines();
+        }
+    }
+
+    /// How long to sleep if nothing happens.
+    fn patience(&self) -> Option<Duration> {
+        if !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let Reverse((deadline, _)) = self.deadlines.peek()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// False once nobody is left to give orders.
+    fn take_orders(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(command) => self.carry_out(command, Now::read()),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: MediaCommand, now: Now) {
+        match command {
+            MediaCommand::OpenLeg { leg, kind, sockets, config } => {
+                self.open(leg, kind, sockets, config, now)
+            }
+            MediaCommand::ConfigureLeg { leg, config } => self.configure(leg, *config, now),
+            MediaCommand::Bridge { a, b, mark } => self.bridge(a, b, mark),
+            MediaCommand::Unbridge { leg } => {
+                if let Some(place) = self.place(leg) {
+                    self.part(place);
+                }
+            }
+            MediaCommand::PlayTone { leg, tone } => {
+                self.with_leg(leg, |entry| entry.leg.play_tone(tone, now.instant));
+            }
+            MediaCommand::StopTone { leg } => self.with_leg(leg, |entry| entry.leg.stop_tone()),
+            MediaCommand::SetTimeout { leg, after } => {
+                self.with_leg(leg, |entry| entry.leg.set_timeout(after, now.instant));
+            }
+            MediaCommand::Report { leg, tag } => {
+                if let Some(entry) = self.place(leg).and_then(|place| self.entries[place].as_ref()) {
+                    let report = entry.leg.report();
+                    (self.events)(MediaEvent::Report { leg, tag, report });
+                }
+            }
+            MediaCommand::CloseLeg { leg } => self.close(leg, now),
+        }
+    }
+
+    fn place(&self, leg: LegId) -> Option<usize> {
+        self.places.get(&leg).copied()
+    }
+
+    fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut Entry)) {
+        let Some(place) = self.place(leg) else { return };
+        if let Some(entry) = &mut self.entries[place] {
+            act(entry);
+        }
+        self.schedule(place);
+    }
+
+    fn open(
+        &mut self,
+        id: LegId,
+        kind: LegKind,
+        sockets: LegSockets,
+        config: Option<Box<LegConfig>>,
+        now: Now,
+    ) {
+        if self.places.contains_key(&id) {
+            // The ports can't be given back under a name that is taken: they close here.
+            self.load.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.opened += 1;
+        let seed = self.random.hash_one((self.opened, now.unix_ms));
+        let entry = Box::new(Entry {
+            id,
+            leg: Leg::new(kind, seed, now.instant),
+            sockets,
+            peer: None,
+            mark: None,
+            marked_at: None,
+            scheduled: None,
+            published: Counts::default(),
+        });
+        let place = self.free.pop().unwrap_or(self.entries.len());
+        self.watch(&entry.sockets, place);
+        if place == self.entries.len() {
+            self.entries.push(Some(entry));
+        } else {
+            self.entries[place] = Some(entry);
+        }
+        self.places.insert(id, place);
+        if let Some(config) = config {
+            self.configure(id, *config, now);
+        }
+    }
+
+    fn watch(&self, sockets: &LegSockets, place: usize) {
+        let rtcp = sockets.rtcp.as_ref().map(|socket| (socket.as_raw_fd(), Channel::Rtcp));
+        for (fd, channel) in [Some((sockets.rtp.as_raw_fd(), Channel::Rtp)), rtcp].into_iter().flatten() {
+            socket::enable_timestamps(&Fd(fd));
+            let registered =
+                self.poll.registry().register(&mut SourceFd(&fd), token(place, channel), Interest::READABLE);
+            if let Err(error) = registered {
+                tracing::error!(%error, "a media port can't be watched");
+            }
+        }
+    }
+
+    fn configure(&mut self, leg: LegId, config: LegConfig, now: Now) {
+        let Some(place) = self.place(leg) else { return };
+        let Some(entry) = &mut self.entries[place] else { return };
+        if entry.leg.configure(config, now).is_err() {
+            (self.events)(MediaEvent::Unusable { leg });
+            return;
+        }
+        if let Some(peer) = entry.peer {
+            self.join(place, peer);
+        }
+        self.schedule(place);
+    }
+
+    fn bridge(&mut self, a: LegId, b: LegId, mark: Option<Box<dyn ActivityMark>>) {
+        let (Some(a), Some(b)) = (self.place(a), self.place(b)) else { return };
+        if a == b {
+            return;
+        }
+        let already = self.entries[a].as_ref().is_some_and(|entry| entry.peer == Some(b));
+        if !already {
+            self.part(a);
+            self.part(b);
+        }
+        self.join(a, b);
+        if let Ok([Some(a), Some(b)]) = self.entries.get_disjoint_mut([a, b]) {
+            b.mark = None;
+            a.mark = mark;
+        }
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        if let Ok([Some(entry_a), Some(entry_b)]) = self.entries.get_disjoint_mut([a, b]) {
+            entry_a.peer = Some(b);
+            entry_b.peer = Some(a);
+            bridge::join(&mut entry_a.leg, &mut entry_b.leg);
+        }
+        self.schedule(a);
+        self.schedule(b);
+    }
+
+    fn part(&mut self, place: usize) {
+        let Some(peer) = self.entries[place].as_mut().and_then(|entry| entry.peer.take()) else { return };
+        if let Ok([Some(a), Some(b)]) = self.entries.get_disjoint_mut([place, peer]) {
+            b.peer = None;
+            a.mark = None;
+            b.mark = None;
+            bridge::part(&mut a.leg, &mut b.leg);
+        }
+    }
+
+    fn close(&mut self, leg: LegId, now: Now) {
+        let Some(place) = self.places.remove(&leg) else { return };
+        self.part(place);
+        let Some(mut entry) = self.entries[place].take() else { return };
+        let mut wire = SocketWire { sockets: &entry.sockets, stats: &self.stats };
+        entry.leg.close(now, &mut Out { wire: &mut wire, work: &mut self.work });
+        self.stats.add(entry.leg.kind(), &mut entry.published, &entry.leg.counts());
+        let rtcp = entry.sockets.rtcp.as_ref().map(AsRawFd::as_raw_fd);
+        for fd in [Some(entry.sockets.rtp.as_raw_fd()), rtcp].into_iter().flatten() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
+        self.free.push(place);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        let report = entry.leg.report();
+        (self.events)(MediaEvent::Closed { leg, report, sockets: entry.sockets });
+    }
+
+    /// Takes what waits at a port and passes it on.
+    fn drain_port(&mut self, token: Token) {
+        let (place, channel) = port(token);
+        for _ in 0..ROUNDS {
+            let Some(Some(entry)) = self.entries.get(place) else { return };
+            let fd = match (channel, &entry.sockets.rtcp) {
+                (Channel::Rtcp, Some(rtcp)) => rtcp.as_raw_fd(),
+                (Channel::Rtcp, None) | (Channel::Rtp, _) => entry.sockets.rtp.as_raw_fd(),
+            };
+            let count = match self.packets.receive(&Fd(fd)) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // An error queued on the socket (ICMP); what waits behind it is still to be read.
+                Err(_) => continue,
+            };
+            let clocks = Clocks::read();
+            for index in 0..count {
+                match channel {
+                    Channel::Rtp => self.hear(place, index, clocks),
+                    Channel::Rtcp => self.hear_rtcp(place, index, clocks),
+                }
+            }
+            if count < BATCH {
+                return;
+            }
+        }
+        self.unfinished.push(token);
+    }
+
+    fn hear(&mut self, place: usize, index: usize, clocks: Clocks) {
+        let Some(packet) = self.packets.packet(index) else { return };
+        let arrival = clocks.arrival(packet.stamp);
+        let datagram = Datagram { from: packet.from, arrival, bytes: packet.bytes };
+        let Some(Some(entry)) = self.entries.get(place) else { return };
+        let (peer, before) = (entry.peer, entry.leg.packets_received());
+        let pair = peer.and_then(|peer| self.entries.get_disjoint_mut([place, peer]).ok());
+        if let Some([Some(from), Some(to)]) = pair {
+            let mut wire = SocketWire { sockets: &to.sockets, stats: &self.stats };
+            let mut out = Out { wire: &mut wire, work: &mut self.work };
+            let outcome = bridge::forward(&mut from.leg, &mut to.leg, datagram, clocks.now, &mut out);
+            if outcome.transcoded {
+                self.stats.note_delay(arrival.elapsed());
+            }
+        } else if let Some(entry) = &mut self.entries[place] {
+            entry.leg.receive(datagram, clocks.now);
+        }
+        if self.entries[place].as_ref().is_some_and(|entry| entry.leg.packets_received() != before) {
+            self.mark(place, clocks.now);
+        }
+        if let Some(peer) = peer {
+            self.schedule(peer);
+        }
+        self.tell_news(place);
+    }
+
+    fn hear_rtcp(&mut self, place: usize, index: usize, clocks: Clocks) {
+        let Some(packet) = self.packets.packet(index) else { return };
+        let arrival = clocks.arrival(packet.stamp);
+        let datagram = Datagram { from: packet.from, arrival, bytes: packet.bytes };
+        if let Some(entry) = &mut self.entries[place] {
+            entry.leg.receive_rtcp(datagram, Channel::Rtcp, clocks.now);
+        }
+    }
+
+    /// Notes that the call was heard.
+    fn mark(&mut self, place: usize, now: Now) {
+        let Some(entry) = &mut self.entries[place] else { return };
+        if entry.marked_at.is_some_and(|marked| now.instant.saturating_duration_since(marked) < MARK_EVERY) {
+            return;
+        }
+        entry.marked_at = Some(now.instant);
+        let holder = match (&entry.mark, entry.peer) {
+            (None, Some(peer)) => peer,
+            (Some(_), _) | (None, None) => place,
+        };
+        if let Some(mark) = self.entries[holder].as_mut().and_then(|holder| holder.mark.as_mut()) {
+            mark.mark(now.unix_ms);
+        }
+    }
+
+    fn tell_news(&mut self, place: usize) {
+        let Some(entry) = &mut self.entries[place] else { return };
+        if !entry.leg.has_news() {
+            return;
+        }
+        let (leg, news) = (entry.id, entry.leg.take_news());
+        if let Some(remote) = news.latched {
+            (self.events)(MediaEvent::Latched { leg, remote });
+        }
+        if news.first_packet {
+            (self.events)(MediaEvent::FirstPacket { leg });
+        }
+        if news.timed_out {
+            (self.events)(MediaEvent::TimedOut { leg });
+        }
+    }
+
+    /// Enters a leg's next deadline, unless it is called before that anyway.
+    fn schedule(&mut self, place: usize) {
+        let Some(entry) = &mut self.entries[place] else { return };
+        let Some(deadline) = entry.leg.poll_timeout() else { return };
+        if entry.scheduled.is_none_or(|scheduled| deadline < scheduled) {
+            entry.scheduled = Some(deadline);
+            self.deadlines.push(Reverse((deadline, place)));
+        }
+    }
+
+    fn meet_deadlines(&mut self) {
+        let now = Now::read();
+        while let Some(Reverse((deadline, place))) = self.deadlines.peek().copied() {
+            if deadline > now.instant {
+                return;
+            }
+            self.deadlines.pop();
+            let Some(Some(entry)) = self.entries.get_mut(place) else { continue };
+            if entry.scheduled != Some(deadline) {
+                continue;
+            }
+            entry.scheduled = None;
+            if entry.leg.poll_timeout().is_some_and(|due| due <= now.instant) {
+                let mut wire = SocketWire { sockets: &entry.sockets, stats: &self.stats };
+                entry.leg.handle_timeout(now, &mut Out { wire: &mut wire, work: &mut self.work });
+                self.stats.add(entry.leg.kind(), &mut entry.published, &entry.leg.counts());
+            }
+            self.schedule(place);
+            self.tell_news(place);
+        }
+    }
+}
+
+/// Sends through the sockets of one leg, at once.
+struct SocketWire<'a> {
+    sockets: &'a LegSockets,
+    stats: &'a WorkerStats,
+}
+
+impl Wire for SocketWire<'_> {
+    fn send(&mut self, channel: Channel, to: SocketAddr, packet: &[u8]) {
+        let socket = match (channel, &self.sockets.rtcp) {
+            (Channel::Rtcp, Some(rtcp)) => rtcp,
+            (Channel::Rtcp, None) | (Channel::Rtp, _) => &self.sockets.rtp,
+        };
+        // A packet that can't go now is late anyway; RTP has no use for a second try.
+        if socket.send_to(packet, to).is_err() {
+            self.stats.note_unsent();
+        }
+    }
+}
+
+/// Both clocks at one moment, and the calendar as the kernel's stamps count it.
+#[derive(Clone, Copy)]
+struct Clocks {
+    now: Now,
+    calendar: Duration,
+}
+
+impl Clocks {
+    fn read() -> Clocks {
+        let calendar = socket::calendar();
+        let now = Now { instant: Instant::now(), unix_ms: calendar.as_millis() as i64 };
+        Clocks { now, calendar }
+    }
+
+    /// When a packet with this stamp arrived.
+    fn arrival(&self, stamp: Option<Duration>) -> Instant {
+        let age = stamp.and_then(|stamp| self.calendar.checked_sub(stamp)).filter(|age| *age < OLDEST);
+        self.now.instant.checked_sub(age.unwrap_or_default()).unwrap_or(self.now.instant)
+    }
+}
+
+struct Fd(RawFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+fn token(place: usize, channel: Channel) -> Token {
+    match channel {
+        Channel::Rtp => Token(2 * place),
+        Channel::Rtcp => Token(2 * place + 1),
+    }
+}
+
+fn port(token: Token) -> (usize, Channel) {
+    let channel = if token.0.is_multiple_of(2) { Channel::Rtp } else { Channel::Rtcp };
+    (token.0 / 2, channel)
+}

@@ -1,0 +1,422 @@
+//! One leg's media: hears what may be heard, measures it, reports on it, and sends what its bridge or a tone makes.
+
+mod reports;
+
+use super::announcer::Announcer;
+use super::config::{LegConfig, Tone};
+use super::dtmf::Event;
+use super::feed::Feed;
+use super::latch::{Latch, Latched};
+use super::rtp::{self, Arrival, ReceiveStats, RtpPacket};
+use super::srtp::{self, SrtpError};
+use super::transcoder::Outcome;
+use super::transmit::{Channel, Out, Transmitter};
+use crate::types::{LegKind, Now, SrtpKeys};
+use reports::Reports;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Comfort noise (RFC 3389) has the same number everywhere. It is no voice, but a sign of life.
+const COMFORT_NOISE: u8 = 13;
+
+/// A datagram as it came from a socket.
+pub struct Datagram<'p> {
+    pub from: SocketAddr,
+    /// When the kernel took it from the network.
+    pub arrival: Instant,
+    pub bytes: &'p mut [u8],
+}
+
+/// A packet worth passing on.
+#[derive(Debug, Clone, Copy)]
+pub enum Heard<'p> {
+    Voice(RtpPacket<'p>, Arrival),
+    Event(RtpPacket<'p>, Arrival, Event),
+}
+
+/// What signalling should know of; each is said once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    pub latched: Option<SocketAddr>,
+    pub first_packet: bool,
+    pub timed_out: bool,
+}
+
+/// Counts of a leg that other rooms publish, since its opening.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub packets_received: u64,
+    pub bytes_received: u64,
+    pub packets_sent: u64,
+    pub bytes_sent: u64,
+    pub lost: u64,
+    /// Too late, or twice.
+    pub late: u64,
+    pub discarded: u64,
+    pub recovered_fec: u64,
+    pub recovered_plc: u64,
+}
+
+/// The media of one leg, from the opening of its ports to their closing.
+pub struct Leg {
+    kind: LegKind,
+    seed: u64,
+    media: Option<Box<Media>>,
+    counts: Counts,
+    news: News,
+    heard_first: bool,
+    last_media_at: Option<i64>,
+    supervision: Supervision,
+}
+
+/// What exists once an SDP is agreed.
+struct Media {
+    config: LegConfig,
+    latch: Latch,
+    rtcp_latch: Latch,
+    incoming: Option<srtp::Incoming>,
+    stats: ReceiveStats,
+    reports: Reports,
+    tx: Transmitter,
+    feed: Option<Feed>,
+    announcer: Option<Box<Announcer>>,
+    /// Our own gateway makes up for the losses of this leg.
+    concealed: bool,
+}
+
+/// The media time-out.
+#[derive(Debug, Clone, Copy)]
+struct Supervision {
+    after: Option<Duration>,
+    since: Instant,
+}
+
+impl Leg {
+    /// `seed` is random; SSRC, first numbers and the pace of reports come from it.
+    pub fn new(kind: LegKind, seed: u64, now: Instant) -> Leg {
+        Leg {
+            kind,
+            seed,
+            media: None,
+            counts: Counts::default(),
+            news: News::default(),
+            heard_first: false,
+            last_media_at: None,
+            supervision: Supervision { after: None, since: now },
+        }
+    }
+
+    pub fn kind(&self) -> LegKind {
+        self.kind
+    }
+
+    /// Applies an SDP. Fails, changing nothing, if the SRTP keys can't be used.
+    pub fn configure(&mut self, config: LegConfig, now: Now) -> Result<(), SrtpError> {
+        match &mut self.media {
+            None => {
+                let (outgoing, incoming) = sessions(config.srtp.as_ref())?;
+                self.media = Some(Box::new(Media {
+                    latch: Latch::new(config.remote_rtp, config.latch),
+                    rtcp_latch: Latch::new(config.remote_rtcp, config.latch),
+                    incoming,
+                    stats: ReceiveStats::new(config.codec.clock_rate()),
+                    reports: Reports::new(self.seed, now.instant),
+                    tx: Transmitter::new(&config, outgoing, self.seed),
+                    feed: None,
+                    announcer: None,
+                    concealed: false,
+                    config,
+                }));
+            }
+            Some(media) => {
+                // The same keys keep their rollover counters and replay windows; nothing may be protected twice.
+                if media.config.srtp != config.srtp {
+                    let (outgoing, incoming) = sessions(config.srtp.as_ref())?;
+                    media.incoming = incoming;
+                    media.tx.set_srtp(outgoing);
+                }
+                self.seed = self.seed.rotate_left(17) ^ 0x9e37_79b9_7f4a_7c15;
+                media.reconfigure(config, self.seed, now.instant);
+            }
+        }
+        self.supervision.since = now.instant;
+        Ok(())
+    }
+
+    pub fn config(&self) -> Option<&LegConfig> {
+        self.media.as_ref().map(|media| &media.config)
+    }
+
+    /// True if the far side may be heard at present.
+    pub fn receives(&self) -> bool {
+        self.config().is_some_and(|config| config.direction.receives())
+    }
+
+    /// Gives the leg its source: packets of a leg configured as `from` will come to [`feed`](Self::feed).
+    pub fn connect(&mut self, from: &LegConfig) {
+        let Some(media) = &mut self.media else { return };
+        match &mut media.feed {
+            Some(feed) => feed.renew(from, &media.config),
+            none => *none = Some(Feed::between(from, &media.config)),
+        }
+    }
+
+    /// Takes its source away.
+    pub fn disconnect(&mut self) {
+        if let Some(media) = &mut self.media {
+            media.feed = None;
+            media.concealed = false;
+        }
+    }
+
+    /// The source went on hold.
+    pub fn pause_feed(&mut self) {
+        if let Some(feed) = self.media.as_mut().and_then(|media| media.feed.as_mut()) {
+            feed.pause();
+        }
+    }
+
+    /// Notes whether the bridge makes up for losses of this leg; listening quality depends on it.
+    pub fn set_concealed(&mut self, concealed: bool) {
+        if let Some(media) = &mut self.media {
+            media.concealed = concealed;
+        }
+    }
+
+    /// True if what the leg gets from its source is concealed on the way.
+    pub fn feed_conceals(&self) -> bool {
+        self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::conceals)
+    }
+
+    /// Hears a datagram of the RTP port. What comes back is to be passed on to the bridge.
+    #[inline]
+    pub fn receive<'p>(&mut self, datagram: Datagram<'p>, now: Now) -> Option<Heard<'p>> {
+        let Some(media) = &mut self.media else { return None };
+        if !media.latch.may_hear(datagram.from) {
+            self.counts.discarded += 1;
+            return None;
+        }
+        if rtp::is_rtcp(datagram.bytes) {
+            if media.config.rtcp_mux {
+                self.receive_rtcp(datagram, Channel::Rtp, now);
+            } else {
+                self.counts.discarded += 1;
+            }
+            return None;
+        }
+        let wire_len = datagram.bytes.len();
+        let Some(opened) = media.open(datagram.bytes) else {
+            self.counts.discarded += 1;
+            return None;
+        };
+        // The borrow of the bytes ends in a shared one: from here on nobody changes the packet.
+        let bytes: &'p [u8] = datagram.bytes;
+        let Some((packet, kind)) = media.read(&bytes[..opened]) else {
+            self.counts.discarded += 1;
+            return None;
+        };
+        let timestamp = (kind == PacketKind::Voice).then_some(packet.timestamp);
+        let arrival = media.stats.record(packet.ssrc, packet.sequence, timestamp, datagram.arrival);
+        match arrival {
+            Arrival::Suspect => {
+                self.counts.discarded += 1;
+                return None;
+            }
+            Arrival::Duplicate => {
+                self.counts.late += 1;
+                return None;
+            }
+            Arrival::First | Arrival::Next | Arrival::Gap(_) | Arrival::Late => {}
+        }
+        if let Latched::Moved(remote) = media.latch.heard(datagram.from) {
+            media.tx.set_remote(remote);
+            self.news.latched = Some(remote);
+        }
+        self.counts.packets_received += 1;
+        self.counts.bytes_received += wire_len as u64;
+        self.supervision.since = now.instant;
+        self.last_media_at = Some(now.unix_ms);
+        if !self.heard_first {
+            self.heard_first = true;
+            self.news.first_packet = true;
+        }
+        match kind {
+            PacketKind::Voice => Some(Heard::Voice(packet, arrival)),
+            PacketKind::Event(event) => Some(Heard::Event(packet, arrival, event)),
+            PacketKind::ComfortNoise => None,
+        }
+    }
+
+    /// Sends on what another leg heard.
+    #[inline]
+    pub fn feed(&mut self, heard: Heard<'_>, now: Instant, out: &mut Out<'_>) -> Outcome {
+        let Some(media) = &mut self.media else { return Outcome::default() };
+        if media.announcer.is_some() || !media.config.direction.sends() {
+            return Outcome::default();
+        }
+        let Some(feed) = &mut media.feed else { return Outcome::default() };
+        match heard {
+            Heard::Voice(packet, arrival) => {
+                let incoming = super::transcoder::Incoming { packet, arrival, now };
+                feed.voice(incoming, &mut media.tx, out)
+            }
+            Heard::Event(packet, arrival, event) => {
+                let incoming = super::transcoder::Incoming { packet, arrival, now };
+                feed.event(incoming, event, &mut media.tx, out)
+            }
+        }
+    }
+
+    /// Notes what became of a packet this leg heard.
+    #[inline]
+    pub fn note(&mut self, outcome: Outcome) {
+        let counts = &mut self.counts;
+        counts.recovered_fec += u64::from(outcome.recovered_fec);
+        counts.recovered_plc += u64::from(outcome.recovered_plc);
+        counts.late += u64::from(outcome.too_late);
+        counts.discarded += u64::from(outcome.unusable);
+    }
+
+    /// Plays a tone until [`stop_tone`](Self::stop_tone); ignored before an SDP is agreed.
+    pub fn play_tone(&mut self, tone: Tone, now: Instant) {
+        if let Some(media) = &mut self.media {
+            media.announcer = Some(Box::new(Announcer::new(tone, &media.config, now)));
+        }
+    }
+
+    pub fn stop_tone(&mut self) {
+        if let Some(media) = &mut self.media
+            && media.announcer.take().is_some()
+            && let Some(feed) = &mut media.feed
+        {
+            feed.forget();
+        }
+    }
+
+    /// Supervises that something is heard; `None` stops it.
+    pub fn set_timeout(&mut self, after: Option<Duration>, now: Instant) {
+        self.supervision = Supervision { after, since: now };
+        self.news.timed_out = false;
+    }
+
+    /// News since the last call.
+    #[inline]
+    pub fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    pub fn has_news(&self) -> bool {
+        self.news != News::default()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let supervision = self.supervision.after.map(|after| self.supervision.since + after);
+        let media = self.media.as_ref().map(|media| media.poll_timeout());
+        [supervision, media].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Out<'_>) {
+        if let Some(after) = self.supervision.after
+            && self.supervision.since + after <= now.instant
+        {
+            self.supervision.after = None;
+            self.news.timed_out = true;
+        }
+        if let Some(media) = &mut self.media {
+            media.handle_timeout(now, out);
+        }
+    }
+
+    /// Voice and event packets heard so far.
+    #[inline]
+    pub fn packets_received(&self) -> u64 {
+        self.counts.packets_received
+    }
+
+    /// Counts so far.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        if let Some(media) = &self.media {
+            counts.lost = media.stats.lost();
+            (counts.packets_sent, counts.bytes_sent) = media.tx.sent();
+        }
+        counts
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PacketKind {
+    Voice,
+    Event(Event),
+    ComfortNoise,
+}
+
+impl Media {
+    /// Checks the version and the SRTP tag; returns the length of the plain packet.
+    #[inline]
+    fn open(&mut self, bytes: &mut [u8]) -> Option<usize> {
+        match &mut self.incoming {
+            Some(srtp) => srtp.unprotect_rtp(bytes).ok(),
+            None => Some(bytes.len()),
+        }
+    }
+
+    /// Reads a packet of one of the agreed payload types.
+    #[inline]
+    fn read<'p>(&self, bytes: &'p [u8]) -> Option<(RtpPacket<'p>, PacketKind)> {
+        let packet = rtp::parse(bytes).ok()?;
+        if packet.payload_type == self.config.receive_payload_type {
+            return Some((packet, PacketKind::Voice));
+        }
+        if self.config.dtmf.is_some_and(|format| format.receive_payload_type == packet.payload_type) {
+            return Event::parse(packet.payload).map(|event| (packet, PacketKind::Event(event)));
+        }
+        (packet.payload_type == COMFORT_NOISE).then_some((packet, PacketKind::ComfortNoise))
+    }
+
+    fn reconfigure(&mut self, config: LegConfig, seed: u64, now: Instant) {
+        self.latch.renew(config.remote_rtp, config.latch);
+        self.rtcp_latch.renew(config.remote_rtcp, config.latch);
+        self.tx.configure(&config, seed);
+        self.tx.set_remote(self.latch.remote());
+        self.stats.set_clock_rate(config.codec.clock_rate());
+        if let Some(announcer) = &mut self.announcer
+            && (config.codec, config.ptime_ms) != (self.config.codec, self.config.ptime_ms)
+        {
+            **announcer = Announcer::new(announcer.tone(), &config, now);
+        }
+        self.config = config;
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let sound = match &self.announcer {
+            _ if !self.config.direction.sends() => None,
+            Some(announcer) => Some(announcer.poll_timeout()),
+            None => self.feed.as_ref().and_then(Feed::poll_timeout),
+        };
+        let reports = self.reports.poll_timeout();
+        sound.map_or(reports, |sound| sound.min(reports))
+    }
+
+    fn handle_timeout(&mut self, now: Now, out: &mut Out<'_>) {
+        if self.config.direction.sends() {
+            match (&mut self.announcer, &mut self.feed) {
+                (Some(announcer), _) => announcer.handle_timeout(now.instant, &mut self.tx, out),
+                (None, Some(feed)) => feed.handle_timeout(now.instant, &mut self.tx, out),
+                (None, None) => {}
+            }
+        }
+        if self.reports.poll_timeout() <= now.instant {
+            self.send_report(now, false, out);
+        }
+    }
+}
+
+fn sessions(keys: Option<&SrtpKeys>) -> Result<(Option<srtp::Outgoing>, Option<srtp::Incoming>), SrtpError> {
+    match keys {
+        Some(keys) => srtp::session(keys).map(|(outgoing, incoming)| (Some(outgoing), Some(incoming))),
+        None => Ok((None, None)),
+    }
+}

@@ -1,0 +1,133 @@
+//! Passes packets on as they are: only the numbers around the payload become ours. G.711 may change its law.
+
+use super::codec::g711::Law;
+use super::codec::opus;
+use super::rtp::{Arrival, timestamp_distance};
+use super::transcoder::{Incoming, Outcome};
+use super::transmit::{Chunk, Out, Transmitter};
+use std::time::Instant;
+
+/// What is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// Opus of any length and number of frames, untouched.
+    Opus,
+    /// G.711 in packets of `frame` samples; others need to be cut anew.
+    G711 { from: Law, to: Law, frame: usize },
+}
+
+/// One direction of a bridge whose sides speak the same codec. Gaps in the sequence numbers stay gaps: the far side
+/// conceals them, or recovers them from the redundancy it gets untouched.
+pub struct Relay {
+    passing: Passing,
+    anchor: Option<Anchor>,
+}
+
+/// What is added to the numbers of the received stream to make them ours.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    sequence: u16,
+    /// `None` until the first voice packet: telephone events may count in another clock.
+    timestamp: Option<u32>,
+    fresh: bool,
+}
+
+impl Relay {
+    pub fn new(passing: Passing) -> Relay {
+        Relay { passing, anchor: None }
+    }
+
+    /// The frame length this relay needs and a packet does not have.
+    pub fn misfit(&self, payload: &[u8]) -> Option<(Law, Law)> {
+        match self.passing {
+            Passing::Opus => None,
+            Passing::G711 { from, to, frame } => (payload.len() != frame).then_some((from, to)),
+        }
+    }
+
+    /// Sends a packet on.
+    #[inline]
+    pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
+        let Incoming { packet, arrival, now } = incoming;
+        let duration = match self.passing {
+            Passing::Opus => match opus::packet_samples(packet.payload, opus::CLOCK_RATE) {
+                Some(samples) => samples as u32,
+                None => return Outcome::UNUSABLE,
+            },
+            Passing::G711 { .. } => packet.payload.len() as u32,
+        };
+        let Some((sequence, timestamp, fresh)) =
+            self.place(packet.sequence, packet.timestamp, arrival, now, tx)
+        else {
+            return Outcome::TOO_LATE;
+        };
+        let work = &mut *out.work;
+        let payload = match self.passing {
+            Passing::Opus => packet.payload,
+            Passing::G711 { from, to, .. } if from == to => packet.payload,
+            Passing::G711 { from, to, .. } => {
+                let len = from.translate_into(to, packet.payload, &mut work.coded);
+                &work.coded[..len]
+            }
+        };
+        let chunk = Chunk { timestamp, marker: packet.marker || fresh, duration, payload };
+        tx.send_voice_as(now, sequence, chunk, out.wire, &mut work.packet);
+        Outcome::default()
+    }
+
+    fn place(
+        &mut self,
+        sequence: u16,
+        timestamp: u32,
+        arrival: Arrival,
+        now: Instant,
+        tx: &Transmitter,
+    ) -> Option<(u16, u32, bool)> {
+        let sequence = self.sequence_for(sequence, arrival, tx)?;
+        let anchor = self.anchor.as_mut()?;
+        let offset = *anchor.timestamp.get_or_insert_with(|| tx.position_at(now).wrapping_sub(timestamp));
+        let fresh = std::mem::take(&mut anchor.fresh);
+        Some((sequence, timestamp.wrapping_add(offset), fresh))
+    }
+
+    /// Our sequence number for one of theirs; `None` for a packet from before the beginning.
+    pub fn sequence_for(&mut self, sequence: u16, arrival: Arrival, tx: &Transmitter) -> Option<u16> {
+        if arrival == Arrival::First || self.anchor.is_none() {
+            if arrival == Arrival::Late {
+                return None;
+            }
+            let offset = tx.next_sequence().wrapping_sub(sequence);
+            self.anchor = Some(Anchor { sequence: offset, timestamp: None, fresh: true });
+        }
+        self.anchor.map(|anchor| sequence.wrapping_add(anchor.sequence))
+    }
+
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    pub fn forget(&mut self) {
+        self.anchor = None;
+    }
+
+    /// Where a timestamp of the source lies in our stream.
+    pub fn map(&self, timestamp: u32) -> Option<u32> {
+        self.anchor.and_then(|anchor| anchor.timestamp).map(|offset| timestamp.wrapping_add(offset))
+    }
+
+    /// Sends sound of our own making (a key press as tones) in place of the voice; Opus has no place for it here.
+    pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let Passing::G711 { to, frame, .. } = self.passing else { return };
+        // The voice has to find its place again behind it.
+        self.forget();
+        let work = &mut *out.work;
+        let coded = to.compress_into(&work.pcm[..samples], &mut work.coded);
+        for payload in work.coded[..coded].chunks(frame.max(80)) {
+            let timestamp = tx.position_at(now);
+            let chunk = Chunk { timestamp, marker: false, duration: payload.len() as u32, payload };
+            tx.send_voice(now, chunk, out.wire, &mut work.packet);
+        }
+    }
+}
+
+/// True if two timestamps of one clock are less than `limit` units apart.
+pub fn is_near(a: u32, b: u32, limit: u32) -> bool {
+    timestamp_distance(a, b).unsigned_abs() < limit
+}

@@ -1,0 +1,161 @@
+//! Sounds the gateway makes itself at 8 kHz: call progress tones and key presses.
+
+use super::codec::g711::SAMPLE_RATE;
+use super::config::Tone;
+use std::f32::consts::TAU;
+
+/// A sine by recursion: one multiplication a sample, exact in frequency.
+#[derive(Debug, Clone, Copy)]
+struct Sine {
+    coefficient: f32,
+    last: f32,
+    before: f32,
+}
+
+impl Sine {
+    /// Starts at phase zero, so that it rises without a click. `level` is the peak.
+    fn new(hertz: f32, level: f32) -> Sine {
+        let step = TAU * hertz / SAMPLE_RATE as f32;
+        Sine { coefficient: 2.0 * step.cos(), last: 0.0, before: -level * step.sin() }
+    }
+
+    #[inline]
+    fn next(&mut self) -> f32 {
+        let now = self.last;
+        let next = self.coefficient * now - self.before;
+        self.before = now;
+        self.last = next;
+        now
+    }
+}
+
+/// Peak of a sine at 0 dBm0: 3.14 dB below full scale in A-law (G.711 §4).
+const PEAK_0_DBM0: f32 = 32_768.0 * 0.6966;
+
+fn peak(dbm0: f32) -> f32 {
+    PEAK_0_DBM0 * 10f32.powf(dbm0 / 20.0)
+}
+
+/// A tone with its cadence, produced sample by sample.
+#[derive(Debug, Clone)]
+pub struct TonePlayer {
+    sine: Sine,
+    hertz: f32,
+    level: f32,
+    on: usize,
+    period: usize,
+    at: usize,
+}
+
+impl TonePlayer {
+    pub fn new(tone: Tone) -> TonePlayer {
+        let rate = SAMPLE_RATE as usize;
+        let (hertz, level, on, period) = match tone {
+            Tone::Ringback => (425.0, peak(-13.0), rate, 5 * rate),
+        };
+        TonePlayer { sine: Sine::new(hertz, level), hertz, level, on, period, at: 0 }
+    }
+
+    /// Fills `pcm` with what comes next.
+    pub fn fill(&mut self, pcm: &mut [i16]) {
+        for sample in pcm {
+            if self.at == 0 {
+                // Each burst starts anew: recursion in f32 drifts over hours, not over a second.
+                self.sine = Sine::new(self.hertz, self.level);
+            }
+            *sample = if self.at < self.on { self.sine.next() as i16 } else { 0 };
+            self.at = (self.at + 1) % self.period;
+        }
+    }
+}
+
+/// Frequencies of a key, low and high group (ITU-T Q.23).
+const ROWS: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
+const COLUMNS: [f32; 4] = [1209.0, 1336.0, 1477.0, 1633.0];
+
+/// Where event codes 0 to 15 lie on the keypad, as row and column.
+const KEYS: [(usize, usize); 16] = [
+    (3, 1),
+    (0, 0),
+    (0, 1),
+    (0, 2),
+    (1, 0),
+    (1, 1),
+    (1, 2),
+    (2, 0),
+    (2, 1),
+    (2, 2),
+    (3, 0),
+    (3, 2),
+    (0, 3),
+    (1, 3),
+    (2, 3),
+    (3, 3),
+];
+
+/// A key press as sound, for a leg that takes no events.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyTone {
+    low: Sine,
+    high: Sine,
+}
+
+impl KeyTone {
+    /// `None` for event codes that are not keys.
+    pub fn new(code: u8) -> Option<KeyTone> {
+        let (row, column) = *KEYS.get(usize::from(code))?;
+        // The high group is sent 2 dB stronger: lines weaken it more (ITU-T Q.23 §3, ETSI ES 201 235-2).
+        Some(KeyTone { low: Sine::new(ROWS[row], peak(-9.0)), high: Sine::new(COLUMNS[column], peak(-7.0)) })
+    }
+
+    pub fn fill(&mut self, pcm: &mut [i16]) {
+        for sample in pcm {
+            *sample = (self.low.next() + self.high.next()) as i16;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Power at one frequency (Goertzel).
+    fn power(pcm: &[i16], hertz: f32) -> f64 {
+        let coefficient = 2.0 * f64::from(TAU * hertz / 8000.0).cos();
+        let (mut last, mut before) = (0.0, 0.0);
+        for sample in pcm {
+            let next = f64::from(*sample) + coefficient * last - before;
+            before = last;
+            last = next;
+        }
+        (last * last + before * before - coefficient * last * before) / (pcm.len() as f64).powi(2)
+    }
+
+    #[test]
+    fn ringback_sounds_one_second_in_five() {
+        let mut player = TonePlayer::new(Tone::Ringback);
+        let mut pcm = vec![0; 5 * 8000 + 800];
+        for frame in pcm.chunks_mut(160) {
+            player.fill(frame);
+        }
+        assert!(power(&pcm[..8000], 425.0) > 1000.0 * power(&pcm[..8000], 600.0));
+        assert!(pcm[8000..40_000].iter().all(|sample| *sample == 0));
+        assert!(pcm[40_000..].iter().any(|sample| *sample > 1000));
+    }
+
+    #[test]
+    fn a_key_has_its_two_frequencies_and_no_other() {
+        for code in 0..16u8 {
+            let mut pcm = [0; 800];
+            KeyTone::new(code).unwrap().fill(&mut pcm);
+            let (row, column) = KEYS[usize::from(code)];
+            for (index, hertz) in ROWS.iter().enumerate() {
+                assert_eq!(power(&pcm, *hertz) > 100_000.0, index == row, "key {code}, {hertz} Hz");
+            }
+            for (index, hertz) in COLUMNS.iter().enumerate() {
+                assert_eq!(power(&pcm, *hertz) > 100_000.0, index == column, "key {code}, {hertz} Hz");
+            }
+        }
+        assert!(KeyTone::new(16).is_none());
+    }
+}

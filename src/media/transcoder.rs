@@ -1,0 +1,57 @@
+//! Turns the voice of one leg into the other's codec, straight at 8 kHz, packet by packet as it arrives.
+//!
+//! Nothing is held back: a packet's sound leaves in the call that brings it, unless the packet lengths of the two sides
+//! do not divide.
+
+pub mod decode;
+pub mod encode;
+pub mod packer;
+pub mod reframe;
+
+pub use decode::OpusToG711;
+pub use encode::G711ToOpus;
+pub use reframe::G711ToG711;
+
+use super::codec::g711::Law;
+use super::rtp::{Arrival, RtpPacket};
+use crate::types::AudioCodec;
+use std::time::Instant;
+
+/// A received packet and when it is handled.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    pub packet: RtpPacket<'a>,
+    pub arrival: Arrival,
+    pub now: Instant,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Lost packets before it made up for from its redundancy.
+    pub recovered_fec: u16,
+    /// Lost packets before it made up for by concealment.
+    pub recovered_plc: u16,
+    /// Its time had passed: it is not heard.
+    pub too_late: bool,
+    /// It is not what its codec allows: it is not heard.
+    pub unusable: bool,
+    /// It was decoded and encoded.
+    pub transcoded: bool,
+}
+
+impl Outcome {
+    pub const TOO_LATE: Outcome =
+        Outcome { recovered_fec: 0, recovered_plc: 0, too_late: true, unusable: false, transcoded: false };
+    pub const UNUSABLE: Outcome =
+        Outcome { unusable: true, ..Outcome { too_late: false, ..Outcome::TOO_LATE } };
+}
+
+/// The companding law of a codec; `None` for Opus.
+pub fn law(codec: AudioCodec) -> Option<Law> {
+    match codec {
+        AudioCodec::Pcma => Some(Law::A),
+        AudioCodec::Pcmu => Some(Law::Mu),
+        AudioCodec::Opus => None,
+    }
+}

@@ -1,0 +1,198 @@
+//! G.711 to Opus: each packet is encoded as it comes, gaps are concealed before the encoder, silence is not sent.
+
+use super::{Incoming, Outcome};
+use crate::media::codec::concealment::Concealer;
+use crate::media::codec::g711::{Law, SAMPLE_RATE};
+use crate::media::codec::opus::{CLOCK_RATE, Encoded, Encoder, MAX_ENCODED, OpusError};
+use crate::media::config::OpusSettings;
+use crate::media::rtp::Arrival;
+use crate::media::track::{Place, Track};
+use crate::media::transmit::{Chunk, Out, Transmitter};
+use std::time::Instant;
+
+/// The longest Opus frame made: 60 ms.
+const MAX_FRAME: usize = 480;
+/// Clock units of Opus per sample of G.711.
+const UNITS: u32 = CLOCK_RATE / SAMPLE_RATE;
+/// The longest gap that is concealed; a longer one is left to the listener's own decoder.
+const MAX_CONCEALED: usize = 480;
+
+/// The encoder of one direction.
+pub struct G711ToOpus {
+    law: Law,
+    settings: OpusSettings,
+    /// Created by the first packet: a leg that is only held costs no codec.
+    encoder: Option<Encoder>,
+    expected_loss: u8,
+    track: Track,
+    concealer: Concealer,
+    frame: usize,
+    waiting: [i16; MAX_FRAME],
+    len: usize,
+    /// Timestamp of the first sample waiting.
+    start: u32,
+    /// The next packet begins a talk spurt (RFC 7587 §4.1).
+    marker: bool,
+}
+
+impl G711ToOpus {
+    pub fn new(law: Law, ptime_ms: u8, settings: OpusSettings) -> G711ToOpus {
+        G711ToOpus {
+            law,
+            settings,
+            encoder: None,
+            expected_loss: 0,
+            track: Track::new(SAMPLE_RATE, CLOCK_RATE),
+            concealer: Concealer::default(),
+            frame: frame_samples(ptime_ms),
+            waiting: [0; MAX_FRAME],
+            len: 0,
+            start: 0,
+            marker: true,
+        }
+    }
+
+    /// Changes the encoder's settings from the next frame on.
+    pub fn configure(&mut self, settings: OpusSettings) {
+        self.settings = settings;
+        if let Some(encoder) = &mut self.encoder {
+            // The values are clamped to what libopus takes.
+            let _ = encoder.configure(settings);
+        }
+    }
+
+    /// Tells how much the app loses, in percent: redundancy follows it.
+    pub fn set_expected_loss(&mut self, percent: u8) {
+        self.expected_loss = percent;
+        if let Some(encoder) = &mut self.encoder {
+            encoder.set_expected_loss(percent);
+        }
+    }
+
+    /// Encodes a packet and sends what is full, after what is missing before it.
+    pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
+        let Incoming { packet, arrival, now } = incoming;
+        if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
+            return Outcome::UNUSABLE;
+        }
+        let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
+            Place::TooLate => return Outcome::TOO_LATE,
+            Place::Restart => 0,
+            Place::Play { missing } => missing,
+        };
+        let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
+        if missing > 0 {
+            outcome.recovered_plc = self.fill_gap(missing, incoming, tx, out);
+        }
+        let samples = self.law.expand_into(packet.payload, &mut out.work.pcm);
+        self.concealer.heard(&mut out.work.pcm[..samples]);
+        self.push(samples, now, tx, out);
+        outcome
+    }
+
+    /// A gap with lost packets is concealed; one without them was the trunk's own silence and is not sent either.
+    fn fill_gap(
+        &mut self,
+        missing: u32,
+        incoming: Incoming<'_>,
+        tx: &mut Transmitter,
+        out: &mut Out<'_>,
+    ) -> u16 {
+        let samples = (missing / UNITS) as usize;
+        match incoming.arrival {
+            Arrival::Gap(lost) if samples <= MAX_CONCEALED => {
+                self.concealer.conceal(&mut out.work.pcm[..samples]);
+                self.push(samples, incoming.now, tx, out);
+                lost
+            }
+            Arrival::Gap(_)
+            | Arrival::First
+            | Arrival::Next
+            | Arrival::Late
+            | Arrival::Duplicate
+            | Arrival::Suspect => {
+                self.track.played(missing);
+                0
+            }
+        }
+    }
+
+    /// Encodes what lies in the first samples of the workspace.
+    fn push(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let position = self.track.position();
+        if self.start.wrapping_add(self.len as u32 * UNITS) != position {
+            // A hole in time: the part of a frame before it is too short to be sent.
+            self.len = 0;
+            self.start = position;
+            self.marker = true;
+        }
+        let mut from = 0;
+        while from < samples {
+            let taken = (self.frame - self.len).min(samples - from);
+            self.waiting[self.len..self.len + taken].copy_from_slice(&out.work.pcm[from..from + taken]);
+            self.len += taken;
+            from += taken;
+            if self.len == self.frame {
+                self.encode(now, tx, out);
+            }
+        }
+        self.track.played(samples as u32 * UNITS);
+    }
+
+    fn encode(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let timestamp = self.start;
+        let duration = self.frame as u32 * UNITS;
+        self.start = self.start.wrapping_add(duration);
+        self.len = 0;
+        let work = &mut *out.work;
+        match self.encode_waiting(&mut work.coded) {
+            Ok(Encoded::Packet(len)) => {
+                let payload = &work.coded[..len];
+                let chunk = Chunk { timestamp, marker: self.marker, duration, payload };
+                tx.send_voice(now, chunk, out.wire, &mut work.packet);
+                self.marker = false;
+            }
+            Ok(Encoded::Silence) | Err(_) => {
+                tx.skip(now, timestamp, duration);
+                self.marker = true;
+            }
+        }
+    }
+
+    #[inline]
+    fn encode_waiting(&mut self, coded: &mut [u8]) -> Result<Encoded, OpusError> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => {
+                let mut encoder = Encoder::new(SAMPLE_RATE, self.settings)?;
+                encoder.set_expected_loss(self.expected_loss);
+                none.insert(encoder)
+            }
+        };
+        encoder.encode(&self.waiting[..self.frame], &mut coded[..MAX_ENCODED])
+    }
+
+    /// Sends sound of our own making (a key press as tones) in place of the voice.
+    pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.track.begin(tx.position_at(now));
+        self.push(samples, now, tx, out);
+    }
+
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    pub fn forget(&mut self) {
+        self.track.forget();
+        self.len = 0;
+        self.concealer = Concealer::default();
+    }
+
+    /// Where a timestamp of the source lies in our stream.
+    pub fn map(&self, timestamp: u32) -> Option<u32> {
+        self.track.map(timestamp)
+    }
+}
+
+/// The longest frame Opus has that is not longer than `ptime_ms` (RFC 6716 §2.1.4); at least 10 ms.
+fn frame_samples(ptime_ms: u8) -> usize {
+    let frame_ms = [60, 40, 20].into_iter().find(|ms| *ms <= ptime_ms).unwrap_or(10);
+    usize::from(frame_ms) * (SAMPLE_RATE as usize / 1000)
+}

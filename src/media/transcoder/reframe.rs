@@ -1,0 +1,87 @@
+//! G.711 to G.711 where the laws or the packet lengths differ.
+
+use super::packer::Packer;
+use super::{Incoming, Outcome};
+use crate::media::codec::concealment::Concealer;
+use crate::media::codec::g711::{Law, SAMPLE_RATE};
+use crate::media::rtp::Arrival;
+use crate::media::track::{Place, Track};
+use crate::media::transmit::{Out, Transmitter};
+use std::time::Instant;
+
+/// The longest gap that is concealed; a longer one is left to the listener.
+const MAX_CONCEALED: u32 = 480;
+
+/// Cuts one side's packets into the other's.
+pub struct G711ToG711 {
+    from: Law,
+    track: Track,
+    concealer: Concealer,
+    packer: Packer,
+}
+
+impl G711ToG711 {
+    pub fn new(from: Law, to: Law, ptime_ms: u8) -> G711ToG711 {
+        G711ToG711 {
+            from,
+            track: Track::new(SAMPLE_RATE, SAMPLE_RATE),
+            concealer: Concealer::default(),
+            packer: Packer::new(to, ptime_ms),
+        }
+    }
+
+    /// Sends what a packet fills, after what is missing before it.
+    pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
+        let Incoming { packet, arrival, now } = incoming;
+        if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
+            return Outcome::UNUSABLE;
+        }
+        let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
+            Place::TooLate => return Outcome::TOO_LATE,
+            Place::Restart => 0,
+            Place::Play { missing } => missing,
+        };
+        let mut outcome = Outcome::default();
+        match arrival {
+            Arrival::Gap(lost) if (1..=MAX_CONCEALED).contains(&missing) => {
+                self.concealer.conceal(&mut out.work.pcm[..missing as usize]);
+                self.emit(missing as usize, now, tx, out);
+                outcome.recovered_plc = lost;
+            }
+            Arrival::Gap(_)
+            | Arrival::First
+            | Arrival::Next
+            | Arrival::Late
+            | Arrival::Duplicate
+            | Arrival::Suspect => self.track.played(missing),
+        }
+        let samples = self.from.expand_into(packet.payload, &mut out.work.pcm);
+        self.concealer.heard(&mut out.work.pcm[..samples]);
+        self.emit(samples, now, tx, out);
+        outcome
+    }
+
+    /// Sends sound of our own making (a key press as tones) in place of the voice.
+    pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.track.begin(tx.position_at(now));
+        self.emit(samples, now, tx, out);
+    }
+
+    fn emit(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let work = &mut *out.work;
+        self.packer.seek(self.track.position(), now, tx, out.wire, &mut work.packet);
+        self.packer.push(&work.pcm[..samples], now, tx, out.wire, &mut work.packet);
+        self.track.played(samples as u32);
+    }
+
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    pub fn forget(&mut self) {
+        self.track.forget();
+        self.concealer = Concealer::default();
+    }
+
+    /// Where a timestamp of the source lies in our stream.
+    pub fn map(&self, timestamp: u32) -> Option<u32> {
+        self.track.map(timestamp)
+    }
+}
