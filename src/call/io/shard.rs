@@ -249,7 +249,10 @@ impl Shard {
         match event {
             MediaEvent::Latched { leg, .. } => self.observer.latched(leg),
             MediaEvent::FirstPacket { .. } => {}
-            MediaEvent::TimedOut { leg } => self.exchange.handle_input(now, Input::MediaTimedOut { leg }),
+            // A leg whose keys can't be used will never be heard: it ends as one that fell silent.
+            MediaEvent::TimedOut { leg } | MediaEvent::Unusable { leg } => {
+                self.exchange.handle_input(now, Input::MediaTimedOut { leg });
+            }
             MediaEvent::Report { leg, report, .. } => {
                 self.exchange.handle_input(now, Input::MediaReport { leg, report });
             }
