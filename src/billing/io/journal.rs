@@ -44,7 +44,7 @@ pub struct JournalOptions {
     /// Size of a segment file. 16 MiB: about 10,000 records, so that files come and go every few minutes at most, and
     /// one made in advance covers the time that making the next takes.
     pub segment_bytes: u64,
-    /// What the journal may take on the disk. 1 GiB: some 150,000 calls while the database is away.
+    /// What the journal may take on the disk. 256 MiB: some 60,000 calls while the database is away.
     pub max_bytes: u64,
     /// A segment is left for another after this, so that whole numbers stay no longer in the journal than they must.
     /// One day: far below every retention of numbers.
@@ -61,7 +61,7 @@ impl JournalOptions {
             directory: directory.into(),
             node: node.into(),
             segment_bytes: 16 << 20,
-            max_bytes: 1 << 30,
+            max_bytes: 256 << 20,
             segment_age: Duration::from_secs(86_400),
             stall_after: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),

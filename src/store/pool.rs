@@ -1,0 +1,174 @@
+//! Connections: to one SQLite file or to a PostgreSQL server, opened when first needed.
+
+use sqlx::{
+    PgPool, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{future::Future, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use tokio::sync::OnceCell;
+
+use super::{error::StoreError, migrate, numbers::NumberKeys};
+use crate::types::Secret;
+
+/// How the database is used.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// Connections to PostgreSQL. 8: the shipper, the API and the jobs, none of them many at once.
+    pub max_connections: u32,
+    /// Longest time for one request, connecting included. 10 s: a bulk upsert on a busy server takes under one.
+    pub patience: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions { max_connections: 8, patience: Duration::from_secs(10) }
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    pub(super) keys: Arc<NumberKeys>,
+    options: StoreOptions,
+    migrated: Arc<OnceCell<()>>,
+}
+
+/// The typed pool behind a store.
+#[derive(Clone)]
+pub(super) enum Pool {
+    Sqlite { pool: SqlitePool, file: Option<PathBuf> },
+    Postgres(PgPool),
+}
+
+/// Runs the same code on whichever pool it is: `$pool` is typed differently in the two copies.
+macro_rules! on {
+    ($pool:expr, $typed:ident => $body:expr) => {
+        match $pool {
+            $crate::store::pool::Pool::Sqlite { pool: $typed, .. } => $body,
+            $crate::store::pool::Pool::Postgres($typed) => $body,
+        }
+    };
+}
+pub(super) use on;
+
+impl Store {
+    /// Prepares connections to `sqlite:FILE`, `sqlite::memory:` or `postgres://…`. Nothing is opened yet, so that a
+    /// gateway starts while its database is away.
+    ///
+    /// # Errors
+    /// The URL can't be understood.
+    pub fn connect(url: &Secret, keys: NumberKeys, options: StoreOptions) -> Result<Store, StoreError> {
+        let pool = if url.expose().starts_with("sqlite:") {
+            sqlite(url.expose(), options)?
+        } else {
+            postgres(url.expose(), options)?
+        };
+        Ok(Store { pool, keys: Arc::new(keys), options, migrated: Arc::default() })
+    }
+
+    /// Reaches the database, and brings its tables up to date the first time.
+    ///
+    /// # Errors
+    /// It is away, or a newer gateway has changed it.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.within(async {
+            on!(self.pool().await?, pool => {
+                sqlx::query("SELECT 1").execute(pool).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// True for the server that several gateways may share.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
+    }
+
+    /// Closes all connections, after the statements that are running.
+    pub async fn close(&self) {
+        on!(&self.pool, pool => pool.close().await);
+    }
+
+    /// The pool, its tables up to date.
+    pub(super) async fn pool(&self) -> Result<&Pool, StoreError> {
+        self.migrated.get_or_try_init(|| migrate::migrate(&self.pool)).await?;
+        Ok(&self.pool)
+    }
+
+    /// A server that has gone away silently must not hold anybody for minutes.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.options.patience, work).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {:?}", self.options.patience))),
+        }
+    }
+}
+
+impl Pool {
+    /// A call id as a parameter or in a condition: PostgreSQL has a type for it, SQLite keeps its text.
+    pub fn id_parameter(&self, number: usize) -> String {
+        match self {
+            Pool::Sqlite { .. } => format!("${number}"),
+            Pool::Postgres(_) => format!("${number}::uuid"),
+        }
+    }
+
+    /// A call id as text in a result.
+    pub fn id_column(&self, name: &str) -> String {
+        match self {
+            Pool::Sqlite { .. } => name.to_owned(),
+            Pool::Postgres(_) => format!("{name}::text AS {name}"),
+        }
+    }
+}
+
+fn sqlite(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
+    let connect = SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))?;
+    let memory = url.contains(":memory:");
+    let file = (!memory).then(|| connect.get_filename().to_owned());
+    let connect = connect
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // The journal forgets what was committed here, so a commit must survive a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(options.patience / 2);
+    let pool = SqlitePoolOptions::new()
+        // Readers don't wait for the one writer (WAL); a database in memory lives in its one connection.
+        .max_connections(if memory { 1 } else { 4 })
+        .min_connections(u32::from(memory))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(options.patience)
+        .connect_lazy_with(connect);
+    Ok(Pool::Sqlite { pool, file })
+}
+
+fn postgres(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
+    let connect = PgConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Url(error.to_string()))?
+        .application_name("tandem");
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.patience)
+        .connect_lazy_with(connect);
+    Ok(Pool::Postgres(pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_is_no_database_is_refused_without_repeating_its_password() {
+        let url = Secret::new("mysql://user:hunter2@host/db");
+        let error = Store::connect(&url, NumberKeys::for_tests(), StoreOptions::default()).err().unwrap();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
