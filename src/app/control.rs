@@ -12,12 +12,17 @@ use crate::call::io::{BindingChange, ShardHandle};
 use crate::config::Config;
 use crate::routing::AdminState;
 use crate::sip::io::Transports;
-use crate::store::Store;
+use crate::store::{RegistrationChange, Store, read_snapshot, write_snapshot};
 use crate::telemetry::{LogControl, Metrics};
 use crate::types::{EndCause, Now};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
+
+/// Registrations written in one transaction.
+const BINDING_BATCH: usize = 200;
+/// Between attempts while the database is away.
+const BINDING_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What is needed to answer.
 pub struct Context {
@@ -155,10 +160,23 @@ fn journal_check(context: &Context) -> ReadinessCheck {
 /// A name that is in both places, and DIDs that two users have.
 pub async fn directory(config: &Config, store: &Store) -> Result<Directory, String> {
     let mut users = config.file_users();
-    match store.users(&config.sip.realm).await {
-        Ok(stored) => users.extend(stored),
-        Err(error) => tracing::warn!(target: "tandem::access", %error, "users of the database are not known"),
-    }
+    let snapshot = config.gateway.data_dir.join("users.json");
+    let stored = match store.users().await {
+        Ok(stored) => {
+            if let Err(error) = write_snapshot(&snapshot, &stored) {
+                tracing::warn!(target: "tandem::access", %error, "users can't be kept for a start without database");
+            }
+            stored
+        }
+        Err(error) => {
+            tracing::warn!(target: "tandem::access", %error, "users of the database are those of its last answer");
+            read_snapshot(&snapshot).map_err(|error| error.to_string())?
+        }
+    };
+    // An HA1 of another realm proves nothing here.
+    users.extend(
+        stored.into_iter().filter(|stored| stored.realm == config.sip.realm).map(|stored| stored.user),
+    );
     let (directory, errors) = Directory::new(users);
     match errors.is_empty() {
         true => Ok(directory),
@@ -166,15 +184,25 @@ pub async fn directory(config: &Config, store: &Store) -> Result<Directory, Stri
     }
 }
 
-/// Keeps registrations in the database, for the next start.
+/// Keeps registrations in the database, for the next start. While it is away changes wait, as many as the queue holds.
 pub async fn keep_bindings(mut changes: mpsc::Receiver<BindingChange>, store: Store) {
-    while let Some(change) = changes.recv().await {
-        let result = match change {
-            BindingChange::Stored(binding) => store.save_registration(&binding).await,
-            BindingChange::Removed { user, contact } => store.remove_registration(&user, &contact).await,
-        };
-        if let Err(error) = result {
-            tracing::debug!(target: "tandem::access", %error, "a registration was not kept for the next start");
+    let mut taken = Vec::new();
+    while changes.recv_many(&mut taken, BINDING_BATCH).await > 0 {
+        let batch: Vec<RegistrationChange> = taken
+            .drain(..)
+            .map(|change| match change {
+                BindingChange::Stored(binding) => RegistrationChange::Stored(*binding),
+                BindingChange::Removed { user, contact } => {
+                    RegistrationChange::Removed { user: user.to_string(), contact }
+                }
+            })
+            .collect();
+        while let Err(error) = store.save_registrations(Now::read().unix_ms, &batch).await {
+            tracing::debug!(target: "tandem::access", %error, "registrations are not yet kept for the next start");
+            if !error.is_unavailable() {
+                break;
+            }
+            tokio::time::sleep(BINDING_PAUSE).await;
         }
     }
 }

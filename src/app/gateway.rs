@@ -12,7 +12,7 @@ use crate::routing::Dialplan;
 use crate::sip::auth::Challenger;
 use crate::sip::io::{Listener, Transports};
 use crate::sip::transaction::{Timers, TransactionLayer};
-use crate::store::Store;
+use crate::store::{NumberKeys, Store, StoreError, StoreOptions};
 use crate::telemetry::{LogControl, Metrics};
 use crate::types::{EndCause, Now};
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ pub enum StartError {
     #[error("{0}")]
     Rates(String),
     #[error("database: {0}")]
-    Store(String),
+    Store(#[from] StoreError),
     #[error("users: {0}")]
     Users(String),
     #[error("admin.listen {0}: {1}")]
@@ -91,9 +91,8 @@ impl Gateway {
         let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let rates = Arc::new(setup::rates(&config).map_err(StartError::Rates)?);
-        let store = Store::open(config.database.url.expose())
-            .await
-            .map_err(|error| StartError::Store(error.to_string()))?;
+        let keys = NumberKeys::load(&config.gateway.data_dir.join("number.keys"))?;
+        let store = Store::connect(&config.database.url, keys, StoreOptions::default())?;
         let directory = control::directory(&config, &store).await.map_err(StartError::Users)?;
 
         let (shard, inbox) = channel();
@@ -137,6 +136,8 @@ impl Gateway {
         let shard_task = tokio::spawn(Shard::new(parts).run());
         tokio::spawn(resolve::run(settings_seen, transports.clone(), shard.clone()));
         tokio::spawn(control::keep_bindings(changes, store.clone()));
+        let current = new_settings.subscribe();
+        tokio::spawn(store.clone().keep(move || current.borrow().billing.number_retention_days));
         let (stop_shipper, stop_seen) = watch::channel(false);
         let shipper = Shipper::new(journal.clone(), store.clone(), ShipperOptions::default());
         let shipper_task = tokio::spawn(shipper.run(stop_seen));
@@ -236,7 +237,7 @@ async fn exchange(
 ) -> Exchange {
     let now = Now::read();
     let mut registrar = Registrar::new(settings.registrar_settings());
-    match store.registrations().await {
+    match store.registrations(now.unix_ms).await {
         Ok(stored) => registrar.restore(now, stored),
         Err(error) => {
             tracing::warn!(target: "tandem::access", %error, "registrations of the last run are not known")

@@ -8,6 +8,7 @@ mod cdr_list;
 mod cdr_rows;
 mod cdr_sink;
 mod error;
+mod keep;
 mod migrate;
 mod numbers;
 mod pool;

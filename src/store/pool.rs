@@ -5,7 +5,16 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{future::Future, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::PathBuf,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::OnceCell;
 
 use super::{error::StoreError, migrate, numbers::NumberKeys};
@@ -16,13 +25,19 @@ use crate::types::Secret;
 pub struct StoreOptions {
     /// Connections to PostgreSQL. 8: the shipper, the API and the jobs, none of them many at once.
     pub max_connections: u32,
+    /// Longest wait for a connection. 3 s: a gateway that starts while the server is away waits no longer than that.
+    pub connect_patience: Duration,
     /// Longest time for one request, connecting included. 10 s: a bulk upsert on a busy server takes under one.
     pub patience: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { max_connections: 8, patience: Duration::from_secs(10) }
+        StoreOptions {
+            max_connections: 8,
+            connect_patience: Duration::from_secs(3),
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
@@ -33,6 +48,7 @@ pub struct Store {
     pub(super) keys: Arc<NumberKeys>,
     options: StoreOptions,
     migrated: Arc<OnceCell<()>>,
+    up: Arc<AtomicBool>,
 }
 
 /// The typed pool behind a store.
@@ -65,7 +81,7 @@ impl Store {
         } else {
             postgres(url.expose(), options)?
         };
-        Ok(Store { pool, keys: Arc::new(keys), options, migrated: Arc::default() })
+        Ok(Store { pool, keys: Arc::new(keys), options, migrated: Arc::default(), up: Arc::default() })
     }
 
     /// Reaches the database, and brings its tables up to date the first time.
@@ -80,6 +96,11 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// Whether the database answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
     }
 
     /// True for the server that several gateways may share.
@@ -103,10 +124,13 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.options.patience, work).await {
+        let done = match tokio::time::timeout(self.options.patience, work).await {
             Ok(done) => done,
             Err(_) => Err(StoreError::Unavailable(format!("no answer within {:?}", self.options.patience))),
-        }
+        };
+        let up = !done.as_ref().is_err_and(StoreError::is_unavailable);
+        self.up.store(up, Ordering::Relaxed);
+        done
     }
 }
 
@@ -145,7 +169,7 @@ fn sqlite(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
         .min_connections(u32::from(memory))
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(options.patience)
+        .acquire_timeout(options.connect_patience)
         .connect_lazy_with(connect);
     Ok(Pool::Sqlite { pool, file })
 }
@@ -156,7 +180,7 @@ fn postgres(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
         .application_name("tandem");
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections)
-        .acquire_timeout(options.patience)
+        .acquire_timeout(options.connect_patience)
         .connect_lazy_with(connect);
     Ok(Pool::Postgres(pool))
 }
