@@ -10,9 +10,11 @@ use crate::billing::io::Journal;
 use crate::call::Settings;
 use crate::call::io::{BindingChange, ShardHandle};
 use crate::config::Config;
+use crate::media::stats::{DELAY_BOUNDS_US, LegTotals, MediaTotals};
 use crate::routing::AdminState;
 use crate::sip::io::Transports;
 use crate::store::{RegistrationChange, Store, read_snapshot, write_snapshot};
+use crate::telemetry::metrics::{HistogramSnapshot, MediaLegSnapshot, MediaSnapshot};
 use crate::telemetry::{LogControl, Metrics};
 use crate::types::{EndCause, Now};
 use std::path::PathBuf;
@@ -214,6 +216,7 @@ pub fn publish(
     store: &Store,
     log: &LogControl,
     settings: &Settings,
+    media: impl Fn() -> MediaTotals + Send + Sync + 'static,
 ) {
     let (journal, store, log) = (journal.clone(), store.clone(), log.clone());
     let directory = settings.billing.journal_dir.clone();
@@ -226,7 +229,30 @@ pub fn publish(
         metrics.system.read_journal_disk(&directory);
         metrics.system.set_database_up(store.is_up());
         metrics.system.set_log_dropped(log.dropped());
+        metrics.media.update(&snapshot(&media()));
     });
+}
+
+/// The media workers' totals as the metrics take them.
+fn snapshot(totals: &MediaTotals) -> MediaSnapshot {
+    let leg = |leg: &LegTotals| MediaLegSnapshot {
+        packets_received: leg.received,
+        packets_sent: leg.sent,
+        packets_lost: leg.lost,
+        packets_late: leg.late,
+        packets_discarded: leg.discarded,
+    };
+    MediaSnapshot {
+        app: leg(&totals.app),
+        trunk: leg(&totals.trunk),
+        // In the order of RecoveryMethod: FEC, DRED (not used), PLC.
+        recovered: [totals.recovered_fec, 0, totals.recovered_plc],
+        transcode: HistogramSnapshot {
+            bounds: DELAY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).collect(),
+            counts: totals.delay_counts.to_vec(),
+            sum: totals.delay_sum_us as f64 / 1e6,
+        },
+    }
 }
 
 /// One user as the API shows it.

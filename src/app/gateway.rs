@@ -113,6 +113,7 @@ impl Gateway {
         };
         let workers =
             MediaWorkers::start(workers, move |event| to_shard.media(event)).map_err(StartError::Media)?;
+        let media_totals = workers.totals_reader();
         let (messages, received) = mpsc::channel(INBOX);
         let transports = Transports::bind(setup::transports(&config), messages)?;
         let listeners = transports.local_addresses().to_vec();
@@ -141,7 +142,7 @@ impl Gateway {
         let (stop_shipper, stop_seen) = watch::channel(false);
         let shipper = Shipper::new(journal.clone(), store.clone(), ShipperOptions::default());
         let shipper_task = tokio::spawn(shipper.run(stop_seen));
-        control::publish(&metrics, &journal, &store, &log, &settings);
+        control::publish(&metrics, &journal, &store, &log, &settings, media_totals);
 
         let (control, commands) = Control::channel();
         let context = control::Context {

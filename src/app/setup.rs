@@ -1,7 +1,7 @@
 //! What the configuration means for each room's shell: sockets, ports, prices, certificates.
 
-use crate::billing::io::JournalOptions;
 use crate::billing::RateTable;
+use crate::billing::io::JournalOptions;
 use crate::config::Config;
 use crate::media::NetworkPorts;
 use crate::sip::io::{

@@ -26,4 +26,3 @@ pub use io::{
     Family, LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, PortsExhausted,
     WorkerId,
 };
-pub use stats::{LegTotals, MediaTotals};

@@ -50,6 +50,11 @@ impl Observer {
         tracing::error!(target: "tandem::billing", "{what}");
     }
 
+    /// Media ports no leg has, all there are, and those that had to be used before they had rested.
+    pub fn ports_now(&self, idle: usize, configured: usize, rushed: u64) {
+        self.metrics.media.set_ports(idle, configured, rushed);
+    }
+
     pub fn ports(&self, what: &str) {
         tracing::error!(target: "tandem::media", "{what}");
     }

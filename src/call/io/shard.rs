@@ -164,6 +164,7 @@ impl Shard {
 
     /// Runs until [`stop`](Self::stop), then closes what it owns.
     pub async fn run(mut self) {
+        self.tell_ports();
         while !self.stopping {
             let deadline = self.exchange.poll_timeout().map(TokioInstant::from_std);
             tokio::select! {
@@ -258,6 +259,7 @@ impl Shard {
             }
             MediaEvent::Closed { leg, report, sockets } => {
                 self.ports.release(sockets, now.instant);
+                self.tell_ports();
                 if let Some(media) = self.media.get_mut(&leg.call) {
                     media.legs.retain(|open| *open != leg);
                 }
@@ -351,6 +353,7 @@ impl Shard {
                 return Err(PortsExhausted);
             }
         };
+        self.tell_ports();
         let ports = MediaPorts { rtp: sockets.local_rtp.port(), rtcp: sockets.local_rtcp_port() };
         let workers = &self.workers;
         let media = self
@@ -360,6 +363,10 @@ impl Shard {
         media.legs.push(leg);
         workers.send(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
         Ok(ports)
+    }
+
+    fn tell_ports(&self) {
+        self.observer.ports_now(self.ports.idle(), self.ports.configured(), self.ports.rushed());
     }
 
     fn order(&self, leg: LegId, command: MediaCommand) {

@@ -187,6 +187,11 @@ impl PortAllocator {
         self.pools.iter().map(|pool| pool.free.iter().filter(ready).count()).sum()
     }
 
+    /// Pairs no leg has, those that rest included.
+    pub fn idle(&self) -> usize {
+        self.pools.iter().map(|pool| pool.free.len()).sum()
+    }
+
     /// Pairs configured in all networks and families.
     pub fn configured(&self) -> usize {
         self.pools.iter().map(|pool| pool.size).sum()

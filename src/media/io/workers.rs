@@ -71,6 +71,16 @@ impl MediaWorkers {
         totals
     }
 
+    /// Reads the same totals wherever it is taken.
+    pub fn totals_reader(&self) -> impl Fn() -> MediaTotals + Send + Sync + 'static {
+        let stats: Vec<_> = self.workers.iter().map(|worker| worker.stats.clone()).collect();
+        move || {
+            let mut totals = MediaTotals::default();
+            stats.iter().for_each(|stats| stats.add_to(&mut totals));
+            totals
+        }
+    }
+
     /// Stops all threads and waits for them. Legs still open are dropped without a report.
     pub fn shutdown(self) {
         for Handle { orders, waker, thread, .. } in self.workers {

@@ -1,0 +1,96 @@
+//! The SIP ladder of a demo call: every message the gateway received or sent, with its time.
+
+use crate::call::io::Tap;
+use crate::sip::message::{Message, Typed, parse};
+use crate::telemetry::metrics::Flow;
+use crate::types::Peer;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Width of the space between two lifelines, in characters.
+const SPAN: usize = 30;
+
+#[derive(Debug, Clone)]
+struct Seen {
+    at: Instant,
+    remote: SocketAddr,
+    flow: Flow,
+    what: String,
+}
+
+/// Collects messages as they pass; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Ladder {
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Ladder {
+    /// What the gateway shows each message to.
+    pub fn tap(&self) -> Tap {
+        let seen = self.seen.clone();
+        Box::new(move |peer: &Peer, bytes: &[u8], flow: Flow| {
+            let what = match parse(bytes) {
+                Ok(Message::Request(request)) => request.method.as_str().to_owned(),
+                Ok(Message::Response(response)) => {
+                    let method = response.cseq().map(|cseq| format!(" ({})", cseq.method)).unwrap_or_default();
+                    format!("{} {}{method}", response.status, response.reason)
+                }
+                Err(_) => "malformed".to_owned(),
+            };
+            let one = Seen { at: Instant::now(), remote: peer.remote, flow, what };
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+        })
+    }
+
+    /// Draws the messages from `start` on, the app user left, the gateway in the middle, the operator right.
+    pub fn draw(&self, start: Instant, left: &str, right: &str, operator: SocketAddr) -> String {
+        let mut drawing = String::new();
+        let _ = writeln!(drawing, "{:>9}  {left:<SPAN$}tandem{:>width$}", "", right, width = SPAN - 6 + right.len() / 2 + 1);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in seen.iter().filter(|one| one.at >= start) {
+            let is_right = one.remote == operator;
+            // Towards the right: what the user sends and what the operator gets.
+            let rightwards = (one.flow == Flow::Received) != is_right;
+            let arrow = arrow(&one.what, rightwards);
+            let after = one.at.duration_since(start).as_secs_f64() * 1e3;
+            let (before, behind) = if is_right { (" ".repeat(SPAN), String::new()) } else { (String::new(), " ".repeat(SPAN)) };
+            let _ = writeln!(drawing, "{after:>7.1}ms  |{before}{arrow}{behind}|");
+        }
+        drawing
+    }
+
+    /// Milliseconds from `start` to the first message of this name the gateway sent or received on a side.
+    pub fn first(&self, start: Instant, flow: Flow, from: impl Fn(&SocketAddr) -> bool, what: &str) -> Option<f64> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter()
+            .find(|one| one.at >= start && one.flow == flow && from(&one.remote) && one.what.starts_with(what))
+            .map(|one| one.at.duration_since(start).as_secs_f64() * 1e3)
+    }
+}
+
+fn arrow(what: &str, rightwards: bool) -> String {
+    let room = SPAN.saturating_sub(2);
+    let label: String = what.chars().take(room.saturating_sub(4)).collect();
+    let dashes = room.saturating_sub(label.chars().count() + 2);
+    let (left, right) = (dashes / 2, dashes - dashes / 2);
+    match rightwards {
+        true => format!("{} {label} {}>", "-".repeat(left), "-".repeat(right)),
+        false => format!("<{} {label} {}", "-".repeat(left), "-".repeat(right)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrows_have_one_width_whatever_they_carry() {
+        for what in ["BYE", "INVITE", "200 OK (INVITE)", "503 Service Unavailable because of something (INVITE)"] {
+            for rightwards in [true, false] {
+                assert_eq!(arrow(what, rightwards).chars().count(), SPAN - 1, "{what}");
+            }
+        }
+    }
+}
