@@ -118,11 +118,22 @@ impl Core {
     }
 
     pub fn respond(&mut self, now: Now, key: ServerKey, method: &Method, mut response: Response) {
+        self.sign(&mut response);
+        self.event(Event::Response { status: response.status, method: method.clone() });
+        self.sip.respond(now.instant, key, response);
+    }
+
+    /// Sends a 2xx again, word for word (RFC 3261 §13.3.1.4).
+    pub fn repeat(&mut self, now: Now, key: ServerKey, response: &Response) {
+        self.event(Event::Retransmission);
+        self.sip.respond(now.instant, key, response.clone());
+    }
+
+    /// Says who answers, where the configuration wants it said.
+    pub fn sign(&self, response: &mut Response) {
         if !self.settings.sip.user_agent.is_empty() {
             response.headers.set(HeaderName::Server, self.settings.sip.user_agent.clone());
         }
-        self.event(Event::Response { status: response.status, method: method.clone() });
-        self.sip.respond(now.instant, key, response);
     }
 
     /// Answers and forgets: challenges cost no memory.

@@ -169,6 +169,7 @@ impl Call {
             accepted = accepted.with_body("application/sdp", description);
         }
         self.caller.dialog = Dialog::uas(request, &self.caller.local_tag).ok();
+        core.sign(&mut accepted);
         core.respond(now, server, &Method::Invite, accepted.clone());
         self.caller.state = LegState::Accepted {
             server,
@@ -210,8 +211,7 @@ impl Call {
             match retransmit.handle_timeout(now.instant) {
                 AnswerStep::Wait => {}
                 AnswerStep::Repeat => {
-                    core.event(Event::Retransmission);
-                    core.sip.respond(now.instant, *server, (**response).clone());
+                    core.repeat(now, *server, response);
                 }
                 AnswerStep::GiveUp => {
                     // RFC 3261 §13.3.1.4: without an ACK the session ends with a BYE.
@@ -232,8 +232,7 @@ impl Call {
             match pending.retransmit.handle_timeout(now.instant) {
                 AnswerStep::Wait => {}
                 AnswerStep::Repeat => {
-                    core.event(Event::Retransmission);
-                    core.sip.respond(now.instant, pending.server, (*pending.response).clone());
+                    core.repeat(now, pending.server, &pending.response);
                 }
                 AnswerStep::GiveUp => {
                     leg.reinvite = None;

@@ -16,6 +16,9 @@ use crate::sip::transaction::ClientFailure;
 use crate::types::{AudioCodec, EndCause, HostPort, LegId, MediaDirection, Now, ReleasedBy};
 use std::time::Duration;
 
+/// A device answers at once or is gone: four INVITEs within this time (RFC 3261 §17.1.1.2) got through a bad radio link.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(6);
+
 impl Call {
     pub(super) fn begin_hunt(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
         self.stage = Stage::Hunting { give_up_at: now.instant + core.settings.limits.ring };
@@ -176,7 +179,8 @@ impl Call {
             max_forwards: self.max_forwards,
             offer,
         };
-        leg.invite(core, now, plan, trunk.map(|trunk| trunk.config.reply_timeout));
+        let patience = trunk.map_or(DEVICE_PATIENCE, |trunk| trunk.config.reply_timeout);
+        leg.invite(core, now, plan, Some(patience));
     }
 
     /// Codecs for a callee's offer: what the caller can also do comes first, so that nothing is transcoded that
@@ -349,8 +353,8 @@ impl Call {
             return;
         }
         let failed = match failure {
-            ClientFailure::TimedOut => Failed::new(408, EndCause::TrunkTimeout, Failure::NoReply),
-            ClientFailure::Transport => Failed::new(503, EndCause::TransportFailed, Failure::Transport),
+            ClientFailure::TimedOut => Failed::silent(&self.callees[position].party),
+            ClientFailure::Transport => Failed::unreachable(&self.callees[position].party),
         };
         self.callee_failed(core, trunks, now, position, failed);
     }
@@ -435,8 +439,8 @@ impl Call {
             if let LegState::Inviting { leave_at: Some(at) } = self.callees[position].state {
                 if at <= now.instant {
                     // Taken back, not forgotten: a late 2xx must still find its leg.
-                    self.callees[position].release(core, now, EndCause::TrunkTimeout);
-                    let failed = Failed::new(408, EndCause::TrunkTimeout, Failure::NoReply);
+                    let failed = Failed::silent(&self.callees[position].party);
+                    self.callees[position].release(core, now, failed.cause);
                     self.callee_failed(core, trunks, now, position, failed);
                 }
             }
@@ -456,6 +460,26 @@ pub(super) struct Failed {
 }
 
 impl Failed {
+    /// Nothing came back. A device that is gone is its user's absence, not a fault of the network.
+    fn silent(party: &Party) -> Failed {
+        match party {
+            Party::User { .. } => Failed::absent(Failure::NoReply),
+            Party::Trunk(_) => Failed::new(408, EndCause::TrunkTimeout, Failure::NoReply),
+        }
+    }
+
+    /// The way there is broken.
+    fn unreachable(party: &Party) -> Failed {
+        match party {
+            Party::User { .. } => Failed::absent(Failure::Transport),
+            Party::Trunk(_) => Failed::new(503, EndCause::TransportFailed, Failure::Transport),
+        }
+    }
+
+    fn absent(why: Failure) -> Failed {
+        Failed::new(EndCause::Unavailable.sip_code(), EndCause::Unavailable, why)
+    }
+
     fn new(status: u16, cause: EndCause, why: Failure) -> Failed {
         Failed { status, cause, why, retry_after: None }
     }

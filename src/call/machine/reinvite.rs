@@ -55,7 +55,8 @@ impl Call {
         let mut answer = Response::to_request(&asked.request, 200);
         answer.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
         answer.headers.push(HeaderName::Allow, ALLOW);
-        let answer = answer.with_body("application/sdp", description);
+        let mut answer = answer.with_body("application/sdp", description);
+        core.sign(&mut answer);
         core.respond(now, asked.key, &Method::Invite, answer.clone());
         leg.reinvite = Some(Reinvited {
             server: asked.key,
