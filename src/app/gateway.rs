@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -36,6 +37,8 @@ pub enum StartError {
     Config(Vec<Problem>),
     #[error(transparent)]
     Bind(#[from] crate::sip::io::BindError),
+    #[error("the signalling thread can't be started: {0}")]
+    Signalling(std::io::Error),
     #[error("media threads can't be started: {0}")]
     Media(std::io::Error),
     #[error(transparent)]
@@ -71,6 +74,7 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     drain: Duration,
     shard_task: JoinHandle<()>,
+    signalling: Signalling,
     shipper_task: JoinHandle<()>,
     stop_shipper: watch::Sender<bool>,
     stop_admin: Option<oneshot::Sender<()>>,
@@ -115,7 +119,11 @@ impl Gateway {
             MediaWorkers::start(workers, move |event| to_shard.media(event)).map_err(StartError::Media)?;
         let media_totals = workers.totals_reader();
         let (messages, received) = mpsc::channel(INBOX);
-        let transports = Transports::bind(setup::transports(&config), messages)?;
+        let signalling = Signalling::start().map_err(StartError::Signalling)?;
+        let transports = {
+            let _on_it = signalling.handle.enter();
+            Transports::bind(setup::transports(&config), messages)?
+        };
         let listeners = transports.local_addresses().to_vec();
         let (bindings, changes) = BindingKeeper::channel(BINDING_QUEUE);
 
@@ -134,7 +142,7 @@ impl Gateway {
             observer: Observer::new(metrics.clone(), tap),
             bindings,
         };
-        let shard_task = tokio::spawn(Shard::new(parts).run());
+        let shard_task = signalling.handle.spawn(Shard::new(parts).run());
         tokio::spawn(resolve::run(settings_seen, transports.clone(), shard.clone()));
         tokio::spawn(control::keep_bindings(changes, store.clone()));
         let current = new_settings.subscribe();
@@ -185,6 +193,7 @@ impl Gateway {
             metrics,
             drain: settings.gateway.drain,
             shard_task,
+            signalling,
             shipper_task,
             stop_shipper,
             stop_admin,
@@ -222,9 +231,40 @@ impl Gateway {
         self.shard.errand(|shard, _| shard.stop());
         let _ = self.shard_task.await;
         self.transports.shutdown(Duration::from_millis(200)).await;
+        drop(self.signalling);
         self.stop_shipper.send_replace(true);
         let _ = self.shipper_task.await;
         if let Some(stop) = self.stop_admin.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+/// The thread of the signalling shard and its sockets. A message is read, worked off and answered without a hop to
+/// another thread; the database and the admin API run elsewhere and can't hold it up.
+struct Signalling {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Signalling {
+    fn start() -> std::io::Result<Signalling> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        std::thread::Builder::new().name("signalling".to_owned()).spawn(move || {
+            // An error means that the gateway is gone without a word: the thread ends all the same.
+            let _ = runtime.block_on(stopped);
+            // Connections may be writing their last bytes in blocking calls of the kernel; they are not waited for.
+            runtime.shutdown_background();
+        })?;
+        Ok(Signalling { handle, stop: Some(stop) })
+    }
+}
+
+impl Drop for Signalling {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }

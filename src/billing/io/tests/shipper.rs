@@ -48,6 +48,7 @@ impl CdrSink for Table {
 
 fn quick() -> ShipperOptions {
     ShipperOptions {
+        gather: Duration::ZERO,
         batch: 20,
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(2),
