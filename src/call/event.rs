@@ -224,6 +224,11 @@ pub enum Event {
         trunk: Arc<str>,
         admin: AdminState,
     },
+    /// A trunk gets no calls, or gets calls again.
+    TrunkBlocked {
+        trunk: Arc<str>,
+        blocked: bool,
+    },
     /// A draining trunk carries no call any more.
     TrunkDrained {
         trunk: Arc<str>,

@@ -421,6 +421,7 @@ impl Exchange {
         let Some(index) = self.trunks.index_of(name) else { return false };
         self.trunks.table().set_admin(trunk_index(index), admin);
         self.core.event(Event::TrunkAdmin { trunk: name.into(), admin });
+        trunk::tell_blocks(self, now);
         self.settle(now);
         true
     }

@@ -2,7 +2,7 @@
 
 use super::event::Target;
 use super::settings::{Settings, Trunk};
-use crate::routing::{Channel, Evidence, TrunkIndex, TrunkOutput, TrunkTable, TrunkView};
+use crate::routing::{AdminState, Channel, Evidence, TrunkIndex, TrunkOutput, TrunkTable, TrunkView};
 use crate::sip::auth::ClientAuth;
 use crate::sip::message::Request;
 use crate::types::Now;
@@ -40,6 +40,8 @@ pub struct Side {
     pub targets: Vec<Target>,
     pub registration: OwnRegistration,
     pub upkeep: Upkeep,
+    /// Whether the outside was last told that the trunk gets no calls by order or after a failure.
+    pub told_blocked: bool,
 }
 
 /// The registration's own dialogue.
@@ -75,6 +77,8 @@ impl Upkeep {
 pub struct Trunks {
     table: TrunkTable,
     sides: Vec<Side>,
+    /// When a pause begins or ends, and somebody must be told.
+    look_again_at: Option<Instant>,
 }
 
 impl Trunks {
@@ -82,6 +86,7 @@ impl Trunks {
         Trunks {
             table: TrunkTable::new(settings.trunk_settings(), now.instant),
             sides: settings.trunks.iter().map(|trunk| Side::new(trunk, now)).collect(),
+            look_again_at: None,
         }
     }
 
@@ -160,6 +165,7 @@ impl Trunks {
     pub fn pause(&mut self, now: Now, name: &str, pause: Duration) {
         if let Some(index) = self.index_of(name) {
             self.table.pause(trunk_index(index), now.instant + pause);
+            self.look_again_at = Some(now.instant);
         }
     }
 
@@ -184,8 +190,26 @@ impl Trunks {
         }
     }
 
+    /// The trunks that became blocked or free since the last time, as (name, blocked).
+    pub fn block_changes(&mut self, now: Now) -> Vec<(Arc<str>, bool)> {
+        let mut changes = Vec::new();
+        self.look_again_at = None;
+        for (side, view) in self.sides.iter_mut().zip(self.table.views()) {
+            let paused = view.paused_until.is_some_and(|until| until > now.instant);
+            let blocked = paused || view.admin == AdminState::Blocked;
+            if paused {
+                self.look_again_at = self.look_again_at.into_iter().chain(view.paused_until).min();
+            }
+            if std::mem::replace(&mut side.told_blocked, blocked) != blocked {
+                changes.push((view.name, blocked));
+            }
+        }
+        changes
+    }
+
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.sides.iter().filter_map(|side| side.upkeep.at).chain(self.table.poll_timeout()).min()
+        let upkeep = self.sides.iter().filter_map(|side| side.upkeep.at);
+        upkeep.chain(self.table.poll_timeout()).chain(self.look_again_at).min()
     }
 
     pub fn poll_output(&mut self) -> Option<TrunkOutput> {
@@ -204,6 +228,7 @@ impl Side {
                 OwnRegistration::None
             },
             upkeep: Upkeep::new(settings, now),
+            told_blocked: false,
         }
     }
 }

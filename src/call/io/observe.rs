@@ -130,10 +130,10 @@ impl Observer {
             }
             Event::TrunkAdmin { trunk, admin } => {
                 let handles = metrics.trunk(&trunk);
-                handles.set_blocked(admin == AdminState::Blocked);
                 handles.set_draining(admin == AdminState::Draining);
                 tracing::info!(target: "tandem::trunk", %trunk, state = admin.as_str(), "trunk set by its operator");
             }
+            Event::TrunkBlocked { trunk, blocked } => metrics.trunk(&trunk).set_blocked(blocked),
             Event::TrunkDrained { trunk } => {
                 tracing::info!(target: "tandem::trunk", %trunk, "draining trunk carries no call any more");
             }

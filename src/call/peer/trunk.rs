@@ -19,6 +19,7 @@ const UNRESOLVED_PAUSE: Duration = Duration::from_secs(1);
 /// Sends what is due to the trunks themselves.
 pub fn handle_timeout(exchange: &mut Exchange, now: Now) {
     exchange.trunks.table().handle_timeout(now.instant);
+    tell_blocks(exchange, now);
     for index in 0..exchange.trunks.len() {
         let Some(side) = exchange.trunks.side_mut(index) else { continue };
         if side.upkeep.at.is_some_and(|at| at <= now.instant) {
@@ -41,6 +42,13 @@ pub fn settle(exchange: &mut Exchange, now: Now) {
                 }
             }
         }
+    }
+}
+
+/// Tells which trunks became blocked or free, by order, by a failure or by a pause that is over.
+pub fn tell_blocks(exchange: &mut Exchange, now: Now) {
+    for (trunk, blocked) in exchange.trunks.block_changes(now) {
+        exchange.core.event(Event::TrunkBlocked { trunk, blocked });
     }
 }
 
