@@ -3,4 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod call;
+mod cancel;
+mod dialog;
+mod failover;
 mod harness;
+mod media;
+mod scene;

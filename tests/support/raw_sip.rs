@@ -1,6 +1,6 @@
 //! SIP as bytes: for what no well-behaved peer would send.
 
-use super::wait;
+use super::{lane::Lane, wait};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
@@ -10,13 +10,19 @@ use std::{
 /// A UDP socket that sends what it is told to.
 pub struct RawUdp {
     socket: UdpSocket,
-    to: SocketAddr,
+    to: Option<SocketAddr>,
 }
 
 impl RawUdp {
-    pub fn new(to: SocketAddr) -> RawUdp {
-        let socket = UdpSocket::bind((to.ip(), 0)).or_else(|_| UdpSocket::bind("127.0.0.1:0"));
-        RawUdp { socket: socket.expect("a free port"), to }
+    /// At a port of its own.
+    pub fn new(lane: &Lane) -> RawUdp {
+        RawUdp { socket: UdpSocket::bind(lane.address()).expect("a free port"), to: None }
+    }
+
+    /// Sends to `to` from now on.
+    pub fn towards(mut self, to: SocketAddr) -> RawUdp {
+        self.to = Some(to);
+        self
     }
 
     pub fn local(&self) -> SocketAddr {
@@ -24,7 +30,8 @@ impl RawUdp {
     }
 
     pub fn send(&self, bytes: impl AsRef<[u8]>) {
-        self.socket.send_to(bytes.as_ref(), self.to).expect("loopback takes it");
+        let to = self.to.expect("it was told where to send");
+        self.socket.send_to(bytes.as_ref(), to).expect("loopback takes it");
     }
 
     /// The next datagram within `limit`.
@@ -43,6 +50,26 @@ impl RawUdp {
             let text = self.receive(wait::SOON)?;
             status(&text).filter(|status| *status >= 200).map(|status| (status, text))
         })
+    }
+}
+
+impl RawUdp {
+    /// A complete INVITE for `number` with this session description; `tag` tells it from others.
+    pub fn invite(&self, number: &str, tag: &str, sdp: &str) -> String {
+        let (to, me) = (self.to.expect("it was told where to send"), self.local());
+        format!(
+            "INVITE sip:{number}@{to} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {me};branch=z9hG4bK-{tag};rport\r\n\
+             Max-Forwards: 70\r\n\
+             From: <sip:+33140205050@{me}>;tag={tag}\r\n\
+             To: <sip:{number}@{to}>\r\n\
+             Call-ID: {tag}@raw\r\n\
+             CSeq: 1 INVITE\r\n\
+             Contact: <sip:raw@{me}>\r\n\
+             Content-Type: application/sdp\r\n\
+             Content-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        )
     }
 }
 

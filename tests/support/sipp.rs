@@ -148,7 +148,8 @@ impl Sipp {
         contact: u16,
     ) -> Sipp {
         let sipp = Sipp::client(lane, scenario, registrar).user(user).digest_uri(REALM);
-        sipp.key("contact_port", &contact.to_string()).key("expires", "600")
+        // From the very port where the device will listen: requests to it go the way its registration came.
+        sipp.at_port(contact).key("contact_port", &contact.to_string()).key("expires", "600")
     }
 
     pub fn tcp(mut self) -> Sipp {
