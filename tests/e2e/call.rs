@@ -136,7 +136,8 @@ fn ringing_behind_early_media_reaches_the_caller() {
 fn without_early_media_the_caller_hears_its_own_phone_ring() {
     let lane = Lane::take("call-no-early-media");
     let announcement = crate::media::announcement(&lane);
-    let operator = operator(&lane, "operator-plays-before-the-answer").fill("announcement", &announcement).start();
+    let operator =
+        operator(&lane, "operator-plays-before-the-answer").fill("announcement", &announcement).start();
     let at = operator.address();
     let gateway = crate::support::gateway::Gateway::on(&lane).user("alice", ALICE);
     let gateway = gateway.trunk_with("operator-a", at, |trunk| {
@@ -182,7 +183,12 @@ fn a_call_ends_at_its_longest_duration() {
     let answered = caller.wait_status(200);
     let begun = Instant::now();
     let caller = caller.succeed();
-    assert!((1.0..5.0).contains(&begun.elapsed().as_secs_f64()), "{:?} after\n{}", begun.elapsed(), answered.text);
+    assert!(
+        (1.0..5.0).contains(&begun.elapsed().as_secs_f64()),
+        "{:?} after\n{}",
+        begun.elapsed(),
+        answered.text
+    );
     assert_eq!(caller.requests("BYE").len(), 1);
     assert_eq!(operator.succeed().requests("BYE").len(), 1);
 }
@@ -213,7 +219,10 @@ fn a_codec_that_nobody_shares_is_refused_before_anything_rings() {
                  m=audio 40000 RTP/AVP 18\r\na=rtpmap:18 G729/8000\r\n";
     let (status, text) = asking.ask(asking.invite(MOBILE, "g729", offer));
     assert_eq!(status, 488, "{text}");
-    assert!(wait::never(Duration::from_millis(500), || !other.messages().is_empty()), "the operator was rung");
+    assert!(
+        wait::never(Duration::from_millis(500), || !other.messages().is_empty()),
+        "the operator was rung"
+    );
     gateway.wait_idle();
 }
 

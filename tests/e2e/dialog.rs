@@ -97,7 +97,10 @@ fn a_bye_whose_answer_was_lost_is_answered_again() {
     let gateway = gateway(&lane, &operator);
     alice(&lane, &gateway, "user-calls-and-is-hung-up-on").start().succeed();
     let operator = operator.succeed();
-    let byes = operator.responses(200).into_iter().filter(|ok| ok.header("CSeq").is_some_and(|c| c.ends_with("BYE")));
+    let byes = operator
+        .responses(200)
+        .into_iter()
+        .filter(|ok| ok.header("CSeq").is_some_and(|c| c.ends_with("BYE")));
     assert!(byes.count() >= 2);
     gateway.wait_idle();
 }
@@ -118,7 +121,8 @@ fn nothing_is_held_once_all_calls_are_over() {
     let operator = operator(&lane, "operator-answers").calls(20).start();
     let gateway = builder(&lane, &operator).set("limits.max_calls_per_user", 50).start();
     let free = gateway.metric("tandem_media_ports_free", &[]);
-    let callers = alice(&lane, &gateway, "user-calls").calls(20).pause(Duration::from_millis(300)).arg("-r").arg("20");
+    let callers =
+        alice(&lane, &gateway, "user-calls").calls(20).pause(Duration::from_millis(300)).arg("-r").arg("20");
     callers.start().succeed();
     operator.succeed();
     gateway.wait_idle();

@@ -5,12 +5,18 @@ use crate::support::{gateway::Gateway, lane::Lane, wait};
 use std::time::{Duration, Instant};
 
 /// Two operators; the first plays `first` with `code`, the second answers. True if the second one got the call.
-fn goes_on_after(test: &str, first: &str, code: u16, more: impl FnOnce(&mut crate::support::gateway::Section)) -> bool {
+fn goes_on_after(
+    test: &str,
+    first: &str,
+    code: u16,
+    more: impl FnOnce(&mut crate::support::gateway::Section),
+) -> bool {
     let lane = Lane::take(test);
     let first = operator(&lane, first).code(code, "Whatever").start();
     let second = operator(&lane, "operator-answers").start();
     let gateway = Gateway::on(&lane).user("alice", ALICE);
-    let gateway = gateway.trunk_with("operator-a", first.address(), more).trunk("operator-b", second.address()).start();
+    let gateway =
+        gateway.trunk_with("operator-a", first.address(), more).trunk("operator-b", second.address()).start();
     let caller = alice(&lane, &gateway, "user-calls").start();
     let answered = wait::within(wait::SOON, || {
         let messages = caller.messages();
@@ -83,7 +89,11 @@ fn a_trunk_that_says_nothing_at_all_is_left_in_under_four_seconds() {
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     caller.succeed();
     second.succeed();
-    gateway.wait_metric("tandem_calls_ended_total", &[("trunk", "operator-a"), ("outcome", "trunk_failure")], 1.0);
+    gateway.wait_metric(
+        "tandem_calls_ended_total",
+        &[("trunk", "operator-a"), ("outcome", "trunk_failure")],
+        1.0,
+    );
 }
 
 #[test]
@@ -138,9 +148,10 @@ fn a_trunk_has_several_proxies_and_the_next_one_is_tried() {
     let first = operator(&lane, "operator-refuses-at-once").code(503, "Service Unavailable").start();
     let second = operator(&lane, "operator-answers").start();
     let proxies = [first.address(), second.address()].map(|at| toml::Value::from(at.to_string())).to_vec();
-    let gateway = Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", first.address(), |trunk| {
-        trunk.set("proxy", proxies);
-    });
+    let gateway =
+        Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", first.address(), |trunk| {
+            trunk.set("proxy", proxies);
+        });
     let gateway = gateway.start();
     alice(&lane, &gateway, "user-calls").start().succeed();
     first.succeed();
@@ -152,9 +163,10 @@ fn a_failure_that_blocks_a_trunk_keeps_calls_away_from_it_for_a_while() {
     let lane = Lane::take("failover-block");
     let first = operator(&lane, "operator-refuses-at-once").code(500, "Broken").start();
     let second = operator(&lane, "operator-answers").start();
-    let gateway = Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", first.address(), |trunk| {
-        trunk.set("failover.500", "block:600");
-    });
+    let gateway =
+        Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", first.address(), |trunk| {
+            trunk.set("failover.500", "block:600");
+        });
     let gateway = gateway.trunk("operator-b", second.address()).start();
     // The call that found out is over; the next one takes the other trunk at once.
     alice(&lane, &gateway, "user-is-refused").code(502, "").start().succeed();
@@ -170,7 +182,8 @@ fn a_redirect_leads_nowhere() {
     let first = operator(&lane, "operator-redirects").start();
     let gateway = Gateway::on(&lane).user("alice", ALICE).trunk("operator-a", first.address()).start();
     let caller = alice(&lane, &gateway, "user-calls").start();
-    let refused = caller.wait_received("a refusal", |message| message.status().is_some_and(|status| status >= 403));
+    let refused =
+        caller.wait_received("a refusal", |message| message.status().is_some_and(|status| status >= 403));
     assert!(refused.status() != Some(302), "{}", refused.text);
     first.succeed();
 }

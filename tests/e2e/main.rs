@@ -10,3 +10,4 @@ mod failover;
 mod harness;
 mod media;
 mod scene;
+mod speech;

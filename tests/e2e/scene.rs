@@ -40,5 +40,9 @@ pub fn alice(lane: &Lane, gateway: &Gateway<'_>, scenario: &str) -> Sipp {
 
 /// Somebody calls `number` through the operator; `from` is the address of its trunk.
 pub fn incoming(lane: &Lane, gateway: &Gateway<'_>, scenario: &str, from: u16, number: &str) -> Sipp {
-    Sipp::client(lane, scenario, gateway.udp()).at_port(from).number(number).key("calling", STRANGER).pause(SECOND)
+    Sipp::client(lane, scenario, gateway.udp())
+        .at_port(from)
+        .number(number)
+        .key("calling", STRANGER)
+        .pause(SECOND)
 }

@@ -159,6 +159,11 @@ impl<'a> GatewayBuilder<'a> {
         SocketAddr::from(([127, 0, 0, 1], self.ports.sip))
     }
 
+    /// Where TLS will be taken, once [`tls`](Self::tls) is set.
+    pub fn tls_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.tls))
+    }
+
     /// Writes configuration and dialplan; gives the path of the configuration.
     pub fn write(&self) -> PathBuf {
         let folder = self.lane.make_folder(&self.name);
