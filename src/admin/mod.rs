@@ -5,6 +5,7 @@
 
 mod access;
 mod calls;
+pub mod cdrs;
 pub mod client;
 pub mod control;
 mod drain;
@@ -21,12 +22,13 @@ mod reload;
 pub mod rfc3339;
 mod route;
 mod trunks;
-mod users;
+pub mod users;
 
 pub use access::{Role, Tokens};
 pub use control::{Control, ControlCommand};
 pub use problem::Problem;
 
+use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -43,6 +45,9 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub log: LogControl,
     pub tokens: Tokens,
+    pub store: Store,
+    /// The users' realm now; a reload may change it.
+    pub realm: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 type Shared = Arc<Admin>;
@@ -64,6 +69,7 @@ fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         health::ENDPOINTS,
         openapi::ENDPOINTS,
         calls::ENDPOINTS,
+        cdrs::ENDPOINTS,
         trunks::ENDPOINTS,
         registrations::ENDPOINTS,
         users::ENDPOINTS,

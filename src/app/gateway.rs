@@ -152,6 +152,7 @@ impl Gateway {
         let shipper_task = tokio::spawn(shipper.run(stop_seen));
         control::publish(&metrics, &journal, &store, &log, &settings, media_totals);
 
+        let now_set = new_settings.subscribe();
         let (control, commands) = Control::channel();
         let context = control::Context {
             path,
@@ -176,6 +177,8 @@ impl Gateway {
                     metrics: metrics.clone(),
                     log,
                     tokens: Tokens::configured(&settings.admin),
+                    store: store.clone(),
+                    realm: Box::new(move || now_set.borrow().sip.realm.clone()),
                 };
                 let (stop, stopped) = oneshot::channel::<()>();
                 tokio::spawn(crate::admin::serve(listener, admin, async move {

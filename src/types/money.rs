@@ -65,3 +65,26 @@ pub struct Rate {
     pub per_minute_e8: i64,
     pub currency: Currency,
 }
+
+/// As `0.0125 EUR`: no more decimals than it has, at least two.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.per_minute_e8 < 0 { "-" } else { "" };
+        let units = self.per_minute_e8.unsigned_abs();
+        let decimals = format!("{:08}", units % 100_000_000);
+        write!(f, "{sign}{}.{:0<2} {}", units / 100_000_000, decimals.trim_end_matches('0'), self.currency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_show_the_decimals_they_have() {
+        let shown = |per_minute_e8| Rate { per_minute_e8, currency: Currency::EUR }.to_string();
+        assert_eq!(shown(1_250_000), "0.0125 EUR");
+        assert_eq!(shown(150_000_000), "1.50 EUR");
+        assert_eq!(shown(-1), "-0.00000001 EUR");
+    }
+}
