@@ -75,10 +75,8 @@ impl Addresses {
     fn route_source(&self, remote: IpAddr) -> IpAddr {
         let now = Instant::now();
         let mut routes = self.routes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((source, until)) = routes.get(&remote) {
-            if *until > now {
-                return *source;
-            }
+        if let Some((source, _)) = routes.get(&remote).filter(|(_, until)| *until > now) {
+            return *source;
         }
         let own = unspecified(remote);
         let source = UdpSocket::bind(SocketAddr::new(own, 0))

@@ -6,13 +6,19 @@ use crate::types::{ConnectionId, NetworkId, Peer, Transport};
 use bytes::Bytes;
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
+
+/// Entries of a queue, beside the octets they hold: answers to keep-alives are short.
+const QUEUE: usize = 4_096;
 
 /// What is put into a stream's queue.
 pub(super) enum Outgoing {
@@ -58,7 +64,7 @@ impl Destination {
 /// One stream as others see it.
 pub(super) struct Connection {
     pub id: ConnectionId,
-    queue: mpsc::UnboundedSender<Outgoing>,
+    queue: mpsc::Sender<Outgoing>,
     queued: AtomicUsize,
     limit: usize,
     abort: Notify,
@@ -72,7 +78,13 @@ impl Connection {
             self.abort();
             return Err(TransportFailure::SlowReader);
         }
-        self.queue.send(outgoing).map_err(|_| TransportFailure::Closed)
+        self.queue.try_send(outgoing).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                self.abort();
+                TransportFailure::SlowReader
+            }
+            TrySendError::Closed(_) => TransportFailure::Closed,
+        })
     }
 
     pub(super) fn written(&self, length: usize) {
@@ -80,7 +92,7 @@ impl Connection {
     }
 
     pub(super) fn is_overfull(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) > self.limit
+        self.queued.load(Ordering::Relaxed) > self.limit || self.queue.capacity() == 0
     }
 
     pub(super) fn abort(&self) {
@@ -96,6 +108,14 @@ impl Connection {
 /// True if the far end opened it. The identity tells, so that it is known after the stream is gone as well.
 pub(super) fn is_accepted(id: ConnectionId) -> bool {
     id.0 & 1 == 1
+}
+
+/// Whoever has one IPv6 address has the whole /64 it is in, so that is what is counted.
+fn source(remote: IpAddr) -> IpAddr {
+    match remote {
+        IpAddr::V4(_) => remote,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+    }
 }
 
 #[derive(Default)]
@@ -116,7 +136,7 @@ pub(super) struct Connections {
 /// A stream's part of the table, taken out again when its task ends, however it ends.
 pub(super) struct Entry {
     pub connection: Arc<Connection>,
-    pub queue: mpsc::UnboundedReceiver<Outgoing>,
+    pub queue: mpsc::Receiver<Outgoing>,
 }
 
 impl Connections {
@@ -139,6 +159,7 @@ impl Connections {
 
     /// Takes in a stream somebody opened to us; `None` at a limit.
     pub(super) fn accept(&self, remote: IpAddr) -> Option<Entry> {
+        let remote = source(remote);
         let mut table = self.table();
         let from = table.accepted_from.get(&remote).copied().unwrap_or(0);
         if from >= self.settings.max_per_address || table.accepted >= self.settings.max_accepted {
@@ -166,7 +187,7 @@ impl Connections {
 
     fn entry(&self, accepted: bool) -> Entry {
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed) << 1 | u64::from(accepted));
-        let (sender, queue) = mpsc::unbounded_channel();
+        let (sender, queue) = mpsc::channel(QUEUE);
         let connection = Arc::new(Connection {
             id,
             queue: sender,
@@ -180,13 +201,12 @@ impl Connections {
     pub(super) fn remove(&self, id: ConnectionId, remote: IpAddr, destination: Option<&Destination>) {
         let mut table = self.table();
         table.by_id.remove(&id);
-        if let Some(destination) = destination {
-            if table.by_destination.get(destination) == Some(&id) {
-                table.by_destination.remove(destination);
-            }
+        if let Some(destination) = destination.filter(|known| table.by_destination.get(known) == Some(&id)) {
+            table.by_destination.remove(destination);
         }
         if is_accepted(id) {
             table.accepted -= 1;
+            let remote = source(remote);
             if let Some(from) = table.accepted_from.get_mut(&remote) {
                 *from -= 1;
                 if *from == 0 {
@@ -200,7 +220,7 @@ impl Connections {
 
     pub(super) fn finish_all(&self) {
         for connection in self.table().by_id.values() {
-            // One that takes nothing any more ends anyway.
+            // One that takes nothing any more has been told to end by that.
             let _ = connection.enqueue(Outgoing::Finish);
         }
     }
@@ -219,5 +239,26 @@ impl Connections {
             }
             gone.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_streams_are_counted_by_their_network() {
+        let settings = StreamSettings { max_per_address: 2, max_accepted: 3, ..StreamSettings::default() };
+        let connections = Connections::new(settings);
+        let accept = |remote: &str| connections.accept(remote.parse().unwrap());
+        let first = accept("2001:db8::1").unwrap();
+        let _second = accept("2001:db8::ffff:0:0:2").unwrap();
+        assert!(accept("2001:db8::3").is_none());
+        assert!(is_accepted(first.connection.id));
+        connections.remove(first.connection.id, "2001:db8::1".parse().unwrap(), None);
+        let _third = accept("2001:db8::3").unwrap();
+        let _fourth = accept("2001:db8:0:1::1").unwrap();
+        // Three in all.
+        assert!(accept("192.0.2.1").is_none());
     }
 }

@@ -76,7 +76,7 @@ fn leave_table(shared: &Shared, connection: &Connection, origin: &Origin) {
 
 fn fail_waiting(
     shared: &Shared,
-    queue: &mut mpsc::UnboundedReceiver<Outgoing>,
+    queue: &mut mpsc::Receiver<Outgoing>,
     current: Option<Outgoing>,
     peer: &Peer,
     failure: &TransportFailure,
@@ -171,7 +171,7 @@ where
 async fn write<W: AsyncWrite + Unpin>(
     shared: &Shared,
     connection: &Connection,
-    queue: &mut mpsc::UnboundedReceiver<Outgoing>,
+    queue: &mut mpsc::Receiver<Outgoing>,
     current: &mut Option<Outgoing>,
     writer: &mut W,
 ) -> End {

@@ -9,6 +9,7 @@ const URI_PARAM: u8 = 8;
 const URI_HEADER: u8 = 16;
 const HOST: u8 = 32;
 const HEADER_PARAM: u8 = 64;
+const URI_VALUE: u8 = 128;
 
 /// For each byte the classes it belongs to.
 static CLASSES: [u8; 256] = classes();
@@ -19,7 +20,7 @@ const fn classes() -> [u8; 256] {
     while byte < 256 {
         let b = byte as u8;
         if b.is_ascii_alphanumeric() {
-            table[byte] = TOKEN | USER | PASSWORD | URI_PARAM | URI_HEADER | HOST;
+            table[byte] = TOKEN | USER | PASSWORD | URI_PARAM | URI_VALUE | URI_HEADER | HOST;
         }
         // A parameter value ends at these; everything else that can be seen has been met in the field.
         if b > b' ' && b != 0x7f && !matches!(b, b';' | b',' | b'"' | b'<' | b'>') {
@@ -29,11 +30,13 @@ const fn classes() -> [u8; 256] {
     }
     add(&mut table, b"-.!%*_+`'~", TOKEN);
     // unreserved marks
-    add(&mut table, b"-_.!~*'()", USER | PASSWORD | URI_PARAM | URI_HEADER);
+    add(&mut table, b"-_.!~*'()", USER | PASSWORD | URI_PARAM | URI_VALUE | URI_HEADER);
     // user-unreserved; "#" is not allowed there, but phones send it in service codes
     add(&mut table, b"&=+$,;?/#", USER);
     add(&mut table, b"&=+$,", PASSWORD);
-    add(&mut table, b"[]/:&+$", URI_PARAM);
+    add(&mut table, b"[]/:&+$", URI_PARAM | URI_VALUE);
+    // "=" is not allowed in a value, but push tokens end with it
+    add(&mut table, b"=", URI_VALUE);
     add(&mut table, b"[]/?:+$", URI_HEADER);
     // "_" is no host character, but host names with it are met
     add(&mut table, b"-._", HOST);
@@ -83,6 +86,7 @@ pub(crate) enum UriPart {
     User,
     Password,
     Parameter,
+    Value,
     Headers,
 }
 
@@ -92,6 +96,7 @@ impl UriPart {
             UriPart::User => USER,
             UriPart::Password => PASSWORD,
             UriPart::Parameter => URI_PARAM,
+            UriPart::Value => URI_VALUE,
             UriPart::Headers => URI_HEADER,
         }
     }

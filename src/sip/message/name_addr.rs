@@ -82,7 +82,7 @@ impl fmt::Display for NameAddr {
 impl fmt::Debug for NameAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let display = self.display.as_deref().unwrap_or_default();
-        write!(f, "{:?} <{:?}>{}", mask(display), self.uri, self.params)
+        write!(f, "{:?} <{:?}>{}", mask(display), self.uri, mask(&self.params.to_string()))
     }
 }
 

@@ -101,7 +101,7 @@ impl Params {
             UriPart::Parameter.keep_escaped(&param.name, f)?;
             if let Some(value) = &param.value {
                 f.write_char('=')?;
-                UriPart::Parameter.keep_escaped(value, f)?;
+                UriPart::Value.keep_escaped(value, f)?;
             }
         }
         Ok(())

@@ -408,10 +408,9 @@ fn check(headers: &Headers, request_method: Option<&Method>, faults: &mut Faults
         }
     }
     if request_method.is_some() {
-        if let Some(hops) = headers.get(&HeaderName::MaxForwards) {
-            if grammar::number(hops).is_none_or(|hops| hops > 255) {
-                faults.note(Kind::Malformed(HeaderName::MaxForwards));
-            }
+        let hops = headers.get(&HeaderName::MaxForwards).map(grammar::number);
+        if hops.is_some_and(|hops| hops.is_none_or(|hops| hops > 255)) {
+            faults.note(Kind::Malformed(HeaderName::MaxForwards));
         }
         if let Err(error) = typed::check_contacts(headers) {
             faults.note(error.into());

@@ -164,14 +164,14 @@ fn a_refusal_goes_back_the_way_the_request_came() {
 
 #[test]
 fn what_is_missing_is_named() {
-    for missing in 1..OPTIONS.len() {
+    for (missing, line) in OPTIONS.iter().enumerate().skip(1) {
         let lines: Vec<&str> =
             OPTIONS.iter().enumerate().filter(|(i, _)| *i != missing).map(|(_, l)| *l).collect();
         let result = parse(&message(&lines, ""));
-        if OPTIONS[missing].starts_with("Max-Forwards") {
+        if line.starts_with("Max-Forwards") {
             assert!(result.is_ok());
         } else {
-            let name = HeaderName::new(OPTIONS[missing].split(':').next().unwrap());
+            let name = HeaderName::new(line.split(':').next().unwrap());
             assert_eq!(result.unwrap_err().kind, ParseErrorKind::Missing(name));
         }
     }
@@ -183,4 +183,64 @@ fn a_message_cut_anywhere_is_no_message() {
     for end in 0..whole.len() {
         assert!(parse(&whole[..end]).is_err(), "{end}");
     }
+}
+
+/// As phones and carriers send it.
+#[test]
+fn messages_of_the_field_are_read() {
+    let register = request(&message(
+        &[
+            "REGISTER sip:example.org SIP/2.0",
+            "Via: SIP/2.0/TLS 192.168.1.20:54321;alias;branch=z9hG4bK.Xy~1;rport",
+            "From: <sip:alice@example.org>;tag=~abc",
+            "To: sip:alice@example.org",
+            "CSeq: 20 REGISTER",
+            "Call-ID: uU3yHAV5jq",
+            "Max-Forwards: 70",
+            "Supported: replaces, outbound, gruu, path, record-aware",
+            "Accept: application/sdp",
+            "Contact: <sip:alice@192.168.1.20:54321;pn-prid=ab:remote&cd==;transport=tls>;reg-id=1;\
+             +sip.instance=\"<urn:uuid:00000000-0000-0000-0000-0a1b2c3d4e5f>\";\
+             +org.linphone.specs=\"ephemeral/1.1,groupchat/1.2,lime\";expires=3600",
+            "Expires: 3600",
+            "User-Agent: LinphoneAndroid/5.2 (Pixel 7) LinphoneSDK/5.3",
+        ],
+        "",
+    ));
+    let contact = register.contact().unwrap().unwrap();
+    assert_eq!(
+        contact.params.value("+sip.instance"),
+        Some("<urn:uuid:00000000-0000-0000-0000-0a1b2c3d4e5f>")
+    );
+    assert_eq!(contact.params.value("+org.linphone.specs"), Some("ephemeral/1.1,groupchat/1.2,lime"));
+    assert_eq!(contact.uri.params.value("pn-prid"), Some("ab:remote&cd=="));
+    assert_eq!((contact.params.value("expires"), register.expires()), (Some("3600"), Some(3600)));
+
+    let invite = request(&message(
+        &[
+            "INVITE tel:+3225550001;phone-context=example.net SIP/2.0",
+            "v:SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bK+5f2e1/2;rport=5060;received=192.0.2.7, \
+             SIP/2.0/TCP [2001:db8::7];branch=z9hG4bK0",
+            "f:\"Bell, A. \\\"AB\\\"\" <sip:+3225550002;npdi;rn=+322555@carrier.example.net;user=phone>;tag=7",
+            "t:tel:+32-2-555.00.01",
+            "i:1-2@192.0.2.7",
+            "CSeq:1 INVITE",
+            "m:<sip:192.0.2.7:5060;transport=UDP>;isfocus",
+            "P-Asserted-Identity: \"A, B\" <sip:+3225550002@carrier.example.net>, <tel:+3225550002>",
+            "Diversion: <sip:+3225550003@carrier.example.net>;reason=unconditional;privacy=off",
+            "Remote-Party-ID: \"A\" <sip:+3225550002@h>;party=calling;screen=yes;privacy=off",
+            "k:timer",
+            "x:1800;refresher=uac",
+            "Min-SE:  90",
+            "l:0",
+        ],
+        "",
+    ));
+    assert_eq!((invite.uri.scheme.clone(), invite.uri.user()), (Scheme::Tel, "+3225550001"));
+    assert_eq!(invite.vias().unwrap().len(), 2);
+    assert_eq!(invite.to().unwrap().uri.subscriber(), "+3225550001");
+    let identities = invite.addresses(&HeaderName::PAssertedIdentity).unwrap();
+    assert_eq!(identities.iter().map(|i| i.uri.user()).collect::<Vec<_>>(), ["+3225550002"; 2]);
+    let timer = invite.session_expires().unwrap();
+    assert_eq!((timer.seconds, timer.refresher, invite.min_se()), (1800, Some(Refresher::Uac), Some(90)));
 }

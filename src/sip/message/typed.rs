@@ -58,6 +58,7 @@ pub enum Contacts {
 
 /// Fields by their meaning. A message that [`parse`](super::parse) gave has passed the checks of its
 /// mandatory fields, so `via`, `from`, `to`, `call_id` and `cseq` fail only on messages put together by hand.
+#[allow(clippy::wrong_self_convention, reason = "From and To are headers here, not conversions")]
 pub trait Typed {
     fn headers(&self) -> &Headers;
     fn body(&self) -> &Bytes;

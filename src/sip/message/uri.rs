@@ -240,7 +240,8 @@ impl fmt::Display for Uri {
 /// Debug output reaches logs, so numbers in it are masked; `Display` is whole.
 impl fmt::Debug for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}@{}{:?}", self.scheme.as_str(), mask(self.user()), self.host, self.params)
+        let params = mask(&self.params.to_string());
+        write!(f, "{}:{}@{}{params}", self.scheme.as_str(), mask(self.user()), self.host)
     }
 }
 
@@ -416,7 +417,7 @@ fn check_params(text: &str) -> Result<(), UriError> {
         };
         !name.is_empty()
             && UriPart::Parameter.accepts(name)
-            && value.is_none_or(|v| !v.is_empty() && UriPart::Parameter.accepts(v))
+            && value.is_none_or(|v| !v.is_empty() && UriPart::Value.accepts(v))
     };
     match text.strip_prefix(';') {
         // A single trailing ";" is met in the field.

@@ -27,6 +27,7 @@ fn written_form_is_read_again() {
         "sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*@example.com",
         "sip:h;maddr=239.255.255.1;ttl=15?to=alice%40example.com",
         "sip:h?priority",
+        "sip:alice@h;pn-provider=apns;pn-prid=YWJj:remote&ZGVm==;transport=tls",
         "tel:+1-201-555-0123;phone-context=example.com",
         "nobodyknowsthisscheme:totallyopaquecontent",
         "soap.beep://192.0.2.103:3002",
