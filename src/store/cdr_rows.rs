@@ -93,6 +93,18 @@ pub(super) fn leg_fields(cdr: &Cdr) -> Vec<Fields> {
     // Two rows of one leg in one statement would be an error of PostgreSQL.
     let mut legs: BTreeMap<u8, &CdrLeg> = cdr.legs.iter().map(|leg| (leg.index, leg)).collect();
     legs.insert(0, &caller);
+    // A report without the attempt it is of still deserves a row.
+    let unnamed = CdrLeg {
+        index: legs.keys().last().map_or(1, |last| last.saturating_add(1)),
+        trunk: cdr.egress_trunk.clone(),
+        user: cdr.called.user.clone(),
+        target: cdr.called.dialled.clone(),
+        chosen: true,
+        ..caller.clone()
+    };
+    if cdr.callee_leg.is_some() && !legs.values().any(|leg| leg.chosen) {
+        legs.insert(unnamed.index, &unnamed);
+    }
     let chosen = legs.values().find(|leg| leg.chosen).map(|leg| leg.index);
     let report = |leg: &CdrLeg| {
         if leg.index == 0 {

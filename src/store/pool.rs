@@ -75,6 +75,9 @@ impl Store {
     ///
     /// # Errors
     /// The URL can't be understood.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: the connections live in the one of the caller.
     pub fn connect(url: &Secret, keys: NumberKeys, options: StoreOptions) -> Result<Store, StoreError> {
         let pool = if url.expose().starts_with("sqlite:") {
             sqlite(url.expose(), options)?

@@ -11,6 +11,7 @@ pub mod kamailio;
 pub mod lane;
 pub mod linphone;
 pub mod metrics;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod raw_sip;
