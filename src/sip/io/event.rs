@@ -52,8 +52,8 @@ pub enum TransportEvent {
         tls_names: Arc<[String]>,
         turn: Turn,
     },
-    /// Something arrived that is no message. `refusal`, where there is one, is the answer to send to `peer`: it is
-    /// never larger than one and a half times what came. A stream that can't be followed on has been answered and
+    /// Something arrived that is no message. `refusal`, where there is one, is the answer to send to `peer`: over UDP
+    /// it is never larger than one and a half times what came. A stream that can't be followed on has been answered and
     /// is closed.
     Malformed { peer: Peer, fault: ParseErrorKind, refusal: Option<Bytes>, turn: Turn },
     /// What was sent with `ticket` did not reach the far end.

@@ -57,13 +57,6 @@ pub(super) fn send(
     result
 }
 
-/// The answer to something malformed, unless it is so short that our answer would make us an amplifier: at most
-/// one and a half times what came.
-pub(super) fn refusal(error: &ParseError, source: SocketAddr, received: usize) -> Option<Bytes> {
-    let refusal = error.refusal(source)?.to_bytes();
-    (refusal.len() <= received + received / 2).then_some(refusal)
-}
-
 /// A connection that could not be made: what waits for it has failed.
 pub(super) fn never_opened(shared: &Shared, mut entry: Entry, origin: Origin, failure: TransportFailure) {
     leave_table(shared, &entry.connection, &origin);
@@ -242,7 +235,8 @@ async fn read<R: AsyncRead + Unpin>(
                 }
                 Err(error) => {
                     shared.stats.add(&shared.stats.malformed);
-                    let refusal = refusal(&error, origin.peer.remote, message.len());
+                    // A stream proves its far end's address, so that the answer may be longer than what came.
+                    let refusal = error.refusal(origin.peer.remote).map(|refusal| refusal.to_bytes());
                     TransportEvent::Malformed { peer: origin.peer.clone(), fault: error.kind, refusal, turn }
                 }
             };
@@ -269,7 +263,6 @@ async fn read<R: AsyncRead + Unpin>(
 /// The stream can't be followed: the request that broke it is refused, and the stream ends.
 fn refuse_stream(shared: &Shared, connection: &Connection, origin: &Origin, error: &ParseError) -> End {
     shared.stats.add(&shared.stats.malformed);
-    // A stream proves its far end's address, so that the answer may be longer than what came.
     if let Some(refusal) = error.refusal(origin.peer.remote) {
         let _ = connection.enqueue(Outgoing::Plain(refusal.to_bytes()));
     }

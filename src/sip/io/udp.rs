@@ -1,10 +1,11 @@
 //! SIP over UDP: one task a socket reads in batches, sending is a system call and no more.
 
+use super::Shared;
 use super::event::{TransportEvent, TransportFailure, Turn};
 use super::settings::BoundListener;
-use super::{Shared, stream};
-use crate::sip::message::{ParseErrorKind, parse_with};
+use crate::sip::message::{ParseError, ParseErrorKind, parse_with};
 use crate::types::{NetworkId, Peer, Transport};
+use bytes::Bytes;
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
@@ -118,7 +119,7 @@ fn deliver(shared: &Shared, listener: BoundListener, remote: SocketAddr, datagra
         }
         Err(error) => {
             shared.stats.add(&shared.stats.malformed);
-            let refusal = stream::refusal(&error, remote, datagram.len());
+            let refusal = refusal(&error, remote, datagram.len());
             TransportEvent::Malformed { peer, fault: error.kind, refusal, turn: Turn::default() }
         }
     };
@@ -131,4 +132,11 @@ fn deliver(shared: &Shared, listener: BoundListener, remote: SocketAddr, datagra
         }
         Err(TrySendError::Closed(_)) => false,
     }
+}
+
+/// The answer to something malformed, unless it is so short that our answer would make us an amplifier: at most
+/// one and a half times what came.
+fn refusal(error: &ParseError, source: SocketAddr, received: usize) -> Option<Bytes> {
+    let refusal = error.refusal(source)?.to_bytes();
+    (refusal.len() <= received + received / 2).then_some(refusal)
 }
