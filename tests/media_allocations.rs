@@ -1,0 +1,196 @@
+//! Nothing is allocated on the packet path: 1,000 relayed and 1,000 transcoded packets each way, after warm-up.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tandem::media::bridge;
+use tandem::media::codec::g711::Law;
+use tandem::media::codec::opus::{Encoded, Encoder, MAX_ENCODED};
+use tandem::media::config::{DtmfFormat, LegConfig, OpusSettings};
+use tandem::media::leg::{Datagram, Leg};
+use tandem::media::rtp::RtpHeader;
+use tandem::media::srtp;
+use tandem::media::transmit::{Channel, Out, Wire, Workspace};
+use tandem::types::{AudioCodec, DtmfMode, LegKind, MediaDirection, Now, SrtpKeys, SrtpSuite};
+
+/// Counts what the thread under test allocates. libopus allocates only when a codec is created: its frames live on the
+/// stack.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is handed to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+const FAR: &str = "192.0.2.1:4000";
+const WARM_UP: u32 = 100;
+const MEASURED: u32 = 1_000;
+
+fn config(codec: AudioCodec, srtp: Option<SrtpKeys>) -> LegConfig {
+    let far: SocketAddr = FAR.parse().unwrap();
+    let payload_type = payload_type(codec);
+    LegConfig {
+        codec,
+        send_payload_type: payload_type,
+        receive_payload_type: payload_type,
+        dtmf: Some(DtmfFormat {
+            send_payload_type: 101,
+            receive_payload_type: 101,
+            clock_rate: codec.clock_rate(),
+        }),
+        remote_rtp: far,
+        remote_rtcp: far,
+        rtcp_mux: true,
+        direction: MediaDirection::SendRecv,
+        ptime_ms: 20,
+        srtp,
+        latch: true,
+        dtmf_mode: DtmfMode::Rfc4733,
+        opus: OpusSettings { dtx: false, ..OpusSettings::default() },
+    }
+}
+
+fn payload_type(codec: AudioCodec) -> u8 {
+    match codec {
+        AudioCodec::Opus => 111,
+        AudioCodec::Pcma => 8,
+        AudioCodec::Pcmu => 0,
+    }
+}
+
+/// A voice-like frame: three partials whose level rises and falls.
+fn frame(number: u32) -> Vec<i16> {
+    (0..160u32)
+        .map(|n| {
+            let t = (number * 160 + n) as f32 / 8000.0 * std::f32::consts::TAU;
+            let level = (t * 3.0).sin().abs() * 5000.0;
+            (level * ((t * 130.0).sin() + 0.5 * (t * 650.0).sin() + 0.2 * (t * 1700.0).sin())) as i16
+        })
+        .collect()
+}
+
+/// Every packet of a call, made before anything is measured.
+fn packets(codec: AudioCodec, protect: Option<&SrtpKeys>) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new(8_000, OpusSettings { dtx: false, ..OpusSettings::default() }).unwrap();
+    let mut sealer = protect.map(|keys| srtp::session(keys).unwrap().0);
+    (0..WARM_UP + MEASURED)
+        .map(|number| {
+            let pcm = frame(number);
+            let payload = match codec {
+                AudioCodec::Opus => {
+                    let mut packet = [0; MAX_ENCODED];
+                    let Ok(Encoded::Packet(len)) = encoder.encode(&pcm, &mut packet) else {
+                        panic!("not sent")
+                    };
+                    packet[..len].to_vec()
+                }
+                AudioCodec::Pcma => pcm.iter().map(|sample| Law::A.compress(*sample)).collect(),
+                AudioCodec::Pcmu => pcm.iter().map(|sample| Law::Mu.compress(*sample)).collect(),
+            };
+            let header = RtpHeader {
+                payload_type: payload_type(codec),
+                marker: number == 0,
+                sequence: number as u16,
+                timestamp: number * codec.clock_rate() / 50,
+                ssrc: 7,
+            };
+            let mut bytes = vec![0; payload.len() + 64];
+            let mut len = header.write(&payload, &mut bytes).unwrap();
+            if let Some(sealer) = &mut sealer {
+                len = sealer.protect_rtp(&mut bytes, len).unwrap();
+            }
+            bytes.truncate(len);
+            bytes
+        })
+        .collect()
+}
+
+struct Sink {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Wire for Sink {
+    fn send(&mut self, _: Channel, _: SocketAddr, packet: &[u8]) {
+        self.packets += 1;
+        self.bytes += packet.len() as u64;
+    }
+}
+
+/// Allocations for `MEASURED` packets each way, with deadlines met and every tenth packet lost.
+fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
+    let keys = srtp.then(|| SrtpKeys {
+        suite: SrtpSuite::AesCm128HmacSha1_80,
+        local: (0..30).collect(),
+        remote: (0..30).collect(),
+    });
+    let (config_a, config_b) = (config(a, keys.clone()), config(b, None));
+    let (mut from_a, mut from_b) = (packets(a, keys.as_ref()), packets(b, None));
+    let start = Instant::now();
+    let mut now = Now { instant: start, unix_ms: 0 };
+    let (mut leg_a, mut leg_b) = (Leg::new(LegKind::App, 3, start), Leg::new(LegKind::Trunk, 4, start));
+    leg_a.configure(config_a, now).unwrap();
+    leg_b.configure(config_b, now).unwrap();
+    bridge::join(&mut leg_a, &mut leg_b);
+    let mut work = Box::<Workspace>::default();
+    let mut sink = Sink { packets: 0, bytes: 0 };
+    let far: SocketAddr = FAR.parse().unwrap();
+    let mut before = 0;
+    for number in 0..(WARM_UP + MEASURED) as usize {
+        if number == WARM_UP as usize {
+            before = ALLOCATIONS.load(Ordering::Relaxed);
+        }
+        now = now.after(Duration::from_millis(20));
+        let mut out = Out { wire: &mut sink, work: &mut work };
+        leg_a.handle_timeout(now, &mut out);
+        leg_b.handle_timeout(now, &mut out);
+        if number % 10 == 9 {
+            continue;
+        }
+        let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut from_a[number] };
+        bridge::forward(&mut leg_a, &mut leg_b, datagram, now, &mut out);
+        let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut from_b[number] };
+        bridge::forward(&mut leg_b, &mut leg_a, datagram, now, &mut out);
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert!(sink.packets >= 2 * 900, "{} packets went through", sink.packets);
+    assert!(sink.bytes > 0);
+    allocations
+}
+
+/// One test for all: the counter is the process's, so nothing else may run beside it.
+#[test]
+fn a_thousand_packets_each_way_allocate_nothing() {
+    use AudioCodec::{Opus, Pcma, Pcmu};
+    for (a, b, srtp) in [
+        (Pcma, Pcma, false),
+        (Opus, Opus, false),
+        (Pcma, Pcmu, false),
+        (Opus, Pcma, false),
+        (Opus, Pcmu, false),
+        (Opus, Pcma, true),
+    ] {
+        assert_eq!(allocations(a, b, srtp), 0, "{a} and {b}, SRTP: {srtp}");
+    }
+}
