@@ -26,3 +26,4 @@ pub use io::{
     Family, LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, PortsExhausted,
     WorkerId,
 };
+pub use stats::{LegTotals, MediaTotals};
