@@ -1,5 +1,6 @@
 //! A test phone, an operator and load: used by the demo, the tests and users.
 
+pub mod agent;
 pub mod heard;
 pub mod picture;
 mod spectrum;

@@ -1,0 +1,410 @@
+//! Calls that come in, and requests inside dialogs: INVITE, ACK, CANCEL, re-INVITE, BYE, REGISTER, OPTIONS.
+
+use super::call::{Answer, Body, Call, Phase};
+use super::machine::{ALLOW, UserAgent};
+use super::{AgentError, CallEvent, CallHandle, EndedBy, Ending, Incoming, Output, Quirks};
+use crate::sdp::Capability;
+use crate::sip::answer_retransmit::AnswerRetransmit;
+use crate::sip::auth::{ClientAuth, ha1};
+use crate::sip::dialog::Dialog;
+use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed};
+use crate::sip::transaction::ServerKey;
+use crate::types::{Now, Peer};
+
+impl UserAgent {
+    pub(super) fn on_request(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
+        let inside = request.to_tag().map(str::to_owned);
+        match (&request.method, inside) {
+            (Method::Options, _) => {
+                let tag = self.token();
+                let response = self
+                    .response(&request, 200, &tag)
+                    .with_header(HeaderName::Allow, ALLOW)
+                    .with_header(HeaderName::Accept, "application/sdp");
+                self.layer.respond(now.instant, key, response);
+            }
+            (Method::Register, None) => self.on_register(now, key, peer, &request),
+            (Method::Invite, None) => self.on_invite(now, key, peer, request),
+            (_, Some(tag)) => {
+                let id = (request.call_id().unwrap_or_default().to_owned(), tag);
+                match self.dialogs.get(&id).copied() {
+                    Some(handle) => self.on_inside_request(now, handle, key, peer, request),
+                    None => self.refuse(now, key, &request, 481),
+                }
+            }
+            (Method::Bye | Method::Info | Method::Ack | Method::Cancel, None) => {
+                self.refuse(now, key, &request, 481);
+            }
+            (
+                Method::Message
+                | Method::Notify
+                | Method::Prack
+                | Method::Publish
+                | Method::Refer
+                | Method::Subscribe
+                | Method::Update
+                | Method::Other(_),
+                None,
+            ) => self.refuse(now, key, &request, 405),
+        }
+    }
+
+    fn refuse(&mut self, now: Now, key: ServerKey, request: &Request, status: u16) {
+        let tag = self.token();
+        let mut response = self.response(request, status, &tag);
+        if status == 405 {
+            response = response.with_header(HeaderName::Allow, ALLOW);
+        }
+        self.layer.respond(now.instant, key, response);
+    }
+
+    /// Demands credentials, where the agent is guarded. True if the request may pass.
+    fn admitted(&mut self, now: Now, key: ServerKey, request: &Request) -> bool {
+        let (Some(challenger), Some(guard)) = (self.challenger.as_mut(), self.settings.guard.as_ref()) else {
+            return true;
+        };
+        let lookup = |user: &str, algorithm| {
+            (user == guard.user).then(|| ha1(algorithm, user, &guard.realm, guard.password.expose()))
+        };
+        let Err(failure) = challenger.verify_request(now.unix_ms, request, lookup) else { return true };
+        // A registrar asks for Authorization, a proxy that carries calls for Proxy-Authorization (RFC 3261 §22.1).
+        let (status, name) = match request.method {
+            Method::Register => (401, HeaderName::WwwAuthenticate),
+            _ => (407, HeaderName::ProxyAuthenticate),
+        };
+        let values = challenger.challenge(now.unix_ms, failure.is_stale());
+        let tag = self.token();
+        let mut response = self.response(request, status, &tag);
+        for value in values {
+            response.headers.push(name.clone(), value);
+        }
+        self.layer.respond(now.instant, key, response);
+        false
+    }
+
+    fn on_register(&mut self, now: Now, key: ServerKey, peer: Peer, request: &Request) {
+        if !self.admitted(now, key, request) {
+            return;
+        }
+        let contact = request.contact().ok().flatten();
+        let expires = contact
+            .as_ref()
+            .and_then(|contact| contact.params.value("expires")?.parse().ok())
+            .or_else(|| request.expires())
+            .unwrap_or(3_600);
+        let tag = self.token();
+        let mut response = self.response(request, 200, &tag);
+        if let Some(contact) = contact {
+            let bound = format!("<{}>;expires={expires}", contact.uri);
+            response.headers.push(HeaderName::Contact, bound);
+            let user = request.to().map(|to| to.uri.user().to_owned()).unwrap_or_default();
+            let contact = contact.uri;
+            self.outputs.push_back(Output::Registration { user, contact, expires, peer });
+        }
+        self.layer.respond(now.instant, key, response);
+    }
+
+    fn on_invite(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
+        if !self.admitted(now, key, &request) {
+            return;
+        }
+        let offer = match UserAgent::session_of(&request).transpose() {
+            Ok(offer) => offer,
+            Err(_) => return self.refuse(now, key, &request, 400),
+        };
+        let Ok(from) = request.from() else { return self.refuse(now, key, &request, 400) };
+        let (handle, local_tag) = (self.next_handle(), self.token());
+        let call_id = request.call_id().unwrap_or_default().to_owned();
+        let asserted = request.addresses(&HeaderName::PAssertedIdentity).unwrap_or_default();
+        let incoming = Incoming {
+            peer: peer.clone(),
+            uri: request.uri.clone(),
+            from,
+            asserted: asserted.first().map(|identity| identity.uri.user().to_owned()),
+            call_id: call_id.clone(),
+            offer,
+        };
+        self.servers.insert(key, handle);
+        self.dialogs.insert((call_id.clone(), local_tag.clone()), handle);
+        let auth = self.settings.credentials.clone().map(ClientAuth::new);
+        self.calls.insert(
+            handle,
+            Call {
+                handle,
+                call_id,
+                local_tag,
+                peer,
+                sdp: None,
+                media: None,
+                dialog: None,
+                auth,
+                phase: Phase::Invited { server: key, request: Box::new(request), body: None },
+                quirks: Quirks::default(),
+                answer: None,
+                inside: None,
+                ack: None,
+                deadline: None,
+            },
+        );
+        self.event(handle, CallEvent::Incoming(Box::new(incoming)));
+    }
+
+    /// Decides on the offer of an incoming call, now that the media address is known. A refused offer ends the call
+    /// with 488.
+    pub fn prepare(
+        &mut self,
+        now: Now,
+        handle: CallHandle,
+        capability: Capability,
+    ) -> Result<(), AgentError> {
+        let mut local = self.new_local(capability);
+        let call = self.calls.get(&handle).ok_or(AgentError::WrongState)?;
+        let Phase::Invited { request, .. } = &call.phase else { return Err(AgentError::WrongState) };
+        let body = match UserAgent::session_of(&**request) {
+            Some(Ok(offer)) => match self.answer_offer(&mut local, &offer) {
+                Ok((text, media)) => Body { text, media: Some(media) },
+                Err(refusal) => {
+                    let warning = format!("{} {} \"{refusal}\"", refusal.warning(), self.settings.domain);
+                    self.reject(now, handle, 488, &[(HeaderName::Warning, warning)]);
+                    self.drain(now);
+                    return Err(AgentError::Refused(refusal));
+                }
+            },
+            Some(Err(_)) | None => Body { text: self.offer(&mut local), media: None },
+        };
+        let call = self.calls.get_mut(&handle).ok_or(AgentError::WrongState)?;
+        call.sdp = Some(local);
+        call.media.clone_from(&body.media);
+        if let Phase::Invited { body: slot, .. } = &mut call.phase {
+            *slot = Some(body);
+        }
+        Ok(())
+    }
+
+    /// Sends a 1xx, with our description for early media. What it negotiated is in the event.
+    pub fn progress(
+        &mut self,
+        now: Now,
+        handle: CallHandle,
+        status: u16,
+        with_media: bool,
+    ) -> Result<(), AgentError> {
+        let call = self.calls.get(&handle).ok_or(AgentError::WrongState)?;
+        let Phase::Invited { server, request, body } = &call.phase else {
+            return Err(AgentError::WrongState);
+        };
+        let contact = NameAddr::new(self.contact(&call.peer)).to_string();
+        let mut response =
+            self.response(request, status, &call.local_tag).with_header(HeaderName::Contact, contact);
+        let body = body.as_ref().filter(|_| with_media);
+        if let Some(body) = body {
+            response = response.with_body("application/sdp", body.text.clone());
+        }
+        let media = body.and_then(|body| body.media.clone()).map(Box::new);
+        let (server, phrase) = (*server, response.reason.clone());
+        self.layer.respond(now.instant, server, response);
+        self.event(handle, CallEvent::Progress { status, phrase, media });
+        self.drain(now);
+        Ok(())
+    }
+
+    /// Answers an incoming call. [`prepare`](Self::prepare) comes first.
+    pub fn answer(&mut self, now: Now, handle: CallHandle) -> Result<(), AgentError> {
+        let call = self.calls.get(&handle).ok_or(AgentError::WrongState)?;
+        let Phase::Invited { server, request, body: Some(body) } = &call.phase else {
+            return Err(AgentError::WrongState);
+        };
+        let (server, body) = (*server, body.clone());
+        let contact = NameAddr::new(self.contact(&call.peer)).to_string();
+        let mut response = self
+            .response(request, 200, &call.local_tag)
+            .with_header(HeaderName::Contact, contact)
+            .with_header(HeaderName::Allow, ALLOW);
+        if let Some(text) = UserAgent::answer_body(&call.quirks, Some(&body)) {
+            response = response.with_body("application/sdp", text);
+        }
+        let dialog = Dialog::uas(request, &call.local_tag).map_err(|_| AgentError::WrongState)?;
+        self.servers.remove(&server);
+        if let Some(call) = self.calls.get_mut(&handle) {
+            call.dialog = Some(dialog);
+            call.phase = Phase::Talking;
+        }
+        self.layer.respond(now.instant, server, response.clone());
+        let clock = AnswerRetransmit::new(now.instant, &self.settings.timers);
+        let offered = body.media.is_none();
+        self.await_ack(handle, Answer { clock, server, response, offered, initial: true });
+        if let Some(media) = body.media {
+            self.event(handle, CallEvent::Answered { media: Box::new(media) });
+        }
+        self.drain(now);
+        Ok(())
+    }
+
+    /// Refuses an incoming call.
+    pub fn reject(&mut self, now: Now, handle: CallHandle, status: u16, headers: &[(HeaderName, String)]) {
+        let Some(call) = self.calls.get(&handle) else { return };
+        let Phase::Invited { server, request, .. } = &call.phase else { return };
+        let mut response = self.response(request, status, &call.local_tag);
+        for (name, value) in headers {
+            response.headers.push(name.clone(), value.clone());
+        }
+        let (server, phrase) = (*server, response.reason.clone());
+        self.layer.respond(now.instant, server, response);
+        self.end(now, handle, Ending { by: EndedBy::Us, status, phrase, reason: None });
+        self.drain(now);
+    }
+
+    pub(super) fn on_cancel(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        invite: Option<ServerKey>,
+        request: &Request,
+    ) {
+        let handle = invite.and_then(|invite| self.servers.get(&invite).copied());
+        let known = invite.is_some();
+        let tag = match handle.and_then(|handle| self.calls.get(&handle)) {
+            Some(call) => call.local_tag.clone(),
+            None => self.token(),
+        };
+        let response = self.response(request, if known { 200 } else { 481 }, &tag);
+        self.layer.respond(now.instant, key, response);
+        let Some(handle) = handle else { return };
+        if self.calls.get(&handle).is_some_and(|call| call.quirks.answer_after_cancel)
+            && self.answer(now, handle).is_ok()
+        {
+            return;
+        }
+        let reason = request.headers.get(&HeaderName::Reason).map(str::to_owned);
+        let Some(call) = self.calls.get(&handle) else { return };
+        let Phase::Invited { server, request, .. } = &call.phase else { return };
+        let (server, response) = (*server, self.response(request, 487, &call.local_tag));
+        let phrase = response.reason.clone();
+        self.layer.respond(now.instant, server, response);
+        self.end(now, handle, Ending { by: EndedBy::Them, status: 487, phrase, reason });
+    }
+
+    pub(super) fn on_ack(&mut self, now: Now, peer: Peer, request: &Request) {
+        let tag = request.to_tag().unwrap_or_default().to_owned();
+        let id = (request.call_id().unwrap_or_default().to_owned(), tag);
+        let Some(handle) = self.dialogs.get(&id).copied() else { return };
+        let Some(call) = self.calls.get_mut(&handle) else { return };
+        if call.quirks.deaf_to_ack {
+            return;
+        }
+        call.peer = peer;
+        let Some(answer) = call.answer.take() else { return };
+        if answer.offered {
+            let accepted = match (UserAgent::session_of(request), call.sdp.as_mut()) {
+                (Some(Ok(session)), Some(local)) => local.accept(&session).ok(),
+                (Some(_) | None, _) => None,
+            };
+            let Some(media) = accepted else {
+                self.reschedule(handle);
+                self.bye(now, handle);
+                return;
+            };
+            call.media = Some(media.clone());
+            let media = Box::new(media);
+            let event = match answer.initial {
+                true => CallEvent::Answered { media },
+                false => CallEvent::Updated { media, by_us: false },
+            };
+            self.event(handle, event);
+        }
+        self.reschedule(handle);
+        if answer.initial {
+            self.event(handle, CallEvent::Acknowledged);
+        }
+    }
+
+    fn on_inside_request(
+        &mut self,
+        now: Now,
+        handle: CallHandle,
+        key: ServerKey,
+        peer: Peer,
+        request: Request,
+    ) {
+        let Some(call) = self.calls.get_mut(&handle) else { return };
+        let over = matches!(call.phase, Phase::Over);
+        let Some(dialog) = call.dialog.as_mut() else { return self.refuse(now, key, &request, 481) };
+        if dialog.check_cseq(&request).is_err() {
+            return self.refuse(now, key, &request, 500);
+        }
+        match &request.method {
+            Method::Bye => {
+                if call.quirks.deaf_to_bye {
+                    self.layer.ignore(key);
+                    return;
+                }
+                let reason = request.headers.get(&HeaderName::Reason).map(str::to_owned);
+                let response = self.response(&request, 200, "");
+                self.layer.respond(now.instant, key, response);
+                let ending = Ending { by: EndedBy::Them, status: 200, phrase: String::new(), reason };
+                self.end(now, handle, ending);
+            }
+            Method::Invite if over => self.refuse(now, key, &request, 481),
+            Method::Invite => {
+                call.peer = peer;
+                self.on_update(now, handle, key, &request);
+            }
+            Method::Info => {
+                let response = self.response(&request, 200, "");
+                self.layer.respond(now.instant, key, response);
+            }
+            Method::Ack | Method::Cancel => {}
+            Method::Options
+            | Method::Register
+            | Method::Message
+            | Method::Notify
+            | Method::Prack
+            | Method::Publish
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Update
+            | Method::Other(_) => self.refuse(now, key, &request, 405),
+        }
+    }
+
+    /// A re-INVITE: answered with what we have, or refused by a quirk or by glare (RFC 3261 §14.2).
+    fn on_update(&mut self, now: Now, handle: CallHandle, key: ServerKey, request: &Request) {
+        let Some(call) = self.calls.get_mut(&handle) else { return };
+        if let Some(status) = call.quirks.refuse_updates {
+            return self.refuse(now, key, request, status);
+        }
+        if call.inside.is_some() {
+            return self.refuse(now, key, request, 491);
+        }
+        let Some(mut local) = call.sdp.take() else { return self.refuse(now, key, request, 488) };
+        let made = match UserAgent::session_of(request) {
+            Some(Ok(offer)) => self
+                .answer_offer(&mut local, &offer)
+                .map(|(text, media)| Body { text, media: Some(media) })
+                .ok(),
+            Some(Err(_)) => None,
+            None => Some(Body { text: self.offer(&mut local), media: None }),
+        };
+        let contact = self.calls.get(&handle).map(|call| NameAddr::new(self.contact(&call.peer)).to_string());
+        let response = self.response(request, 200, "");
+        let Some(call) = self.calls.get_mut(&handle) else { return };
+        call.sdp = Some(local);
+        let Some(body) = made else { return self.refuse(now, key, request, 488) };
+        if let Some(dialog) = call.dialog.as_mut() {
+            dialog.refresh_target(request);
+        }
+        let response: Response = response
+            .with_header(HeaderName::Contact, contact.unwrap_or_default())
+            .with_body("application/sdp", body.text);
+        self.layer.respond(now.instant, key, response.clone());
+        let clock = AnswerRetransmit::new(now.instant, &self.settings.timers);
+        let offered = body.media.is_none();
+        self.await_ack(handle, Answer { clock, server: key, response, offered, initial: false });
+        if let Some(media) = body.media {
+            if let Some(call) = self.calls.get_mut(&handle) {
+                call.media = Some(media.clone());
+            }
+            self.event(handle, CallEvent::Updated { media: Box::new(media), by_us: false });
+        }
+    }
+}

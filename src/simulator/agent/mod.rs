@@ -1,0 +1,191 @@
+//! A user agent that is not the gateway: registers, calls, is called; a pure machine over `sip` and `sdp`.
+//!
+//! Test phone, operator and load are made of it. It shares the message and transaction layers with the gateway, but
+//! none of its call logic, so that a call between them is a call between two minds.
+
+mod call;
+mod incoming;
+mod ladder;
+mod machine;
+mod outgoing;
+mod registration;
+
+pub use ladder::LadderStep;
+pub use machine::UserAgent;
+
+use crate::sdp::{Negotiated, Refusal, Session};
+use crate::sip::auth::Credentials;
+use crate::sip::message::{NameAddr, Response, Uri};
+use crate::sip::transaction::Timers;
+use crate::types::{HostPort, Peer, Secret};
+use bytes::Bytes;
+
+/// Names one call of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallHandle(pub u32);
+
+/// Fills a buffer with random bytes.
+pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// Who the agent is.
+#[derive(Debug, Clone)]
+pub struct AgentSettings {
+    /// User part of From and Contact; empty for a trunk without one.
+    pub user: String,
+    /// Host part of From.
+    pub domain: HostPort,
+    /// What to answer challenges with.
+    pub credentials: Option<Credentials>,
+    /// If set, every INVITE and REGISTER from outside must prove this.
+    pub guard: Option<Guard>,
+    /// Value of User-Agent and Server.
+    pub product: String,
+    pub timers: Timers,
+}
+
+/// Credentials demanded of others.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    pub realm: String,
+    pub user: String,
+    pub password: Secret,
+}
+
+/// What to call.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    pub peer: Peer,
+    pub to: Uri,
+    /// `None`: the agent itself.
+    pub from: Option<NameAddr>,
+}
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// This agent.
+    Us,
+    /// The far end.
+    Them,
+    /// Nobody: a timer ran out or the transport failed.
+    Failure,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    pub by: EndedBy,
+    /// The final SIP status; 200 for an answered call.
+    pub status: u16,
+    /// The reason phrase, or the failure in words.
+    pub phrase: String,
+    /// The Reason header of the message that ended it.
+    pub reason: Option<String>,
+}
+
+/// A call that came in.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    pub peer: Peer,
+    /// Request-URI.
+    pub uri: Uri,
+    pub from: NameAddr,
+    /// User part of P-Asserted-Identity.
+    pub asserted: Option<String>,
+    pub call_id: String,
+    /// The offer; `None` where the INVITE has none.
+    pub offer: Option<Session>,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone)]
+pub enum CallEvent {
+    Incoming(Box<Incoming>),
+    /// Any 1xx; with media if it carries a usable answer.
+    Progress {
+        status: u16,
+        phrase: String,
+        media: Option<Box<Negotiated>>,
+    },
+    /// A 2xx was received or sent.
+    Answered {
+        media: Box<Negotiated>,
+    },
+    /// Our 2xx was acknowledged.
+    Acknowledged,
+    /// A re-INVITE changed the media.
+    Updated {
+        media: Box<Negotiated>,
+        by_us: bool,
+    },
+    /// A re-INVITE of ours was refused; the media stays.
+    UpdateRefused {
+        status: u16,
+    },
+    /// Key presses by INFO (not sent by us).
+    Ended(Ending),
+}
+
+/// What the machine wants done or known.
+#[derive(Debug)]
+pub enum Output {
+    /// Send; a failure comes back by the ticket.
+    Transmit {
+        peer: Peer,
+        bytes: Bytes,
+        ticket: u64,
+    },
+    Call {
+        handle: CallHandle,
+        event: CallEvent,
+    },
+    /// Our REGISTER got its final answer; `expires` is what was granted, in seconds, 0 after taking it back.
+    Registered {
+        status: u16,
+        phrase: String,
+        expires: u32,
+    },
+    /// Somebody registered with us.
+    Registration {
+        user: String,
+        contact: Uri,
+        expires: u32,
+        peer: Peer,
+    },
+    /// A message passed, for the ladder.
+    Ladder(LadderStep),
+}
+
+/// Deliberate misbehaviour of one call, for gateways that must stand it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// ACKs are not noticed: the 2xx is repeated until it is given up.
+    pub deaf_to_ack: bool,
+    /// BYEs are not answered.
+    pub deaf_to_bye: bool,
+    /// The 200 has no session description.
+    pub answer_without_sdp: bool,
+    /// The 200 names a codec nobody offered.
+    pub answer_with_foreign_codec: bool,
+    /// A CANCEL is answered, and the call too.
+    pub answer_after_cancel: bool,
+    /// The status every re-INVITE gets.
+    pub refuse_updates: Option<u16>,
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    #[error("there is no such call, or it is in no state for that")]
+    WrongState,
+    #[error("the offer can't be answered: {0}")]
+    Refused(#[from] Refusal),
+}
+
+fn phrase_of(response: &Response) -> String {
+    response.reason.clone()
+}
+
+#[cfg(test)]
+mod tests;
