@@ -2,7 +2,9 @@
 
 use super::call::{Answer, Body, Call, Phase};
 use super::machine::{ALLOW, UserAgent};
-use super::{AgentError, CallEvent, CallHandle, EndedBy, Ending, Incoming, Output, Quirks};
+use super::{
+    Admission, AgentError, CallEvent, CallHandle, Demand, EndedBy, Ending, Incoming, Output, Quirks,
+};
 use crate::sdp::Capability;
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::{ClientAuth, ha1};
@@ -14,6 +16,9 @@ use crate::types::{Now, Peer};
 impl UserAgent {
     pub(super) fn on_request(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
         let inside = request.to_tag().map(str::to_owned);
+        if inside.is_none() && !self.admitted(now, key, &request) {
+            return;
+        }
         match (&request.method, inside) {
             (Method::Options, _) => {
                 let tag = self.token();
@@ -58,8 +63,16 @@ impl UserAgent {
         self.layer.respond(now.instant, key, response);
     }
 
-    /// Demands credentials, where the agent is guarded. True if the request may pass.
+    /// Asks the doorkeeper, and demands credentials where it wants that. True if the request may pass.
     fn admitted(&mut self, now: Now, key: ServerKey, request: &Request) -> bool {
+        let demand = match (self.doorkeeper)(request) {
+            Admission::Admit => return true,
+            Admission::Challenge(demand) => demand,
+            Admission::Ignore => {
+                self.layer.ignore(key);
+                return false;
+            }
+        };
         let (Some(challenger), Some(guard)) = (self.challenger.as_mut(), self.settings.guard.as_ref()) else {
             return true;
         };
@@ -67,10 +80,9 @@ impl UserAgent {
             (user == guard.user).then(|| ha1(algorithm, user, &guard.realm, guard.password.expose()))
         };
         let Err(failure) = challenger.verify_request(now.unix_ms, request, lookup) else { return true };
-        // A registrar asks for Authorization, a proxy that carries calls for Proxy-Authorization (RFC 3261 §22.1).
-        let (status, name) = match request.method {
-            Method::Register => (401, HeaderName::WwwAuthenticate),
-            _ => (407, HeaderName::ProxyAuthenticate),
+        let (status, name) = match demand {
+            Demand::Server => (401, HeaderName::WwwAuthenticate),
+            Demand::Proxy => (407, HeaderName::ProxyAuthenticate),
         };
         let values = challenger.challenge(now.unix_ms, failure.is_stale());
         let tag = self.token();
@@ -83,9 +95,6 @@ impl UserAgent {
     }
 
     fn on_register(&mut self, now: Now, key: ServerKey, peer: Peer, request: &Request) {
-        if !self.admitted(now, key, request) {
-            return;
-        }
         let contact = request.contact().ok().flatten();
         let expires = contact
             .as_ref()
@@ -105,9 +114,6 @@ impl UserAgent {
     }
 
     fn on_invite(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
-        if !self.admitted(now, key, &request) {
-            return;
-        }
         let offer = match UserAgent::session_of(&request).transpose() {
             Ok(offer) => offer,
             Err(_) => return self.refuse(now, key, &request, 400),

@@ -2,11 +2,14 @@
 
 use super::call::{Answer, Body, Call, InsideKind, Phase};
 use super::registration::Registration;
-use super::{AgentSettings, CallEvent, CallHandle, EndedBy, Ending, LadderStep, Output, Quirks, Random};
+use super::{
+    Admission, AgentSettings, CallEvent, CallHandle, Demand, Doorkeeper, EndedBy, Ending, LadderStep, Output,
+    Quirks, Random,
+};
 use crate::sdp::{Local, Negotiated, Session};
 use crate::sip::answer_retransmit::AnswerStep;
 use crate::sip::auth::Challenger;
-use crate::sip::message::{HeaderName, Message, NameAddr, Request, Response, Typed, Uri};
+use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Response, Typed, Uri};
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
 use crate::types::{HostPort, Now, Peer, Transport};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -40,6 +43,7 @@ pub struct UserAgent {
     pub(super) servers: HashMap<ServerKey, CallHandle>,
     /// By Call-ID and our tag.
     pub(super) dialogs: HashMap<(String, String), CallHandle>,
+    pub(super) doorkeeper: Doorkeeper,
     deadlines: BTreeSet<(Instant, CallHandle)>,
     random: Random,
     next_handle: u32,
@@ -65,6 +69,7 @@ impl UserAgent {
             clients: HashMap::new(),
             servers: HashMap::new(),
             dialogs: HashMap::new(),
+            doorkeeper: Box::new(usual_admission),
             deadlines: BTreeSet::new(),
             random,
             next_handle: 1,
@@ -75,6 +80,12 @@ impl UserAgent {
     /// Without ladder steps, for many calls at once.
     pub fn without_ladder(mut self) -> UserAgent {
         self.ladder = false;
+        self
+    }
+
+    /// Lets somebody else decide on requests from outside any dialog.
+    pub fn with_doorkeeper(mut self, doorkeeper: Doorkeeper) -> UserAgent {
+        self.doorkeeper = doorkeeper;
         self
     }
 
@@ -240,7 +251,7 @@ impl UserAgent {
     pub(super) fn bye(&mut self, now: Now, handle: CallHandle) {
         let Some(call) = self.calls.get_mut(&handle) else { return };
         let Some(dialog) = call.dialog.as_mut() else { return };
-        let request = dialog.request(crate::sip::message::Method::Bye, None);
+        let request = dialog.request(Method::Bye, None);
         call.phase = Phase::HangingUp;
         self.send_inside(now, handle, InsideKind::Bye, request);
     }
@@ -393,5 +404,17 @@ impl UserAgent {
             None => line.to_owned(),
         });
         Some(spoilt.collect::<Vec<_>>().join("\r\n"))
+    }
+}
+
+/// A registrar asks for Authorization, a proxy that carries calls for Proxy-Authorization (RFC 3261 §22.1). Without a
+/// guard a challenge is passed over.
+fn usual_admission(request: &Request) -> Admission {
+    if request.method == Method::Register {
+        Admission::Challenge(Demand::Server)
+    } else if request.method == Method::Invite {
+        Admission::Challenge(Demand::Proxy)
+    } else {
+        Admission::Admit
     }
 }

@@ -15,7 +15,7 @@ pub use machine::UserAgent;
 
 use crate::sdp::{Negotiated, Refusal, Session};
 use crate::sip::auth::Credentials;
-use crate::sip::message::{NameAddr, Response, Uri};
+use crate::sip::message::{NameAddr, Request, Response, Uri};
 use crate::sip::transaction::Timers;
 use crate::types::{HostPort, Peer, Secret};
 use bytes::Bytes;
@@ -36,7 +36,7 @@ pub struct AgentSettings {
     pub domain: HostPort,
     /// What to answer challenges with.
     pub credentials: Option<Credentials>,
-    /// If set, every INVITE and REGISTER from outside must prove this.
+    /// If set, every INVITE and REGISTER from outside must prove this, unless a [`Doorkeeper`] decides otherwise.
     pub guard: Option<Guard>,
     /// Value of User-Agent and Server.
     pub product: String,
@@ -50,6 +50,28 @@ pub struct Guard {
     pub user: String,
     pub password: Secret,
 }
+
+/// Which status demands credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// 401, as a server or registrar asks.
+    Server,
+    /// 407, as a proxy asks.
+    Proxy,
+}
+
+/// What becomes of a request from outside any dialog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Admit,
+    /// It has to prove the [`Guard`]'s credentials.
+    Challenge(Demand),
+    /// Not a word, as from a dead far end.
+    Ignore,
+}
+
+/// Decides on requests from outside any dialog.
+pub type Doorkeeper = Box<dyn FnMut(&Request) -> Admission + Send>;
 
 /// What to call.
 #[derive(Debug, Clone)]
