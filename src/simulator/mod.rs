@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod heard;
+pub mod operator;
 pub mod picture;
 mod spectrum;
 pub mod speech;

@@ -1,0 +1,664 @@
+//! The operator as one machine: treats calls that come in, places calls, and closes each with a ledger entry.
+
+use super::ledger::{Entry, Media, ReleasedBy, Side};
+use super::treatment::{Decision, Progress, Treatment};
+use crate::sdp::{Capability, Negotiated};
+use crate::simulator::agent::{
+    Admission, AgentError, AgentSettings, CallEvent, CallHandle, Demand, Doorkeeper, EndedBy, Ending, Guard,
+    Incoming, Invitation, Output as Act, Random, UserAgent,
+};
+use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Uri};
+use crate::sip::transaction::Timers;
+use crate::types::{AudioCodec, HostPort, Now, Peer, Secret};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// What the operator is like.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For calls whose number asks for nothing special.
+    pub treatment: Treatment,
+    /// Whether the end of a called number may ask for a treatment.
+    pub by_number: bool,
+    /// Best first.
+    pub codecs: Vec<AudioCodec>,
+    /// What a challenge demands.
+    pub user: String,
+    pub password: Secret,
+    pub realm: String,
+    /// Registrations are challenged too.
+    pub guard_registrations: bool,
+    pub timers: Timers,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            treatment: Treatment::default(),
+            by_number: true,
+            codecs: vec![AudioCodec::Pcma, AudioCodec::Pcmu],
+            user: "tandem".to_owned(),
+            password: Secret::new("tandem"),
+            realm: "operator.example".to_owned(),
+            guard_registrations: false,
+            timers: Timers::default(),
+        }
+    }
+}
+
+/// Names one call of the operator, from its INVITE to its ledger entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Line(pub u64);
+
+/// What the operator says into a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Say {
+    /// The tone of early media.
+    Ringback,
+    Speech,
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send; a failure comes back by the ticket.
+    Transmit { peer: Peer, bytes: Bytes, ticket: u64 },
+    /// Open a socket for media at this address, and tell by [`Operator::media_opened`].
+    OpenMedia { line: Line, local: IpAddr },
+    /// Send and hear by what was agreed from now on. May come again for the same line.
+    StartMedia { line: Line, agreed: Box<Negotiated>, say: Say },
+    /// Stop, and tell what was heard by [`Operator::media_closed`].
+    CloseMedia { line: Line },
+    /// A call is over.
+    Ledger(Box<Entry>),
+    /// The gateway registered, and is reached there.
+    Registration { user: String, contact: Uri, expires: u32, peer: Peer },
+}
+
+/// A call to place.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub peer: Peer,
+    /// Where the call goes: a DID at the gateway.
+    pub to: Uri,
+    /// The number it comes from.
+    pub from: String,
+    /// Hang up so long after the answer; `None`: the far end does.
+    pub talk: Option<Duration>,
+    /// Give up so long after the INVITE without an answer.
+    pub patience: Duration,
+}
+
+/// Where a line stands.
+#[derive(Debug)]
+enum Stage {
+    /// The media socket is being opened.
+    Opening(Begin),
+    /// It rings here; the decision falls at that time, or never.
+    Deciding {
+        at: Option<Instant>,
+    },
+    /// It rings there.
+    Calling {
+        give_up_at: Instant,
+    },
+    Talking {
+        hang_up_at: Option<Instant>,
+    },
+    /// Over; what was heard is still to come.
+    Closing,
+}
+
+#[derive(Debug)]
+enum Begin {
+    Treat,
+    Place(Box<Order>),
+}
+
+#[derive(Debug)]
+struct Call {
+    handle: Option<CallHandle>,
+    stage: Stage,
+    treatment: Treatment,
+    talk: Option<Duration>,
+    /// What we call ourselves there.
+    local: SocketAddr,
+    started: Instant,
+    answered: Option<Instant>,
+    released: Option<Instant>,
+    has_media: bool,
+    entry: Entry,
+}
+
+/// The operator with all its calls.
+pub struct Operator {
+    settings: Settings,
+    agent: UserAgent,
+    calls: BTreeMap<Line, Call>,
+    lines: HashMap<CallHandle, Line>,
+    /// Calls that never got a word, until the far end has surely given up.
+    ignored: VecDeque<(Instant, CallHandle)>,
+    outputs: VecDeque<Output>,
+    last_line: u64,
+}
+
+impl Operator {
+    /// `local` is the host part of our identity; `random` serves tags, branches, Call-IDs and keys.
+    pub fn new(settings: Settings, local: HostPort, random: Random) -> Operator {
+        let agent = UserAgent::new(agent_settings(&settings, local), random)
+            .without_ladder()
+            .with_doorkeeper(doorkeeper(settings.clone()));
+        Operator {
+            settings,
+            agent,
+            calls: BTreeMap::new(),
+            lines: HashMap::new(),
+            ignored: VecDeque::new(),
+            outputs: VecDeque::new(),
+            last_line: 0,
+        }
+    }
+
+    pub fn handle_message(&mut self, now: Now, peer: Peer, message: Message) {
+        self.agent.handle_message(now, peer, message);
+        self.drain(now);
+    }
+
+    pub fn handle_transport_failure(&mut self, now: Now, ticket: u64) {
+        self.agent.handle_transport_failure(now, ticket);
+        self.drain(now);
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.agent.handle_timeout(now);
+        self.drain(now);
+        let due: Vec<Line> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.deadline().is_some_and(|at| at <= now.instant))
+            .map(|(line, _)| *line)
+            .collect();
+        for line in due {
+            self.act(now, line);
+        }
+        while let Some((_, handle)) = self.ignored.pop_front_if(|(until, _)| *until <= now.instant) {
+            self.agent.ignore(handle);
+        }
+        self.drain(now);
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let calls = self.calls.values().filter_map(Call::deadline).min();
+        let ignored = self.ignored.front().map(|(until, _)| *until);
+        [self.agent.poll_timeout(), calls, ignored].into_iter().flatten().min()
+    }
+
+    /// Calls without a ledger entry yet.
+    pub fn active_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Places a call.
+    pub fn place(&mut self, now: Now, order: Order) -> Line {
+        let entry = Entry {
+            side: Side::Caller,
+            transport: order.peer.transport.as_str().to_owned(),
+            calling: order.from.clone(),
+            called: order.to.user().to_owned(),
+            treatment: "placed".to_owned(),
+            ..blank(now)
+        };
+        let treatment = Treatment { talk: order.talk, ..Treatment::default() };
+        let local = order.peer.local;
+        self.open(now, None, treatment, entry, Begin::Place(Box::new(order)), local)
+    }
+
+    /// The media socket of a line is open at `address`, or could not be opened.
+    pub fn media_opened(&mut self, now: Now, line: Line, address: Option<SocketAddr>) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        let Stage::Opening(begin) = std::mem::replace(&mut call.stage, Stage::Closing) else { return };
+        call.has_media = address.is_some();
+        let capability = address
+            .map(|address| Capability { codecs: self.settings.codecs.clone(), ..Capability::new(address) });
+        match (begin, capability) {
+            (Begin::Treat, Some(capability)) => self.treat(now, line, capability),
+            (Begin::Treat, None) => {
+                if let Some(handle) = call.handle {
+                    self.agent.reject(now, handle, 500, &[]);
+                }
+            }
+            (Begin::Place(order), Some(capability)) => {
+                call.stage = Stage::Calling { give_up_at: now.instant + order.patience };
+                let from = Uri::sip(Some(&order.from), HostPort::from(order.peer.local));
+                let invitation =
+                    Invitation { peer: order.peer, to: order.to, from: Some(NameAddr::new(from)) };
+                let handle = self.agent.call(now, invitation, capability);
+                if let Some(call) = self.calls.get_mut(&line) {
+                    call.handle = Some(handle);
+                    call.entry.call_id = self.agent.call_id(handle).unwrap_or_default().to_owned();
+                }
+                self.lines.insert(handle, line);
+            }
+            (Begin::Place(_), None) => {
+                call.entry.reason = Some("no port for media".to_owned());
+                self.close(now, line);
+            }
+        }
+        self.drain(now);
+    }
+
+    /// The media of a line is closed; this is what passed.
+    pub fn media_closed(&mut self, line: Line, media: Media, recording: Option<String>) {
+        if let Some(mut call) = self.calls.remove(&line) {
+            call.entry.media = media;
+            call.entry.recording = recording;
+            self.outputs.push_back(Output::Ledger(Box::new(call.entry)));
+        }
+    }
+
+    /// Nothing has been heard on a line for too long: it is hung up.
+    pub fn media_lost(&mut self, now: Now, line: Line) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        if matches!(call.stage, Stage::Talking { .. }) {
+            call.entry.reason.get_or_insert_with(|| "no media".to_owned());
+            self.hang_up(now, line);
+            self.drain(now);
+        }
+    }
+
+    /// Ends every call; their entries follow.
+    pub fn stop(&mut self, now: Now) {
+        let lines: Vec<Line> = self.calls.keys().copied().collect();
+        for line in lines {
+            if let Some(call) = self.calls.get_mut(&line)
+                && !matches!(call.stage, Stage::Closing)
+            {
+                call.entry.reason.get_or_insert_with(|| "operator stopped".to_owned());
+                self.hang_up(now, line);
+            }
+        }
+        self.drain(now);
+    }
+
+    /// Closes what is still open without waiting for the far ends.
+    pub fn abandon(&mut self, now: Now) {
+        let lines: Vec<Line> = self.calls.keys().copied().collect();
+        for line in lines {
+            self.close(now, line);
+        }
+    }
+
+    fn drain(&mut self, now: Now) {
+        while let Some(act) = self.agent.poll_output() {
+            match act {
+                Act::Transmit { peer, bytes, ticket } => {
+                    self.outputs.push_back(Output::Transmit { peer, bytes, ticket });
+                }
+                Act::Call { handle, event } => self.on_event(now, handle, event),
+                Act::Registration { user, contact, expires, peer } => {
+                    self.outputs.push_back(Output::Registration { user, contact, expires, peer });
+                }
+                Act::Registered { .. } | Act::Ladder(_) => {}
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Now, handle: CallHandle, event: CallEvent) {
+        let line = self.lines.get(&handle).copied();
+        match (event, line) {
+            (CallEvent::Incoming(incoming), _) => self.on_incoming(now, handle, *incoming),
+            (CallEvent::Progress { status, phrase: _, media }, Some(line)) => {
+                let Some(call) = self.calls.get_mut(&line) else { return };
+                if matches!(status, 180 | 183) {
+                    call.entry.ringing_at.get_or_insert(now.unix_ms);
+                }
+                if let Some(agreed) = media {
+                    let say = match call.entry.side {
+                        Side::Callee => Say::Ringback,
+                        Side::Caller => Say::Speech,
+                    };
+                    call.entry.codec = Some(agreed.codec);
+                    self.outputs.push_back(Output::StartMedia { line, agreed, say });
+                }
+            }
+            (CallEvent::Answered { media: agreed }, Some(line)) => {
+                let Some(call) = self.calls.get_mut(&line) else { return };
+                call.note_answer(now);
+                call.entry.codec = Some(agreed.codec);
+                self.outputs.push_back(Output::StartMedia { line, agreed, say: Say::Speech });
+            }
+            (CallEvent::Updated { media: agreed, by_us: _ }, Some(line)) => {
+                self.outputs.push_back(Output::StartMedia { line, agreed, say: Say::Speech });
+            }
+            (CallEvent::Acknowledged, Some(line)) => {
+                if let Some(call) = self.calls.get_mut(&line) {
+                    call.entry.acknowledged = true;
+                }
+            }
+            (CallEvent::Ended(ending), Some(line)) => self.on_ended(now, line, ending),
+            (
+                CallEvent::Progress { .. }
+                | CallEvent::Answered { .. }
+                | CallEvent::Updated { .. }
+                | CallEvent::UpdateRefused { .. }
+                | CallEvent::Acknowledged
+                | CallEvent::Ended(_),
+                _,
+            ) => {}
+        }
+    }
+
+    fn on_incoming(&mut self, now: Now, handle: CallHandle, incoming: Incoming) {
+        let treatment = treatment_of(&self.settings, &incoming.uri);
+        let entry = Entry {
+            side: Side::Callee,
+            call_id: incoming.call_id,
+            transport: incoming.peer.transport.as_str().to_owned(),
+            calling: incoming.asserted.unwrap_or_else(|| incoming.from.uri.user().to_owned()),
+            called: incoming.uri.user().to_owned(),
+            treatment: treatment.name.clone(),
+            ..blank(now)
+        };
+        self.agent.set_quirks(handle, treatment.quirks.clone());
+        let refusal = match treatment.decision {
+            Decision::Refuse { status, retry_after } if treatment.after.is_zero() => {
+                Some((status, retry_after))
+            }
+            Decision::Refuse { .. } | Decision::Answer | Decision::Never => None,
+        };
+        if treatment.progress == Progress::Silent || refusal.is_some() {
+            let line = self.insert(
+                now,
+                Some(handle),
+                treatment,
+                entry,
+                Stage::Deciding { at: None },
+                incoming.peer.local,
+            );
+            match refusal {
+                Some((status, retry_after)) => self.refuse(now, line, status, retry_after),
+                // Nothing more will be known of a call that never gets a word.
+                None => {
+                    self.close(now, line);
+                    self.ignored.push_back((now.instant + self.settings.timers.life(), handle));
+                }
+            }
+            return;
+        }
+        self.open(now, Some(handle), treatment, entry, Begin::Treat, incoming.peer.local);
+    }
+
+    fn open(
+        &mut self,
+        now: Now,
+        handle: Option<CallHandle>,
+        treatment: Treatment,
+        entry: Entry,
+        begin: Begin,
+        local: SocketAddr,
+    ) -> Line {
+        let line = self.insert(now, handle, treatment, entry, Stage::Opening(begin), local);
+        self.outputs.push_back(Output::OpenMedia { line, local: local.ip() });
+        line
+    }
+
+    fn insert(
+        &mut self,
+        now: Now,
+        handle: Option<CallHandle>,
+        treatment: Treatment,
+        entry: Entry,
+        stage: Stage,
+        local: SocketAddr,
+    ) -> Line {
+        self.last_line += 1;
+        let line = Line(self.last_line);
+        if let Some(handle) = handle {
+            self.lines.insert(handle, line);
+        }
+        let call = Call {
+            handle,
+            stage,
+            talk: treatment.talk,
+            treatment,
+            local,
+            started: now.instant,
+            answered: None,
+            released: None,
+            has_media: false,
+            entry: Entry { call: line.0, ..entry },
+        };
+        self.calls.insert(line, call);
+        line
+    }
+
+    /// Begins a call that came in, now that the media address is known.
+    fn treat(&mut self, now: Now, line: Line, capability: Capability) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        let Some(handle) = call.handle else { return };
+        let at = match call.treatment.decision {
+            Decision::Never => None,
+            Decision::Answer | Decision::Refuse { .. } => Some(call.started + call.treatment.after),
+        };
+        let progress = call.treatment.progress;
+        call.stage = Stage::Deciding { at };
+        match self.agent.prepare(now, handle, capability) {
+            Ok(()) => {}
+            // The agent has refused the call, and says so by an event.
+            Err(AgentError::Refused(_) | AgentError::WrongState) => return,
+        }
+        let said = match progress {
+            Progress::Silent | Progress::None => Ok(()),
+            Progress::Trying => self.agent.progress(now, handle, 100, false),
+            Progress::Ringing => self.agent.progress(now, handle, 180, false),
+            Progress::EarlyMedia => self.agent.progress(now, handle, 183, true),
+        };
+        if said.is_ok() && at.is_some_and(|at| at <= now.instant) {
+            self.act(now, line);
+        }
+    }
+
+    /// Does what a line's deadline is for.
+    fn act(&mut self, now: Now, line: Line) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        match (&call.stage, call.treatment.decision, call.handle) {
+            (Stage::Deciding { at: Some(_) }, Decision::Answer, Some(handle)) => {
+                match self.agent.answer(now, handle) {
+                    // The time of the answer is that of our 2xx, even if it carries an offer and media waits for the
+                    // ACK.
+                    Ok(()) => call.note_answer(now),
+                    Err(AgentError::WrongState | AgentError::Refused(_)) => {
+                        self.agent.reject(now, handle, 500, &[]);
+                    }
+                }
+            }
+            (Stage::Deciding { at: Some(_) }, Decision::Refuse { status, retry_after }, _) => {
+                self.refuse(now, line, status, retry_after);
+            }
+            (Stage::Talking { .. } | Stage::Calling { .. }, _, _) => self.hang_up(now, line),
+            (Stage::Deciding { .. } | Stage::Opening(_) | Stage::Closing, _, _) => {}
+        }
+    }
+
+    fn refuse(&mut self, now: Now, line: Line, status: u16, retry_after: Option<u32>) {
+        let Some(call) = self.calls.get(&line) else { return };
+        let Some(handle) = call.handle else { return };
+        let mut headers = Vec::new();
+        if let Some(seconds) = retry_after {
+            headers.push((HeaderName::RetryAfter, seconds.to_string()));
+        }
+        if (300..400).contains(&status) {
+            // Back to where it came from: whoever follows goes round in circles.
+            let here = Uri::sip(Some(&call.entry.called), HostPort::from(call.local));
+            headers.push((HeaderName::Contact, NameAddr::new(here).to_string()));
+        }
+        self.agent.reject(now, handle, status, &headers);
+    }
+
+    /// Ends a line from our side, now.
+    fn hang_up(&mut self, now: Now, line: Line) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        call.released.get_or_insert(now.instant);
+        call.entry.released_at = now.unix_ms;
+        call.entry.released_by = match call.entry.side {
+            Side::Callee => ReleasedBy::Callee,
+            Side::Caller => ReleasedBy::Caller,
+        };
+        match &mut call.stage {
+            Stage::Talking { hang_up_at } => *hang_up_at = None,
+            Stage::Calling { .. } => call.stage = Stage::Deciding { at: None },
+            Stage::Deciding { at } => *at = None,
+            Stage::Opening(_) | Stage::Closing => {}
+        }
+        match call.handle {
+            Some(handle) => self.agent.hang_up(now, handle, 480),
+            None => self.close(now, line),
+        }
+    }
+
+    fn on_ended(&mut self, now: Now, line: Line, ending: Ending) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        if call.released.is_none() {
+            call.released = Some(now.instant);
+            call.entry.released_at = now.unix_ms;
+            call.entry.released_by = match (ending.by, call.entry.side) {
+                (EndedBy::Us, Side::Callee) | (EndedBy::Them, Side::Caller) => ReleasedBy::Callee,
+                (EndedBy::Us, Side::Caller) | (EndedBy::Them, Side::Callee) => ReleasedBy::Caller,
+                (EndedBy::Failure, _) => ReleasedBy::Nobody,
+            };
+        }
+        if call.answered.is_none() {
+            call.entry.status = ending.status;
+        }
+        let failure = (ending.by == EndedBy::Failure).then_some(ending.phrase);
+        if let Some(reason) = ending.reason.or(failure) {
+            call.entry.reason.get_or_insert(reason);
+        }
+        self.close(now, line);
+    }
+
+    /// Settles a line's times, and its entry once its media is closed.
+    fn close(&mut self, now: Now, line: Line) {
+        let Some(call) = self.calls.get_mut(&line) else { return };
+        if matches!(call.stage, Stage::Closing) && call.handle.is_none() && call.has_media {
+            return;
+        }
+        call.stage = Stage::Closing;
+        if call.released.is_none() {
+            call.entry.released_at = now.unix_ms;
+        }
+        let released = *call.released.get_or_insert(now.instant);
+        if let Some(answered) = call.answered {
+            call.entry.duration_ms = released.saturating_duration_since(answered).as_millis() as u64;
+        }
+        if let Some(handle) = call.handle.take() {
+            self.lines.remove(&handle);
+        }
+        if call.has_media {
+            self.outputs.push_back(Output::CloseMedia { line });
+        } else {
+            self.media_closed(line, Media::default(), None);
+        }
+    }
+}
+
+impl Call {
+    fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Deciding { at } => *at,
+            Stage::Calling { give_up_at } => Some(*give_up_at),
+            Stage::Talking { hang_up_at } => *hang_up_at,
+            Stage::Opening(_) | Stage::Closing => None,
+        }
+    }
+
+    fn note_answer(&mut self, now: Now) {
+        if self.answered.is_none() {
+            self.stage = Stage::Talking { hang_up_at: self.talk.map(|talk| now.instant + talk) };
+            self.answered = Some(now.instant);
+            self.entry.answered_at = Some(now.unix_ms);
+            self.entry.setup_ms =
+                Some(now.instant.saturating_duration_since(self.started).as_millis() as u64);
+            self.entry.status = 200;
+        }
+    }
+}
+
+fn blank(now: Now) -> Entry {
+    Entry {
+        call: 0,
+        side: Side::Callee,
+        call_id: String::new(),
+        transport: String::new(),
+        calling: String::new(),
+        called: String::new(),
+        treatment: String::new(),
+        started_at: now.unix_ms,
+        ringing_at: None,
+        answered_at: None,
+        released_at: now.unix_ms,
+        setup_ms: None,
+        duration_ms: 0,
+        status: 0,
+        released_by: ReleasedBy::Nobody,
+        reason: None,
+        acknowledged: false,
+        codec: None,
+        media: Media::default(),
+        recording: None,
+    }
+}
+
+fn treatment_of(settings: &Settings, called: &Uri) -> Treatment {
+    let asked = settings.by_number.then(|| Treatment::of_number(&called.subscriber())).flatten();
+    asked.unwrap_or_else(|| settings.treatment.clone())
+}
+
+/// The agent under the operator. It never says 100 by itself: whether the far end hears of its call at all is the
+/// treatment's to decide.
+fn agent_settings(settings: &Settings, local: HostPort) -> AgentSettings {
+    let never = settings.timers.life() * 100;
+    AgentSettings {
+        user: String::new(),
+        domain: local,
+        credentials: None,
+        guard: Some(Guard {
+            realm: settings.realm.clone(),
+            user: settings.user.clone(),
+            password: settings.password.clone(),
+        }),
+        product: "tandem-operator".to_owned(),
+        timers: Timers { trying: never, ..settings.timers.clone() },
+    }
+}
+
+/// Who must prove what, and who gets no answer.
+fn doorkeeper(settings: Settings) -> Doorkeeper {
+    Box::new(move |request: &Request| {
+        let dead = settings.treatment.progress == Progress::Silent;
+        let challenge = if request.method == Method::Invite {
+            treatment_of(&settings, &request.uri).challenge
+        } else if request.method == Method::Register && settings.guard_registrations {
+            Some(Demand::Server)
+        } else {
+            None
+        };
+        match challenge {
+            Some(demand) => Admission::Challenge(demand),
+            // A dead operator hears calls, so that its ledger has them; it is silent to all else.
+            None if dead && request.method != Method::Invite => Admission::Ignore,
+            None => Admission::Admit,
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

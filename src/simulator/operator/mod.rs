@@ -1,0 +1,5 @@
+//! A simulated operator trunk with faults, and a ledger of its own.
+
+pub mod ledger;
+pub mod machine;
+pub mod treatment;
