@@ -3,9 +3,7 @@
 use super::{reload, views};
 use crate::access::Directory;
 use crate::admin::ControlCommand;
-use crate::admin::control::{
-    CheckState, DrainView, Readiness, ReadinessCheck, TrunkAction, UserSource as ViewSource, UserView,
-};
+use crate::admin::control::{CheckState, DrainView, Readiness, ReadinessCheck, TrunkAction};
 use crate::billing::io::Journal;
 use crate::call::Settings;
 use crate::call::io::{BindingChange, ShardHandle};
@@ -252,20 +250,5 @@ fn snapshot(totals: &MediaTotals) -> MediaSnapshot {
             counts: totals.delay_counts.to_vec(),
             sum: totals.delay_sum_us as f64 / 1e6,
         },
-    }
-}
-
-/// One user as the API shows it.
-pub fn user_view(user: &crate::access::User, registrations: u32) -> UserView {
-    UserView {
-        name: user.name.to_string(),
-        source: match user.source {
-            crate::access::UserSource::File => ViewSource::File,
-            crate::access::UserSource::Database => ViewSource::Database,
-        },
-        caller_ids: user.caller_ids.iter().map(ToString::to_string).collect(),
-        dids: user.dids.iter().map(ToString::to_string).collect(),
-        account: Some(user.account.clone()),
-        registrations: Some(registrations),
     }
 }

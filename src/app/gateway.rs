@@ -12,7 +12,7 @@ use crate::routing::Dialplan;
 use crate::sip::auth::Challenger;
 use crate::sip::io::{Listener, Transports};
 use crate::sip::transaction::{Timers, TransactionLayer};
-use crate::store::{NumberKeys, Store, StoreError, StoreOptions};
+use crate::store::{Store, StoreError};
 use crate::telemetry::{LogControl, Metrics};
 use crate::types::{EndCause, Now};
 use std::net::SocketAddr;
@@ -95,8 +95,7 @@ impl Gateway {
         let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let rates = Arc::new(setup::rates(&config).map_err(StartError::Rates)?);
-        let keys = NumberKeys::load(&config.gateway.data_dir.join("number.keys"))?;
-        let store = Store::connect(&config.database.url, keys, StoreOptions::default())?;
+        let store = setup::store(&config)?;
         let directory = control::directory(&config, &store).await.map_err(StartError::Users)?;
 
         let (shard, inbox) = channel();

@@ -8,3 +8,4 @@ mod setup;
 mod views;
 
 pub use gateway::{Gateway, Options, StartError};
+pub use setup::store;

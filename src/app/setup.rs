@@ -8,6 +8,7 @@ use crate::sip::io::{
     Identity, Listener, NetworkSettings, StreamSettings, TlsSettings, TlsTrust, TransportSettings,
 };
 use crate::sip::message::Limits;
+use crate::store::{NumberKeys, Store, StoreError, StoreOptions};
 use crate::types::NetworkId;
 
 pub fn transports(config: &Config) -> TransportSettings {
@@ -62,6 +63,15 @@ pub fn ports(config: &Config) -> Vec<NetworkPorts> {
         dscp: network.dscp_media,
     };
     config.networks.iter().enumerate().map(one).collect()
+}
+
+/// The database, not yet opened.
+///
+/// # Errors
+/// The URL or the file of number keys can't be used.
+pub fn store(config: &Config) -> Result<Store, StoreError> {
+    let keys = NumberKeys::load(&config.gateway.data_dir.join("number.keys"))?;
+    Store::connect(&config.database.url, keys, StoreOptions::default())
 }
 
 pub fn rates(config: &Config) -> Result<RateTable, String> {

@@ -1,6 +1,5 @@
 //! The running gateway as the admin API shows it.
 
-use super::control::user_view;
 use super::explain::Explainer;
 use crate::admin::control::{
     CallState, CallView, CheckState, ReadinessCheck, RegistrationView, RouteQuery, RouteQueryError,
@@ -132,7 +131,7 @@ pub fn users(exchange: &Exchange) -> Vec<UserView> {
     let mut users: Vec<UserView> = exchange
         .directory()
         .iter()
-        .map(|user| user_view(user, registrar.bindings(&user.name).len() as u32))
+        .map(|user| UserView::of(user, Some(registrar.bindings(&user.name).len() as u32)))
         .collect();
     users.sort_by(|a, b| a.name.cmp(&b.name));
     users

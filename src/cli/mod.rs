@@ -4,6 +4,7 @@
 //! [`Command`] once its function does its whole job.
 
 mod calls;
+mod cdr;
 mod check;
 mod output;
 pub mod progress;
@@ -11,6 +12,7 @@ mod remote;
 mod route;
 mod run;
 mod trunks;
+mod user;
 
 pub use output::{Failure, Outcome};
 
@@ -34,6 +36,8 @@ enum Command {
     Route(route::Args),
     Calls(calls::Args),
     Trunks(trunks::Args),
+    Cdr(cdr::Args),
+    User(user::Args),
 }
 
 impl Command {
@@ -44,6 +48,8 @@ impl Command {
             Command::Route(args) => route::run(args),
             Command::Calls(args) => calls::run(args),
             Command::Trunks(args) => trunks::run(args),
+            Command::Cdr(args) => cdr::run(args),
+            Command::User(args) => user::run(args),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the admin API shows of the running gateway. The JSON names are a contract with scripts.
 
+use crate::access;
 use crate::admin::rfc3339;
 use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, Transport, UnixMillis, mask};
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,20 @@ pub struct UserView {
 }
 
 impl UserView {
+    pub fn of(user: &access::User, registrations: Option<u32>) -> UserView {
+        UserView {
+            name: user.name.to_string(),
+            source: match user.source {
+                access::UserSource::File => UserSource::File,
+                access::UserSource::Database => UserSource::Database,
+            },
+            caller_ids: user.caller_ids.iter().map(ToString::to_string).collect(),
+            dids: user.dids.iter().map(ToString::to_string).collect(),
+            account: Some(user.account.clone()),
+            registrations,
+        }
+    }
+
     /// The same user for a reader who may not see numbers.
     pub fn masked(mut self) -> UserView {
         for number in self.caller_ids.iter_mut().chain(&mut self.dids) {
