@@ -13,8 +13,9 @@ use crate::routing::AdminState;
 use crate::sip::io::Transports;
 use crate::store::{RegistrationChange, Store, read_snapshot, write_snapshot};
 use crate::telemetry::metrics::{HistogramSnapshot, MediaLegSnapshot, MediaSnapshot};
-use crate::telemetry::{LogControl, Metrics};
+use crate::telemetry::{LogControl, Metrics, certificate};
 use crate::types::{EndCause, Now};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -205,6 +206,21 @@ pub async fn keep_bindings(mut changes: mpsc::Receiver<BindingChange>, store: St
             tokio::time::sleep(BINDING_PAUSE).await;
         }
     }
+}
+
+/// Tells the metrics what the configuration holds: at the start and after each reload.
+pub fn describe(metrics: &Metrics, config: &Config) {
+    let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
+    metrics.set_trunks(&names);
+    for trunk in &config.trunks {
+        metrics.trunk(&trunk.name).set_channels_limit(trunk.max_channels.unwrap_or(0));
+    }
+    for rate in &config.rates {
+        metrics.system.known_currency(rate.rate.currency);
+    }
+    let certificate =
+        config.tls.certificate.as_ref().and_then(|file| CertificateDer::from_pem_file(file).ok());
+    metrics.system.set_certificate_expiry(certificate.and_then(|der| certificate::not_after(&der)));
 }
 
 /// Makes the metrics look at what keeps counts of its own, at every scrape.

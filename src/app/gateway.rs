@@ -92,8 +92,8 @@ impl Gateway {
         for warning in &warnings {
             tracing::warn!(target: "tandem::config", "{warning}");
         }
-        let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&names));
+        let metrics = Arc::new(Metrics::new(&[]));
+        control::describe(&metrics, &config);
         let rates = Arc::new(setup::rates(&config).map_err(StartError::Rates)?);
         let store = setup::store(&config)?;
         let directory = control::directory(&config, &store).await.map_err(StartError::Users)?;

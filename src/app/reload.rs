@@ -1,6 +1,6 @@
 //! Takes up a changed configuration as a whole, or not at all.
 
-use super::control::{Context, directory};
+use super::control::{self, Context, directory};
 use super::setup;
 use crate::admin::control::ReloadReport;
 use crate::call::Settings;
@@ -40,8 +40,7 @@ pub async fn reload(context: &Context) -> ReloadReport {
         Ok(reloaded) => reloaded,
         Err(problems) => return refused(problems.iter().map(ToString::to_string).collect()),
     };
-    let names: Vec<String> = config.trunks.iter().map(|trunk| trunk.name.clone()).collect();
-    context.metrics.set_trunks(&names);
+    control::describe(&context.metrics, &config);
     let settings = Arc::new(Settings::new(config));
     let (taken, directory, dialplan) = (settings.clone(), Arc::new(directory), Arc::new(dialplan));
     let done = context

@@ -31,6 +31,9 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         match error {
             ClientError::BadUrl(_) => Failure::Usage(error.to_string()),
+            ClientError::Refused(ref problem) if problem.status == 401 => Failure::Failed(
+                "the gateway wants a token that it knows: give --token, or --config".to_owned(),
+            ),
             ClientError::Unreachable { .. } | ClientError::Refused(_) | ClientError::Garbled { .. } => {
                 Failure::Failed(error.to_string())
             }

@@ -18,7 +18,7 @@ const TOKEN_VARIABLE: &str = "TANDEM_ADMIN_TOKEN";
 pub struct Remote {
     /// Address of the admin API [default: $TANDEM_ADMIN_URL, else http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
-    admin: Option<String>,
+    pub admin: Option<String>,
     /// Its token: literal, env:NAME or file:PATH [default: $TANDEM_ADMIN_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,

@@ -198,15 +198,23 @@ async fn either<T>(
     through_gateway: impl AsyncFnOnce(&Client) -> Result<T, Asked>,
     in_database: impl AsyncFnOnce(&Config, &Store) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let unreachable = match through_gateway(&remote.client()?).await {
-        Ok(answer) => return Ok(answer),
-        Err(Asked(error @ ClientError::Unreachable { .. })) => error,
-        Err(Asked(error)) => return Err(error.into()),
+    let config = remote.configuration()?;
+    let why = if remote.admin.is_none() && config.as_ref().is_some_and(|config| config.admin.listen.is_none())
+    {
+        "this gateway has no admin API".to_owned()
+    } else {
+        match through_gateway(&remote.client()?).await {
+            Ok(answer) => return Ok(answer),
+            Err(Asked(error @ ClientError::Unreachable { .. })) => error.to_string(),
+            Err(Asked(error)) => return Err(error.into()),
+        }
     };
-    let Some(config) = remote.configuration()? else {
-        let hint = "name the configuration with --config to work on its database";
-        return Err(Failure::Failed(format!("{unreachable}; {hint}")));
+    let Some(config) = config else {
+        return Err(Failure::Failed(format!(
+            "{why}; name the configuration with --config to work on its database"
+        )));
     };
+    let _ = writeln!(io::stderr(), "{why}: working on its database");
     let store = app::store(&config)?;
     let answer = in_database(&config, &store).await;
     store.close().await;

@@ -1,5 +1,6 @@
 //! Metrics and logs.
 
+pub mod certificate;
 pub mod logging;
 pub mod metrics;
 

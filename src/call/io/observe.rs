@@ -1,6 +1,6 @@
 //! What happened, told to the metrics and the log. Numbers are masked; nothing here can block a call.
 
-use crate::billing::{Cdr, Rated};
+use crate::billing::{Cdr, NotRated, Rated};
 use crate::call::event::{Event, RefusedFor};
 use crate::routing::AdminState;
 use crate::sip::message::{Message, ParseErrorKind};
@@ -60,19 +60,15 @@ impl Observer {
     }
 
     pub fn rated(&self, cdr: &Cdr) {
-        let micros = |side: &Option<Rated>| match side {
+        let charge = |side: &Option<Rated>| match side {
             Some(Rated::Charge(charge)) => Some(charge.amount),
             Some(Rated::NotRated(_)) | None => None,
         };
-        let (sell, buy) = (micros(&cdr.sell), micros(&cdr.buy));
-        match sell.or(buy) {
-            Some(any) => self.metrics.system.charged(
-                any.currency,
-                sell.map(|money| money.micros),
-                buy.map(|money| money.micros),
-            ),
-            None if cdr.is_answered() => self.metrics.system.not_rated(),
-            None => {}
+        self.metrics.system.charged(charge(&cdr.sell), charge(&cdr.buy));
+        match &cdr.sell {
+            Some(Rated::NotRated(NotRated::NoRate | NotRated::NoNumber)) => self.metrics.system.not_rated(),
+            Some(Rated::NotRated(NotRated::NotAnswered | NotRated::AppToApp | NotRated::Received)) => {}
+            Some(Rated::Charge(_)) | None => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::mirror::raise;
 use super::{counter, counters, float_gauges, gauge, gauges, registered};
-use crate::types::{Currency, UnixMillis};
+use crate::types::{Currency, Money, UnixMillis};
 use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
 
@@ -136,15 +136,18 @@ impl SystemMetrics {
         self.cdr_not_rated.inc();
     }
 
-    /// What a call costs. `sell` or `buy` is absent where that side is not rated; a margin needs both.
-    pub fn charged(&self, currency: Currency, sell_micros: Option<i64>, buy_micros: Option<i64>) {
-        for (side, micros) in [(SELL, sell_micros), (BUY, buy_micros)] {
-            if let Some(micros) = micros.filter(|micros| *micros > 0) {
-                self.charged.with_label_values(&[side, currency.as_str()]).inc_by(micros as f64 / 1e6);
+    /// What an ended call costs. A side that is not rated is absent; a margin needs both, in one currency.
+    pub fn charged(&self, sell: Option<Money>, buy: Option<Money>) {
+        for (side, money) in [(SELL, sell), (BUY, buy)] {
+            if let Some(money) = money.filter(|money| money.micros > 0) {
+                let counter = self.charged.with_label_values(&[side, money.currency.as_str()]);
+                counter.inc_by(units(money.micros));
             }
         }
-        if let (Some(sell), Some(buy)) = (sell_micros, buy_micros) {
-            self.margin.with_label_values(&[currency.as_str()]).add((sell - buy) as f64 / 1e6);
+        if let (Some(sell), Some(buy)) = (sell, buy)
+            && sell.currency == buy.currency
+        {
+            self.margin.with_label_values(&[sell.currency.as_str()]).add(units(sell.micros - buy.micros));
         }
     }
 
@@ -160,9 +163,9 @@ impl SystemMetrics {
         self.reloads[usize::from(!accepted)].inc();
     }
 
-    /// End of validity of the TLS certificate in use, seconds since the epoch.
-    pub fn set_certificate_expiry(&self, unix_seconds: i64) {
-        self.certificate_expiry.set(unix_seconds as f64);
+    /// End of validity of the TLS certificate in use, seconds since the epoch; `None` without one.
+    pub fn set_certificate_expiry(&self, unix_seconds: Option<i64>) {
+        self.certificate_expiry.set(unix_seconds.unwrap_or(0) as f64);
     }
 
     /// Log lines given up since the start of the process.
@@ -173,6 +176,11 @@ impl SystemMetrics {
 
 fn float_gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
     registered(registry, Gauge::new(name, help))
+}
+
+/// Millionths as units of the currency: a metric is for watching, not for paying.
+fn units(micros: i64) -> f64 {
+    micros as f64 / 1e6
 }
 
 /// Free (to us, not to root) and total bytes of the file system that holds `directory`.

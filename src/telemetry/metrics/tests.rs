@@ -1,7 +1,7 @@
 //! Each handle moves the series its name promises.
 
 use super::*;
-use crate::types::{Currency, Direction, LegReport, Outcome, Transport};
+use crate::types::{Direction, LegReport, Money, Outcome, Transport};
 
 fn metrics() -> Metrics {
     Metrics::new(&["operator-a".to_owned(), "operator-b".to_owned()])
@@ -170,14 +170,17 @@ fn media_totals_are_copied_at_the_scrape_and_never_go_back() {
 }
 
 #[test]
-fn a_margin_needs_both_sides() {
+fn a_margin_needs_both_sides_in_one_currency() {
     let metrics = metrics();
-    metrics.system.charged(Currency::EUR, Some(250_000), None);
+    let money = |micros, currency: &str| Some(Money { micros, currency: currency.parse().unwrap() });
+    metrics.system.charged(money(250_000, "EUR"), None);
     assert_eq!(value(&metrics, "tandem_billing_margin_total{currency=\"EUR\"}"), Some(0.0));
-    metrics.system.charged(Currency::EUR, Some(250_000), Some(500_000));
+    metrics.system.charged(money(250_000, "EUR"), money(500_000, "EUR"));
     assert_eq!(value(&metrics, "tandem_billing_margin_total{currency=\"EUR\"}"), Some(-0.25));
-    let sold = "tandem_billing_charged_total{currency=\"EUR\",side=\"sell\"}";
-    assert_eq!(value(&metrics, sold), Some(0.5));
+    metrics.system.charged(money(250_000, "EUR"), money(100_000, "USD"));
+    assert_eq!(value(&metrics, "tandem_billing_margin_total{currency=\"EUR\"}"), Some(-0.25));
+    assert_eq!(value(&metrics, "tandem_billing_charged_total{currency=\"EUR\",side=\"sell\"}"), Some(0.75));
+    assert_eq!(value(&metrics, "tandem_billing_charged_total{currency=\"USD\",side=\"buy\"}"), Some(0.1));
 }
 
 #[test]
