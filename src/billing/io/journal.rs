@@ -157,6 +157,8 @@ pub(super) enum Command {
     },
     /// Writes the newest record of a call again, so that its old segment can go.
     Carry(CallId),
+    /// Forgets a call once the records given before are durable.
+    Release(CallId),
     /// Leaves the active segment if it is older than it may be.
     Age,
 }
@@ -282,10 +284,14 @@ impl Journal {
         shared.queued.notify_one();
     }
 
-    /// Takes back the room of a call that ends without an `End` record; after one there is nothing to take back.
+    /// Forgets a call: its room, and when it was last heard. Records given before are written first, as its `End` needs
+    /// both until it is durable; after that there is nothing left to do.
     pub fn release(&self, call: CallId) {
-        lock(&self.inner.shared.space).release(call);
-        self.inner.last_media.release(call);
+        let shared = &self.inner.shared;
+        if lock(&shared.space).knows(call) {
+            lock(&shared.queue).commands.push_back(Command::Release(call));
+            shared.queued.notify_one();
+        }
     }
 
     /// False while writes hang or fail: `/health/ready` says so, and no new call is admitted.

@@ -165,7 +165,7 @@ impl LastMediaTable {
     }
 
     /// Forgets the call: its last record is durable.
-    pub fn release(&self, call: CallId) {
+    pub(super) fn release(&self, call: CallId) {
         let slot = lock(&self.inner.state).calls.remove(&call);
         if let Some(slot) = slot {
             slot.clear();

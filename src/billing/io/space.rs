@@ -121,6 +121,11 @@ impl Space {
         true
     }
 
+    /// True from a call's promise or first record to its end.
+    pub fn knows(&self, call: CallId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
     /// Takes back what was promised to a call that ends without another record.
     pub fn release(&mut self, call: CallId) {
         if let Some(running) = self.calls.remove(&call) {

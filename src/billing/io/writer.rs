@@ -32,6 +32,8 @@ pub(super) struct Writer {
     active: Option<Active>,
     /// Framed and not yet durable, in order.
     backlog: Vec<Framed>,
+    /// Calls to be forgotten once the backlog is durable.
+    released: Vec<CallId>,
     /// After a failure nothing is written before this.
     retry_at: Option<Instant>,
     buffer: Vec<u8>,
@@ -63,6 +65,7 @@ impl Writer {
             next_sequence,
             active: None,
             backlog: Vec::new(),
+            released: Vec::new(),
             retry_at: None,
             buffer: Vec::new(),
         }
@@ -120,6 +123,7 @@ impl Writer {
 
     fn write_backlog(&mut self) {
         if self.backlog.is_empty() {
+            self.forget_released();
             return;
         }
         self.shared.begin_write();
@@ -134,6 +138,7 @@ impl Writer {
         match command {
             Command::Append { record, ticket } => self.append(record, ticket),
             Command::Carry(call) => self.carry(call),
+            Command::Release(call) => self.released.push(call),
             Command::Age => {
                 let too_old = |active: &Active| {
                     active.offset > 0 && active.opened.elapsed() >= self.shared.options.segment_age
@@ -325,7 +330,15 @@ impl Writer {
                 (self.shared.on_event)(JournalEvent::Durable { ticket });
             }
         }
+        self.forget_released();
         self.shared.shippable.notify_one();
+    }
+
+    fn forget_released(&mut self) {
+        for call in self.released.drain(..) {
+            lock(&self.shared.space).release(call);
+            self.last_media.release(call);
+        }
     }
 
     /// Nobody waits any longer; the records stay, to be tried again.

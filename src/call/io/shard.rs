@@ -326,7 +326,6 @@ impl Shard {
                 Output::Record { call, record, wait } => self.record(call, record, wait),
                 Output::Forget { call } => {
                     self.journal.release(call);
-                    self.journal.last_media().release(call);
                     self.media.remove(&call);
                 }
                 Output::BindingStored(binding) => self.bindings.send(BindingChange::Stored(binding)),

@@ -4,11 +4,12 @@ use super::{disk::Disk, *};
 use crate::{
     billing::{
         CdrState, Refusal,
-        io::JournalError,
+        io::{JournalError, journal::lock},
         record::{RecordKind, SEGMENT_HEADER, Scan},
     },
     types::EndCause,
 };
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn a_ticket_is_answered_once_its_record_and_all_before_it_are_durable() {
@@ -94,6 +95,41 @@ fn the_slot_of_an_ended_call_dates_no_other_call() {
     late.mark(1_700_000_099_000);
     let closed = open(&directory.image()).closed;
     assert_eq!((closed.len(), closed[0].duration_ms), (1, 1_000));
+}
+
+#[test]
+fn a_call_released_before_its_end_is_durable_loses_nothing() {
+    let directory = Directory::new();
+    let disk = Disk::default();
+    let opened = open_with(options(&directory), Box::new(disk.clone()));
+    opened.journal.reserve(call(1)).unwrap();
+    opened.write(JournalRecord::Answer(answered(1)));
+    opened.journal.last_media().slot(call(1)).unwrap().mark(1_700_000_009_000);
+    let image = Arc::new(Mutex::new(None));
+    let (place, path) = (image.clone(), directory.0.clone());
+    disk.before_sync(move |_| {
+        let borrowed = std::mem::ManuallyDrop::new(Directory(path.clone()));
+        place.lock().unwrap().get_or_insert_with(|| {
+            let image = borrowed.image();
+            // The end is written here; a power cut would have taken it.
+            let segment = image.segments().pop().unwrap();
+            let mut bytes = std::fs::read(&segment).unwrap();
+            let first = Scan::new(&bytes[SEGMENT_HEADER..]).next().unwrap();
+            let end = SEGMENT_HEADER + first.end;
+            bytes[end..].fill(0);
+            std::fs::write(segment, bytes).unwrap();
+            image
+        });
+    });
+    opened.journal.append(JournalRecord::End(answered(1)), Some(1));
+    opened.journal.release(call(1));
+    assert_eq!(opened.next_event(), JournalEvent::Durable { ticket: 1 });
+    assert_eq!(records(&directory, RecordKind::End)[0].seq, 1, "the call keeps its number");
+    let image = image.lock().unwrap().take().unwrap();
+    assert_eq!(open(&image).closed[0].duration_ms, 8_000);
+    opened.journal.reserve(call(2)).unwrap();
+    opened.journal.release(call(2));
+    until(|| !lock(&opened.journal.shared().space).knows(call(2)));
 }
 
 #[test]
