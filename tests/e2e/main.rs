@@ -4,6 +4,10 @@
 mod support;
 
 mod call;
+mod did;
+mod registration;
+mod route;
+mod trunk;
 mod cancel;
 mod dialog;
 mod failover;

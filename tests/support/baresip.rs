@@ -119,8 +119,20 @@ impl BaresipBuilder {
         self
     }
 
+    /// Starts it and waits until its user is registered, where it has a registrar.
     #[track_caller]
     pub fn start(self) -> Baresip {
+        let registers = self.registrar.is_some();
+        let phone = self.start_unregistered();
+        if registers {
+            phone.wait_event("REGISTER_OK");
+        }
+        phone
+    }
+
+    /// Starts it without waiting for its registration.
+    #[track_caller]
+    pub fn start_unregistered(self) -> Baresip {
         let folder = &self.folder;
         let said = folder.join("said.wav");
         self.voice.record(&said, self.codec.form(), self.after);
@@ -183,7 +195,7 @@ impl BaresipBuilder {
         follow(stream.try_clone().expect("a second handle"), Arc::clone(&events));
         wait::udp_bound(port, wait::START);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let phone = Baresip {
+        Baresip {
             process,
             control: stream,
             keys,
@@ -192,11 +204,7 @@ impl BaresipBuilder {
             said,
             folder: self.folder.clone(),
             user: self.user.clone(),
-        };
-        if self.registrar.is_some() {
-            phone.process.log().wait_for("200 OK", wait::START);
         }
-        phone
     }
 }
 

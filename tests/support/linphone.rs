@@ -66,8 +66,20 @@ impl LinphoneBuilder {
         self
     }
 
+    /// Starts it and waits until its user is registered, where it has a registrar.
     #[track_caller]
     pub fn start(self) -> Linphone {
+        let registers = self.registrar.is_some();
+        let mut phone = self.start_unregistered();
+        if registers {
+            phone.wait_state("LinphoneRegistrationOk");
+        }
+        phone
+    }
+
+    /// Starts it without waiting for its registration.
+    #[track_caller]
+    pub fn start_unregistered(self) -> Linphone {
         let folder = &self.folder;
         for part in [".local/share/linphone", ".config/linphone"] {
             std::fs::create_dir_all(folder.join(part)).expect("a folder for linphone");
@@ -133,11 +145,7 @@ impl LinphoneBuilder {
         process.log().wait_for("Using wav files", wait::START);
         let heard = folder.join("heard.wav");
         process.write_line(&format!("record {}", heard.display()));
-        let mut phone = Linphone { process, said, heard };
-        if self.registrar.is_some() {
-            phone.wait_registered();
-        }
-        phone
+        Linphone { process, said, heard }
     }
 }
 
@@ -176,16 +184,17 @@ impl Linphone {
         &self.heard
     }
 
+    /// Waits until its account is in that state.
     #[track_caller]
-    fn wait_registered(&mut self) {
-        wait::until("linphone's registration", wait::START, || {
+    pub fn wait_state(&mut self, state: &str) {
+        wait::until(&format!("linphone's {state}"), wait::START, || {
             let mark = self.process.log().len();
             self.process.write_line("states");
             // The table ends with a row per account; an unfinished one shows another state there.
             self.process.log().wait_for_after(mark, "Proxy registration states", wait::SOON);
             wait::within(Duration::from_secs(1), || {
                 let lines = self.process.log().lines();
-                lines.iter().skip(mark).any(|line| line.contains("LinphoneRegistrationOk")).then_some(())
+                lines.iter().skip(mark).any(|line| line.contains(state)).then_some(())
             })
         });
     }
