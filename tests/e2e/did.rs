@@ -1,7 +1,11 @@
 //! Calls from an operator to an app user by its number: all its devices ring, the first that answers wins.
 
 use crate::scene::{ALICE, BOB, SECOND, incoming, operator};
-use crate::support::{gateway::Gateway, lane::Lane, sipp::{RunningSipp, Sipp}};
+use crate::support::{
+    gateway::Gateway,
+    lane::Lane,
+    sipp::{RunningSipp, Sipp},
+};
 use std::net::SocketAddr;
 
 /// A gateway with alice, a trunk at a free address, and what is registered there.
@@ -62,7 +66,14 @@ fn a_user_whose_only_device_is_busy_is_busy() {
     let lane = Lane::take("did-busy");
     let (gateway, from, mut devices) = with_devices(&lane, &["user-refuses"]);
     let caller = incoming(&lane, &gateway, "operator-is-refused", from.port(), ALICE).code(486, "");
-    assert!(caller.start().succeed().response(486).header("Reason").is_some_and(|reason| reason.contains("cause=17")));
+    assert!(
+        caller
+            .start()
+            .succeed()
+            .response(486)
+            .header("Reason")
+            .is_some_and(|reason| reason.contains("cause=17"))
+    );
     devices.remove(0).succeed();
 }
 
@@ -102,7 +113,8 @@ fn a_number_of_ours_that_nobody_has_does_not_exist() {
 fn the_user_hangs_up_on_a_call_from_the_trunk() {
     let lane = Lane::take("did-user-bye");
     let (gateway, from, mut devices) = with_devices(&lane, &["user-answers-and-hangs-up"]);
-    let caller = incoming(&lane, &gateway, "operator-calls-and-is-hung-up-on", from.port(), ALICE).start().succeed();
+    let caller =
+        incoming(&lane, &gateway, "operator-calls-and-is-hung-up-on", from.port(), ALICE).start().succeed();
     assert_eq!(caller.requests("BYE").len(), 1);
     devices.remove(0).succeed();
     gateway.wait_idle();
@@ -116,7 +128,8 @@ fn an_app_user_rings_another_by_name_and_by_number() {
         let device = lane.port();
         Sipp::register(&lane, gateway.udp(), "alice", device);
         let phone = operator(&lane, "user-answers").at_port(device).start();
-        let caller = Sipp::client(&lane, "user-calls", gateway.udp()).user("bob").number(called).pause(SECOND);
+        let caller =
+            Sipp::client(&lane, "user-calls", gateway.udp()).user("bob").number(called).pause(SECOND);
         caller.start().succeed();
         let phone = phone.succeed();
         assert!(phone.request("INVITE").sdp("a=rtpmap:").any(|codec| codec.ends_with(" opus/48000/2")));

@@ -4,14 +4,14 @@
 mod support;
 
 mod call;
-mod did;
-mod registration;
-mod route;
-mod trunk;
 mod cancel;
 mod dialog;
+mod did;
 mod failover;
 mod harness;
 mod media;
+mod registration;
+mod route;
 mod scene;
 mod speech;
+mod trunk;

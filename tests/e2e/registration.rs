@@ -146,7 +146,8 @@ fn a_registration_that_is_too_long_is_shortened() {
     let long = Sipp::registration(&lane, gateway.udp(), "user-registers", "alice", lane.port());
     let played = long.key("expires", "86400").start().succeed();
     let contact = played.response(200).header("Contact").expect("its contact");
-    let granted: u32 = contact.rsplit_once("expires=").and_then(|(_, seconds)| seconds.parse().ok()).expect("seconds");
+    let granted: u32 =
+        contact.rsplit_once("expires=").and_then(|(_, seconds)| seconds.parse().ok()).expect("seconds");
     assert!((298..=300).contains(&granted), "{contact}");
 }
 
@@ -155,7 +156,8 @@ fn a_registration_without_a_time_gets_the_default_one() {
     let lane = Lane::take("register-default");
     let gateway = with_alice(&lane).set("registrar.default_expires_seconds", 240).start();
     let device = RawUdp::new(&lane).towards(gateway.udp());
-    let without = |cseq, proof: &str| register(&device, "alice", cseq, 1, proof).replace("Expires: 1\r\n", "");
+    let without =
+        |cseq, proof: &str| register(&device, "alice", cseq, 1, proof).replace("Expires: 1\r\n", "");
     let (_, answer) = device.ask(without(1, ""));
     let proof = proof(&md5_challenge(&answer), "alice", PASSWORD, URI, 1);
     let (status, answer) = device.ask(without(2, &proof));
@@ -167,7 +169,8 @@ fn a_registration_without_a_time_gets_the_default_one() {
 fn a_registration_that_is_not_refreshed_ends() {
     let lane = Lane::take("register-expiry");
     let gateway = with_alice(&lane).set("registrar.min_expires_seconds", 1).start();
-    let brief = Sipp::registration(&lane, gateway.udp(), "user-registers", "alice", lane.port()).key("expires", "2");
+    let brief =
+        Sipp::registration(&lane, gateway.udp(), "user-registers", "alice", lane.port()).key("expires", "2");
     brief.start().succeed();
     gateway.wait_metric("tandem_registrations_active", &[], 1.0);
     gateway.wait_metric("tandem_registrations_active", &[], 0.0);
@@ -181,11 +184,13 @@ fn an_old_nonce_is_called_stale_and_a_new_one_given() {
     let (_, answer) = device.ask(register(&device, "alice", 1, 60, ""));
     let old = md5_challenge(&answer);
     wait::talk(Duration::from_millis(1_500));
-    let (status, answer) = device.ask(register(&device, "alice", 2, 60, &proof(&old, "alice", PASSWORD, URI, 1)));
+    let (status, answer) =
+        device.ask(register(&device, "alice", 2, 60, &proof(&old, "alice", PASSWORD, URI, 1)));
     assert_eq!(status, 401);
     let fresh = md5_challenge(&answer);
     assert!(fresh.contains("stale=true"), "{fresh}");
-    let (status, _) = device.ask(register(&device, "alice", 3, 60, &proof(&fresh, "alice", PASSWORD, URI, 1)));
+    let (status, _) =
+        device.ask(register(&device, "alice", 3, 60, &proof(&fresh, "alice", PASSWORD, URI, 1)));
     assert_eq!(status, 200);
 }
 
@@ -247,7 +252,8 @@ fn an_unknown_user_is_answered_as_a_wrong_password_is() {
 #[test]
 fn after_too_many_wrong_passwords_even_the_right_one_has_to_wait() {
     let lane = Lane::take("register-backoff");
-    let gateway = with_alice(&lane).set("guard.auth_failures", 2).set("guard.auth_backoff_seconds", 2).start();
+    let gateway =
+        with_alice(&lane).set("guard.auth_failures", 2).set("guard.auth_backoff_seconds", 2).start();
     let device = RawUdp::new(&lane).towards(gateway.udp());
     let mut cseq = 0;
     let mut attempt = |password: &str| {

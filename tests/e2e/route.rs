@@ -15,7 +15,11 @@ fn a_number_reaches_the_operator_in_e164_however_it_was_dialled() {
         caller.start().succeed();
     }
     for invite in operator.succeed().requests("INVITE") {
-        assert!(invite.uri().is_some_and(|uri| uri.starts_with(&format!("sip:{MOBILE}@"))), "{:?}", invite.uri());
+        assert!(
+            invite.uri().is_some_and(|uri| uri.starts_with(&format!("sip:{MOBILE}@"))),
+            "{:?}",
+            invite.uri()
+        );
     }
 }
 
@@ -87,7 +91,13 @@ fn the_gateway_takes_no_more_calls_than_it_may() {
     let running = alice(&lane, &gateway, "user-calls").pause(Duration::from_secs(2)).start();
     running.wait_status(200);
     let bob = Sipp::client(&lane, "user-is-refused", gateway.udp()).user("bob").number(MOBILE).code(503, "");
-    assert!(bob.start().succeed().response(503).header("Reason").is_some_and(|reason| reason.contains("cause=42")));
+    assert!(
+        bob.start()
+            .succeed()
+            .response(503)
+            .header("Reason")
+            .is_some_and(|reason| reason.contains("cause=42"))
+    );
     running.succeed();
     operator.succeed();
 }

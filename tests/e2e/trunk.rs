@@ -68,11 +68,16 @@ fn a_password_goes_only_to_the_realm_it_is_for() {
     let mut switch = asking(&lane, "operator-asks-again").key("operator_realm", "elsewhere.test").start();
     let gateway = Gateway::on(&lane).user("alice", ALICE);
     let gateway = gateway.trunk_with("operator-a", switch.address(), |trunk| {
-        trunk.set("auth", "digest").set("username", USER).set("password", SECRET).set("realm", "operator.test");
+        trunk
+            .set("auth", "digest")
+            .set("username", USER)
+            .set("password", SECRET)
+            .set("realm", "operator.test");
     });
     let gateway = gateway.start();
     alice(&lane, &gateway, "user-is-refused").code(502, "").start().succeed();
-    let sent: Vec<_> = switch.messages().into_iter().filter(|m| !m.sent && m.method() == Some("INVITE")).collect();
+    let sent: Vec<_> =
+        switch.messages().into_iter().filter(|m| !m.sent && m.method() == Some("INVITE")).collect();
     assert_eq!(sent.len(), 1, "an answer to a foreign realm");
     switch.kill();
 }
@@ -84,7 +89,11 @@ fn a_registration_at_a_trunk_is_proven_and_kept_alive() {
     let registrar = asking(&lane, "operator-takes-registration").key("granted", "2").calls(1).start();
     let gateway = Gateway::on(&lane).user("alice", ALICE);
     let gateway = gateway.trunk_with("operator-a", registrar.address(), |trunk| {
-        trunk.set("auth", "register").set("username", USER).set("password", SECRET).set("register_seconds", 60);
+        trunk
+            .set("auth", "register")
+            .set("username", USER)
+            .set("password", SECRET)
+            .set("register_seconds", 60);
     });
     let gateway = gateway.start();
     let at = registrar.address().port();
@@ -92,7 +101,11 @@ fn a_registration_at_a_trunk_is_proven_and_kept_alive() {
     let asked = first.requests("REGISTER");
     assert_eq!(asked.len(), 2, "asked for the password once");
     assert!(digest::proves(asked[1].header("Authorization").expect("a proof"), "REGISTER", SECRET));
-    assert!(asked[1].text.contains("Expires: 60") || asked[1].text.contains("expires=60"), "{}", asked[1].text);
+    assert!(
+        asked[1].text.contains("Expires: 60") || asked[1].text.contains("expires=60"),
+        "{}",
+        asked[1].text
+    );
     wait::until("the trunk to be registered", wait::SOON, || {
         let trunks = gateway.list("/api/v1/trunks", "trunks");
         (trunks[0]["registration"]["state"] == "registered").then_some(())
@@ -127,7 +140,8 @@ fn a_trunk_that_answers_options_is_up_and_one_that_does_not_is_down() {
 #[test]
 fn a_trunk_that_says_503_to_options_gets_no_calls() {
     let lane = Lane::take("trunk-options-503");
-    let busy = operator(&lane, "operator-is-asked-for-health").code(503, "Service Unavailable").calls(50).start();
+    let busy =
+        operator(&lane, "operator-is-asked-for-health").code(503, "Service Unavailable").calls(50).start();
     let other = operator(&lane, "operator-answers").start();
     let gateway = Gateway::on(&lane).user("alice", ALICE);
     let gateway = gateway.trunk_with("operator-a", busy.address(), |trunk| {
@@ -199,7 +213,8 @@ fn a_call_from_an_address_that_no_trunk_has_must_prove_itself() {
     let lane = Lane::take("trunk-stranger");
     let operator = operator(&lane, "operator-answers").start();
     let gateway = gateway(&lane, &operator);
-    let stranger = Sipp::client(&lane, "operator-is-refused", gateway.udp()).number(ALICE).key("calling", STRANGER);
+    let stranger =
+        Sipp::client(&lane, "operator-is-refused", gateway.udp()).number(ALICE).key("calling", STRANGER);
     stranger.code(401, "").start().succeed();
     assert!(gateway.calls().is_empty());
 }
@@ -225,15 +240,20 @@ fn the_host_that_is_called_tells_two_trunks_of_one_address_apart() {
     call("a.test");
     call("b.test");
     call("b.test");
-    let count = |trunk| gateway.metric("tandem_call_attempts_total", &[("trunk", trunk), ("direction", "trunk_to_app")]);
+    let count = |trunk| {
+        gateway.metric("tandem_call_attempts_total", &[("trunk", trunk), ("direction", "trunk_to_app")])
+    };
     assert_eq!((count("operator-a"), count("operator-b")), (1.0, 2.0));
 }
 
 #[test]
 fn numbers_go_out_in_the_form_the_trunk_wants() {
-    for (format, called, calling) in
-        [("+e164", MOBILE, ALICE), ("e164", &MOBILE[1..], &ALICE[1..]), ("00e164", "0032470123456", "003225550001"), ("national", "0470123456", "025550001")]
-    {
+    for (format, called, calling) in [
+        ("+e164", MOBILE, ALICE),
+        ("e164", &MOBILE[1..], &ALICE[1..]),
+        ("00e164", "0032470123456", "003225550001"),
+        ("national", "0470123456", "025550001"),
+    ] {
         let lane = Lane::take(&format!("trunk-format-{format}"));
         let operator = operator(&lane, "operator-answers").start();
         let gateway = Gateway::on(&lane).user("alice", ALICE);
@@ -244,7 +264,11 @@ fn numbers_go_out_in_the_form_the_trunk_wants() {
         alice(&lane, &gateway, "user-calls").pause(Duration::from_millis(200)).start().succeed();
         let operator = operator.succeed();
         let invite = operator.request("INVITE");
-        assert!(invite.uri().is_some_and(|uri| uri.starts_with(&format!("sip:{called}@"))), "{:?}", invite.uri());
+        assert!(
+            invite.uri().is_some_and(|uri| uri.starts_with(&format!("sip:{called}@"))),
+            "{:?}",
+            invite.uri()
+        );
         let from = invite.header("From").unwrap_or_default();
         assert!(from.contains(&format!("sip:{calling}@")), "{format}: {from}");
     }
@@ -287,9 +311,10 @@ fn a_trunk_over_tcp_carries_calls_both_ways() {
     // An address of its own: connections come from any port of it.
     let there = std::net::IpAddr::from([127, 0, 0, 3]);
     let switch = operator(&lane, "operator-answers").at(there).tcp().start();
-    let gateway = Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", switch.address(), |trunk| {
-        trunk.set("transport", "tcp").set("peers", vec![toml::Value::from("127.0.0.3")]);
-    });
+    let gateway =
+        Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", switch.address(), |trunk| {
+            trunk.set("transport", "tcp").set("peers", vec![toml::Value::from("127.0.0.3")]);
+        });
     let gateway = gateway.start();
     alice(&lane, &gateway, "user-calls").start().succeed();
     let switch = switch.succeed();

@@ -125,7 +125,7 @@ impl BaresipBuilder {
         let registers = self.registrar.is_some();
         let phone = self.start_unregistered();
         if registers {
-            phone.wait_event("REGISTER_OK");
+            phone.log().wait_for("200 OK", wait::START);
         }
         phone
     }
