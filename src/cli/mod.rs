@@ -3,9 +3,13 @@
 //! Each command is one file: its arguments, and a function from them to an [`Outcome`]. A command stands in
 //! [`Command`] once its function does its whole job.
 
+pub mod call;
 mod calls;
 mod cdr;
 mod check;
+pub mod demo;
+pub mod load;
+pub mod operator;
 mod output;
 pub mod progress;
 mod remote;
@@ -106,6 +110,31 @@ mod tests {
             let parsed = Cli::try_parse_from(example.split_whitespace());
             assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
         }
+    }
+
+    /// Arguments of commands that are wired elsewhere, read as a command line.
+    fn parsed<T: clap::Args>(line: &str) -> Result<T, String> {
+        let command = T::augment_args(clap::Command::new("tandem"));
+        let matches =
+            command.try_get_matches_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        T::from_arg_matches(&matches).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_simulators_take_what_users_were_promised() {
+        let phone =
+            "call --server sip:gw --user u --password p --to 1 --play a.wav --record b.wav --seconds 3";
+        for codec in ["opus", "pcma", "pcmu"] {
+            parsed::<call::Args>(&format!("{phone} --codec {codec}")).unwrap();
+        }
+        assert!(
+            parsed::<call::Args>(&format!("{phone} --codec g729"))
+                .unwrap_err()
+                .contains("opus, pcma or pcmu")
+        );
+        parsed::<operator::Args>("operator --listen 127.0.0.1:5070 --profile a --ledger l.jsonl").unwrap();
+        parsed::<load::Args>("load --calls 50 --rate 10 --seconds 30").unwrap();
+        parsed::<demo::Args>("demo").unwrap();
     }
 
     #[test]
