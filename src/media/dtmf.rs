@@ -81,7 +81,7 @@ impl EventCarrier {
             Some(known) if known.from == timestamp && known.code == event.code => known,
             Some(known) if known.goes_on_at(timestamp, event.code) => Carried {
                 from: timestamp,
-                before: known.before + timestamp.wrapping_sub(known.from),
+                before: known.before.saturating_add(timestamp.wrapping_sub(known.from)),
                 last_duration: 0,
                 ..known
             },
@@ -100,7 +100,7 @@ impl EventCarrier {
         current.ended = event.end;
         current.last_duration = event.duration;
         self.current = Some(current);
-        let total = rescale(current.before + u32::from(event.duration), from_rate, to_rate);
+        let total = rescale(current.before.saturating_add(event.duration.into()), from_rate, to_rate);
         // A finer clock runs out of its 16 bits sooner: whole segments before this one.
         let segments = total.saturating_sub(1) / SEGMENT;
         Some(Outgoing {

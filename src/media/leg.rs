@@ -129,12 +129,7 @@ impl Leg {
                 }));
             }
             Some(media) => {
-                // The same keys keep their rollover counters and replay windows; nothing may be protected twice.
-                if media.config.srtp != config.srtp {
-                    let (outgoing, incoming) = sessions(config.srtp.as_ref())?;
-                    media.incoming = incoming;
-                    media.tx.set_srtp(outgoing);
-                }
+                media.rekey(config.srtp.as_ref())?;
                 self.seed = self.seed.rotate_left(17) ^ 0x9e37_79b9_7f4a_7c15;
                 media.reconfigure(config, self.seed, now.instant);
             }
@@ -374,6 +369,25 @@ impl Media {
             return Event::parse(packet.payload).map(|event| (packet, PacketKind::Event(event)));
         }
         (packet.payload_type == COMFORT_NOISE).then_some((packet, PacketKind::ComfortNoise))
+    }
+
+    /// Each direction keeps its rollover counter and replay window while its own key stays: nothing may be protected
+    /// twice with the same numbers, whatever the other direction does.
+    fn rekey(&mut self, keys: Option<&SrtpKeys>) -> Result<(), SrtpError> {
+        let old = self.config.srtp.as_ref();
+        let same_local = old.map(|k| (k.suite, &k.local)) == keys.map(|k| (k.suite, &k.local));
+        let same_remote = old.map(|k| (k.suite, &k.remote)) == keys.map(|k| (k.suite, &k.remote));
+        let outgoing =
+            keys.filter(|_| !same_local).map(|k| srtp::Outgoing::new(k.suite, &k.local)).transpose()?;
+        let incoming =
+            keys.filter(|_| !same_remote).map(|k| srtp::Incoming::new(k.suite, &k.remote)).transpose()?;
+        if !same_local {
+            self.tx.set_srtp(outgoing);
+        }
+        if !same_remote {
+            self.incoming = incoming;
+        }
+        Ok(())
     }
 
     fn reconfigure(&mut self, config: LegConfig, seed: u64, now: Instant) {

@@ -59,7 +59,8 @@ fn mos(r: f32) -> f32 {
     } else if r > 100.0 {
         4.5
     } else {
-        1.0 + 0.035 * r + 7e-6 * r * (r - 60.0) * (100.0 - r)
+        // Below R = 6.5 the cubic dips under the scale's end.
+        (1.0 + 0.035 * r + 7e-6 * r * (r - 60.0) * (100.0 - r)).max(1.0)
     }
 }
 
@@ -143,5 +144,6 @@ mod tests {
         let nothing_left = Heard { loss: 1.0, burst_ratio: 8.0 };
         assert_eq!(mos_lq(Impairment::G711, nothing_left), 1.0);
         assert_eq!(mos(120.0), 4.5);
+        assert!((0..=100).all(|r| (1.0..=4.5).contains(&mos(r as f32))));
     }
 }

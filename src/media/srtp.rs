@@ -59,16 +59,16 @@ pub struct Incoming {
 
 /// Both directions of a leg.
 pub fn session(keys: &SrtpKeys) -> Result<(Outgoing, Incoming), SrtpError> {
-    let outgoing = Outgoing { keys: SessionKeys::new(keys.suite, &keys.local)?, rtp: None, rtcp_index: 0 };
-    let incoming = Incoming {
-        keys: SessionKeys::new(keys.suite, &keys.remote)?,
-        rtp: Sources::default(),
-        rtcp: Sources::default(),
-    };
-    Ok((outgoing, incoming))
+    Ok((Outgoing::new(keys.suite, &keys.local)?, Incoming::new(keys.suite, &keys.remote)?))
 }
 
 impl Outgoing {
+    /// `key_and_salt` is the master key followed by the master salt. Never make a second one of the same key while the
+    /// stream goes on: its rollover counter starts at zero, and what was protected would be protected alike again.
+    pub fn new(suite: SrtpSuite, key_and_salt: &[u8]) -> Result<Outgoing, SrtpError> {
+        Ok(Outgoing { keys: SessionKeys::new(suite, key_and_salt)?, rtp: None, rtcp_index: 0 })
+    }
+
     /// Protects the RTP packet in the first `len` bytes of `buffer` in place, returns its new length. Sequence numbers
     /// may step back by less than 2^15 (a relayed packet that came late).
     pub fn protect_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, SrtpError> {
@@ -104,6 +104,12 @@ impl Outgoing {
 }
 
 impl Incoming {
+    /// `key_and_salt` is the master key followed by the master salt.
+    pub fn new(suite: SrtpSuite, key_and_salt: &[u8]) -> Result<Incoming, SrtpError> {
+        let keys = SessionKeys::new(suite, key_and_salt)?;
+        Ok(Incoming { keys, rtp: Sources::default(), rtcp: Sources::default() })
+    }
+
     /// Checks and opens an RTP packet in place, returns its length without the tag. Nothing is learnt from a packet
     /// whose tag is wrong.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {

@@ -68,6 +68,15 @@ impl Track {
         self.position = self.position.wrapping_add(units);
     }
 
+    /// Takes back so much of the delay, if there is that much; the samples that would have filled it stay unplayed.
+    pub fn give_back(&mut self, units: u32) -> bool {
+        let enough = self.shift >= units;
+        if enough {
+            self.shift -= units;
+        }
+        enough
+    }
+
     /// Where a timestamp of the received stream lies in ours, if that is known.
     pub fn map(&self, timestamp: u32) -> Option<u32> {
         self.timeline.map(|timeline| timeline.map(timestamp).wrapping_add(self.shift))

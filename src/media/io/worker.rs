@@ -295,7 +295,7 @@ impl Worker {
     /// Takes what waits at a port and passes it on.
     fn drain_port(&mut self, token: Token) {
         let (place, channel) = port(token);
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
             let Some(Some(entry)) = self.entries.get(place) else { return };
             let fd = match (channel, &entry.sockets.rtcp) {
                 (Channel::Rtcp, Some(rtcp)) => rtcp.as_raw_fd(),
@@ -304,8 +304,9 @@ impl Worker {
             let count = match self.packets.receive(&Fd(fd)) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // An error queued on the socket (ICMP); what waits behind it is still to be read.
-                Err(_) => continue,
+                // An error queued on the socket; reading took it away, what waits behind it is still to be read.
+                Err(_) if round < ROUNDS => continue,
+                Err(_) => return,
             };
             let clocks = Clocks::read();
             for index in 0..count {

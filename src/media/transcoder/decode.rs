@@ -40,6 +40,11 @@ pub struct OpusToG711 {
     pressed: bool,
 }
 
+/// Below −48 dBm0 a frame more or less is not noticed.
+fn is_quiet(pcm: &[i16]) -> bool {
+    pcm.iter().all(|sample| sample.unsigned_abs() < 90)
+}
+
 /// When the next frame is due, and how long it is waited for.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
@@ -72,15 +77,17 @@ impl OpusToG711 {
             Place::Play { missing } => missing as usize,
         };
         let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
-        if missing > 0 && !self.pressed && missing <= MAX_BURST {
-            self.fill_gap(missing - missing % STEP, incoming, tx, out);
+        if missing <= MAX_BURST && !self.pressed {
+            if missing >= STEP {
+                self.fill_gap(missing - missing % STEP, incoming, tx, out);
+            }
             self.track.played((missing % STEP) as u32);
+            if let Arrival::Gap(lost) = arrival {
+                outcome.recovered_fec = u16::from(missing >= STEP && opus::has_redundancy(packet.payload));
+                outcome.recovered_plc = lost - outcome.recovered_fec;
+            }
         } else {
             self.track.played(missing as u32);
-        }
-        if let Arrival::Gap(lost) = arrival {
-            outcome.recovered_fec = u16::from(opus::has_redundancy(packet.payload));
-            outcome.recovered_plc = lost - outcome.recovered_fec;
         }
         self.pressed = false;
         if self.decode(packet.payload, now, tx, out).is_err() {
@@ -124,7 +131,10 @@ impl OpusToG711 {
             none => none.insert(Decoder::new(SAMPLE_RATE)?),
         };
         let samples = decoder.decode(payload, &mut out.work.pcm)?;
-        self.emit(samples, now, tx, out);
+        // Delay that a hiccup of the network left behind is given back where nobody hears it: in a pause.
+        if !(is_quiet(&out.work.pcm[..samples]) && self.track.give_back(samples as u32)) {
+            self.emit(samples, now, tx, out);
+        }
         Ok(())
     }
 

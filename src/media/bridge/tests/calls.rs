@@ -224,6 +224,27 @@ fn jitter_alone_inserts_nothing() {
 }
 
 #[test]
+fn the_delay_of_a_hiccup_is_given_back_in_the_next_pause() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    // At one second the network stops for 300 ms and then brings everything at once.
+    for (n, packet) in opus_speech(400, 0).iter().enumerate() {
+        let due = 20 * MS * n as u32;
+        call.until(if (50..65).contains(&n) { 1_300 * MS } else { due });
+        app.say(&mut call, 960, packet);
+    }
+    assert_continuous(&call.at_b, 160);
+    let behind = |n: usize| {
+        let first = &call.at_b[0];
+        let place = call.at_b[n].timestamp.wrapping_sub(first.timestamp) as i64 / 8;
+        place - (call.at_b[n].at - first.at).as_millis() as i64
+    };
+    let (last, worst) = (call.at_b.len() - 1, (0..call.at_b.len()).map(behind).max().unwrap());
+    assert!(worst >= 200, "{worst} ms");
+    assert!(behind(last) < 80, "{} ms of {worst}", behind(last));
+}
+
+#[test]
 fn the_encoders_silence_is_not_sent_and_time_goes_on() {
     let mut to = config(AudioCodec::Opus);
     to.opus.dtx = true;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::media::srtp;
 use crate::types::{SrtpKeys, SrtpSuite};
+use proptest::prelude::*;
 
 fn packet_of(header: RtpHeader, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; payload.len() + 12];
@@ -146,4 +147,91 @@ fn a_reinvite_with_the_same_keys_never_protects_two_packets_alike() {
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers.len(), 40);
+}
+
+#[test]
+fn a_new_key_of_the_far_side_leaves_our_rollover_counter_alone() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let ours: Vec<u8> = (0..30).collect();
+    let keys = |remote: u8| SrtpKeys { suite, local: ours.clone(), remote: vec![remote; 30] };
+    let secured = |remote| LegConfig { srtp: Some(keys(remote)), ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(secured(1), config(AudioCodec::Pcma));
+    let (_, mut opener) =
+        srtp::session(&SrtpKeys { suite, local: vec![1; 30], remote: ours.clone() }).unwrap();
+    let mut trunk = Talker::new(Side::B, 8);
+    // Past the wrap of the sequence numbers the counter is one; a context made anew would start at zero.
+    for n in 0..100u32 {
+        call.until(20 * MS * n);
+        trunk.say(&mut call, 160, &[0xd5; 160]);
+        trunk.sequence = trunk.sequence.wrapping_add(999);
+        let mut sealed = call.at_a.pop().unwrap().bytes;
+        assert!(opener.unprotect_rtp(&mut sealed).is_ok(), "packet {n}");
+        if n == 80 {
+            call.a.configure(secured(2), call.now).unwrap();
+            join(&mut call.a, &mut call.b);
+        }
+    }
+}
+
+/// One datagram of a stranger's making, or one that nearly fits.
+#[derive(Debug, Clone)]
+enum Thrown {
+    Bytes(Vec<u8>),
+    Rtp { event: bool, step: i16, jump: u32, ssrc: u32, payload: Vec<u8> },
+}
+
+fn thrown() -> impl Strategy<Value = Thrown> {
+    let bytes = proptest::collection::vec(any::<u8>(), 0..80);
+    let step = prop_oneof![8 => Just(1i16), 2 => -5..10i16, 1 => any::<i16>()];
+    let jump = prop_oneof![8 => Just(960u32), 2 => 0..20_000u32, 1 => any::<u32>()];
+    let payload = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..200),
+        (0..4u8, proptest::collection::vec(any::<u8>(), 0..60)).prop_map(|(toc, rest)| [
+            vec![toc << 3],
+            rest
+        ]
+        .concat()),
+    ];
+    let rtp = (proptest::bool::weighted(0.2), step, jump, 0..2u32, payload)
+        .prop_map(|(event, step, jump, ssrc, payload)| Thrown::Rtp { event, step, jump, ssrc, payload });
+    prop_oneof![1 => bytes.prop_map(Thrown::Bytes), 6 => rtp]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_arrives_the_bridge_lives_and_its_streams_stay_rtp(
+        pair in 0..5usize,
+        throws in proptest::collection::vec((any::<bool>(), 0..300u64, thrown()), 1..60),
+    ) {
+        use AudioCodec::{Opus, Pcma, Pcmu};
+        let (a, b, ptime) =
+            [(Opus, Pcma, 20), (Pcma, Opus, 60), (Pcma, Pcmu, 20), (Pcma, Pcma, 30), (Opus, Opus, 20)][pair];
+        let mut to = config(b);
+        to.ptime_ms = ptime;
+        let mut call = Call::new(config(a), to);
+        let (mut sequence, mut timestamp) = (0u16, 0u32);
+        let mut time = Duration::ZERO;
+        for (to_a, wait, throw) in throws {
+            time += Duration::from_millis(wait);
+            call.until(time);
+            let side = if to_a { Side::A } else { Side::B };
+            let settings = if to_a { call.config_a.clone() } else { call.config_b.clone() };
+            match throw {
+                Thrown::Bytes(bytes) => {
+                    call.arrive(side, settings.remote_rtp, &bytes);
+                }
+                Thrown::Rtp { event, step, jump, ssrc, payload } => {
+                    sequence = sequence.wrapping_add_signed(step);
+                    timestamp = timestamp.wrapping_add(jump);
+                    let payload_type = if event { 101 } else { settings.receive_payload_type };
+                    let header = RtpHeader { payload_type, marker: false, sequence, timestamp, ssrc };
+                    call.send(side, header, &payload);
+                }
+            }
+        }
+        for report in [call.a.report(), call.b.report()] {
+            prop_assert!(report.mos_lq.is_none_or(|mos| (1.0..=4.5).contains(&mos)));
+        }
+    }
 }
