@@ -147,6 +147,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Queue {
     pub commands: VecDeque<Command>,
+    /// Somebody waits for one of them.
+    pub urgent: bool,
     pub closing: bool,
 }
 
@@ -279,9 +281,7 @@ impl Journal {
     /// Gives a record to be written. Records are written in the order given; with a ticket, [`JournalEvent::Durable`]
     /// or [`JournalEvent::Failed`] follows. Never blocks on the disk.
     pub fn append(&self, record: JournalRecord, ticket: Option<u64>) {
-        let shared = &self.inner.shared;
-        lock(&shared.queue).commands.push_back(Command::Append { record, ticket });
-        shared.queued.notify_one();
+        self.inner.shared.command(Command::Append { record, ticket });
     }
 
     /// Forgets a call: its room, and when it was last heard. Records given before are written first, as its `End` needs
@@ -289,8 +289,7 @@ impl Journal {
     pub fn release(&self, call: CallId) {
         let shared = &self.inner.shared;
         if lock(&shared.space).knows(call) {
-            lock(&shared.queue).commands.push_back(Command::Release(call));
-            shared.queued.notify_one();
+            shared.command(Command::Release(call));
         }
     }
 
@@ -348,6 +347,19 @@ impl Drop for Inner {
 }
 
 impl Shared {
+    pub fn command(&self, command: Command) {
+        let urgent = matches!(command, Command::Append { ticket: Some(_), .. });
+        let mut queue = lock(&self.queue);
+        // The writer already watches a queue that has something in it: only haste is news.
+        let news = queue.commands.is_empty() || (urgent && !queue.urgent);
+        queue.urgent |= urgent;
+        queue.commands.push_back(command);
+        drop(queue);
+        if news {
+            self.queued.notify_one();
+        }
+    }
+
     pub fn begin_write(&self) {
         self.busy_since.store(self.born.elapsed().as_millis() as u64 + 1, Ordering::Release);
     }

@@ -36,8 +36,7 @@ impl Keeper {
             self.sweep();
             if Instant::now() >= self.age_at {
                 self.age_at = Instant::now() + self.shared.options.segment_age;
-                lock(&self.shared.queue).commands.push_back(Command::Age);
-                self.shared.queued.notify_one();
+                self.shared.command(Command::Age);
             }
             let ready = self.make_ready();
             if let (Err(error), false) = (&ready, self.short) {
@@ -83,12 +82,13 @@ impl Keeper {
             }
         }
         if !holding_up.is_empty() {
-            let mut queue = lock(&self.shared.queue);
-            if !queue.commands.iter().any(|command| matches!(command, Command::Carry(_))) {
-                queue.commands.extend(holding_up.into_iter().map(Command::Carry));
+            let queued = {
+                let queue = lock(&self.shared.queue);
+                queue.commands.iter().any(|command| matches!(command, Command::Carry(_)))
+            };
+            if !queued {
+                holding_up.into_iter().for_each(|call| self.shared.command(Command::Carry(call)));
             }
-            drop(queue);
-            self.shared.queued.notify_one();
         }
     }
 }

@@ -87,7 +87,7 @@ impl Reader {
             if *number != self.at.segment {
                 self.at = Position { segment: *number, offset: SEGMENT_HEADER as u64 };
             }
-            if self.at.offset < segment.end && segment.last_sequence > self.sequence {
+            if self.at.offset < segment.end && segment.last_sequence > Some(self.sequence) {
                 return Some(segment.clone());
             }
         }

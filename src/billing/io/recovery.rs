@@ -76,7 +76,7 @@ pub(super) fn recover(directory: &Path) -> io::Result<Found> {
         }
         let end = (SEGMENT_HEADER + scan.end()) as u64;
         OpenOptions::new().write(true).open(&path)?.set_len(end)?;
-        let segment = Segment { path, end, last_sequence: found.last_sequence, bytes: end };
+        let segment = Segment { path, end, last_sequence: Some(found.last_sequence), bytes: end };
         found.segments.push((number, segment));
     }
     found.open = open.into_values().collect();

@@ -32,8 +32,8 @@ pub(super) struct Segment {
     pub path: PathBuf,
     /// Everything before this offset is durable.
     pub end: u64,
-    /// Sequence of the last durable record in this segment or before it.
-    pub last_sequence: u64,
+    /// Sequence of its last durable record; `None` while all it may hold is part of a batch not yet acknowledged.
+    pub last_sequence: Option<u64>,
     /// What the file takes on the disk.
     pub bytes: u64,
 }
@@ -168,22 +168,19 @@ impl Space {
     /// A segment is written from now on.
     pub fn activate(&mut self, number: SegmentNumber, path: PathBuf) {
         let header = SEGMENT_HEADER as u64;
-        let segment = Segment { path, end: header, last_sequence: self.durable, bytes: self.segment_bytes };
+        let segment = Segment { path, end: header, last_sequence: None, bytes: self.segment_bytes };
         self.segments.insert(number, segment);
         self.active = Some(number);
         self.active_left = self.segment_bytes - header;
     }
 
-    /// The active segment takes no more; what is durable in it stays. Gives its path if nothing is.
-    pub fn abandon(&mut self) -> Option<PathBuf> {
+    /// The active segment takes no more. What is durable stays; the paths of segments that hold nothing durable are
+    /// given back.
+    pub fn abandon(&mut self) -> Vec<PathBuf> {
         self.active_left = 0;
-        let number = self.active.take()?;
-        match self.segments.get(&number) {
-            Some(segment) if segment.end <= SEGMENT_HEADER as u64 => {
-                self.segments.remove(&number).map(|segment| segment.path)
-            }
-            Some(_) | None => None,
-        }
+        self.active = None;
+        let empty = self.segments.extract_if(.., |_, segment| segment.last_sequence.is_none());
+        empty.map(|(_, segment)| segment.path).collect()
     }
 
     /// A record is durable and ends at `end` of its segment.
@@ -192,7 +189,7 @@ impl Space {
         self.durable = self.durable.max(sequence);
         if let Some(segment) = self.segments.get_mut(&at.segment) {
             segment.end = segment.end.max(end);
-            segment.last_sequence = segment.last_sequence.max(sequence);
+            segment.last_sequence = segment.last_sequence.max(Some(sequence));
         }
         if self.active == Some(at.segment) {
             self.active_left = self.segment_bytes.saturating_sub(end);
@@ -232,7 +229,7 @@ impl Space {
             .iter()
             .filter(|(number, segment)| {
                 Some(**number) != self.active
-                    && segment.last_sequence <= self.shipped
+                    && segment.last_sequence.is_some_and(|last| last <= self.shipped)
                     && pinned.is_none_or(|pinned| **number < pinned)
             })
             .map(|(number, _)| *number)
@@ -247,7 +244,8 @@ impl Space {
             return Vec::new();
         }
         let Some((oldest, segment)) = self.segments.first_key_value() else { return Vec::new() };
-        if segment.last_sequence > self.shipped || Some(*oldest) == self.active {
+        let is_shipped = segment.last_sequence.is_some_and(|last| last <= self.shipped);
+        if !is_shipped || Some(*oldest) == self.active {
             return Vec::new();
         }
         let held = |running: &Running| running.last.is_some_and(|last| last.segment == *oldest);
@@ -327,13 +325,29 @@ mod tests {
     }
 
     #[test]
+    fn segments_of_a_batch_still_being_written_are_not_deleted() {
+        let mut space = space(4);
+        space.activate(2, "2".into());
+        space.activate(3, "3".into());
+        assert!(space.take_deletable().is_empty());
+        space.durable(call(1), RecordKind::End, 1, Position { segment: 1, offset: 64 }, 128);
+        space.shipped = 1;
+        assert_eq!(space.take_deletable(), [PathBuf::from("1")]);
+        assert_eq!(
+            space.abandon(),
+            [PathBuf::from("2"), PathBuf::from("3")],
+            "the batch goes elsewhere as a whole"
+        );
+    }
+
+    #[test]
     fn an_abandoned_segment_without_durable_records_is_given_back() {
         let mut space = space(4);
-        assert_eq!(space.abandon(), Some(PathBuf::from("1")));
+        assert_eq!(space.abandon(), [PathBuf::from("1")]);
         space.activate(2, "2".into());
         space.grant(call(1), RecordKind::Start);
         space.durable(call(1), RecordKind::Start, 1, Position { segment: 2, offset: 64 }, 128);
-        assert_eq!(space.abandon(), None);
+        assert!(space.abandon().is_empty());
         assert!(!space.promise(call(2)), "nothing to write in");
     }
 }

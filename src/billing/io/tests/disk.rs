@@ -16,6 +16,8 @@ pub struct Disk {
 #[derive(Default)]
 struct State {
     failing_syncs: u32,
+    /// Syncs that succeed before one fails.
+    fail_after: Option<u32>,
     creating_fails: bool,
     hanging: bool,
     /// Writes since the last sync of their file.
@@ -26,6 +28,11 @@ struct State {
 impl Disk {
     pub fn fail_syncs(&self, count: u32) {
         self.state.0.lock().unwrap().failing_syncs = count;
+    }
+
+    /// Lets `count` syncs pass, then fails one.
+    pub fn fail_sync_after(&self, count: u32) {
+        self.state.0.lock().unwrap().fail_after = Some(count);
     }
 
     pub fn fail_creating(&self, fails: bool) {
@@ -88,6 +95,10 @@ impl SegmentFile for DiskFile {
         while state.hanging {
             state = self.disk.state.1.wait(state).unwrap();
         }
+        if state.fail_after == Some(0) {
+            state.failing_syncs = 1;
+        }
+        state.fail_after = state.fail_after.and_then(|left| left.checked_sub(1));
         if state.failing_syncs > 0 {
             state.failing_syncs -= 1;
             return Err(io::Error::other("the disk says no"));

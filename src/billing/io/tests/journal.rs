@@ -174,6 +174,27 @@ fn one_failed_sync_leaves_the_segment_for_another_and_nobody_notices() {
 }
 
 #[test]
+fn a_batch_longer_than_a_segment_fails_and_succeeds_as_a_whole() {
+    let directory = Directory::new();
+    let disk = Disk::default();
+    let opened = open_with(options(&directory), Box::new(disk.clone()));
+    // While this sync hangs the next batch grows over several segments; its second sync then fails.
+    disk.hang(true);
+    opened.journal.append(JournalRecord::Start(cdr(0)), Some(0));
+    for n in 1..=300 {
+        opened.journal.append(JournalRecord::Answer(answered(n)), (n == 300).then_some(300));
+    }
+    disk.fail_sync_after(2);
+    disk.hang(false);
+    assert_eq!(opened.next_event(), JournalEvent::Durable { ticket: 0 });
+    assert_eq!(opened.next_event(), JournalEvent::Durable { ticket: 300 });
+    let closed = open(&directory.image()).closed;
+    assert!(closed.iter().map(|cdr| cdr.id).eq((0..=300).map(call)));
+    drop(opened);
+    assert_eq!(open(&directory).closed.len(), 301, "and no segment is missing later");
+}
+
+#[test]
 fn two_failed_syncs_fail_the_ticket_and_the_record_is_still_written_later() {
     let directory = Directory::new();
     let disk = Disk::default();
