@@ -112,6 +112,11 @@ impl UserAgent {
         }
     }
 
+    /// Our own address as the far end of a call reaches it.
+    pub fn local_ip(&self, handle: CallHandle) -> Option<std::net::IpAddr> {
+        self.calls.get(&handle).map(|call| call.peer.local.ip())
+    }
+
     /// The Call-ID of a call.
     pub fn call_id(&self, handle: CallHandle) -> Option<&str> {
         self.calls.get(&handle).map(|call| call.call_id.as_str())
