@@ -5,6 +5,7 @@ mod support;
 
 mod call;
 mod cancel;
+mod crash;
 mod dialog;
 mod did;
 mod failover;

@@ -184,7 +184,8 @@ impl Sipp {
         let file = self.folder.join("scenario.xml");
         std::fs::write(&file, text).expect("a scenario file");
         let mut command = Command::new("sipp");
-        command.current_dir(&self.folder).arg("-sf").arg(file).arg("-nostdin");
+        // Its message log has local time.
+        command.current_dir(&self.folder).env("TZ", "UTC").arg("-sf").arg(file).arg("-nostdin");
         command.args(["-i", &self.ip.to_string(), "-mi", &self.ip.to_string()]);
         command.args(["-p", &self.port.to_string(), "-cp", &self.control.to_string()]);
         command.args(["-mp", &self.media.to_string(), "-t", self.transport, "-bind_local"]);

@@ -6,6 +6,8 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct TracedMessage {
     pub sent: bool,
+    /// When the peer logged it, right behind its system call: Unix time in microseconds.
+    pub at_us: i64,
     pub text: String,
 }
 
@@ -65,14 +67,28 @@ pub fn read_sipp(file: &Path) -> Vec<TracedMessage> {
     text.split("-----------------------------------------------")
         .filter_map(|part| {
             // First the time, then a line as "UDP message sent [420] bytes:", then the message.
-            let (_, part) = part.split_once('\n')?;
+            let (time, part) = part.split_once('\n')?;
             let (title, message) = part.split_once('\n')?;
             let sent = title.contains("sent");
             if !sent && !title.contains("received") {
                 return None;
             }
             let text = message.trim_start_matches('\n').to_owned();
-            Some(TracedMessage { sent, text })
+            Some(TracedMessage { sent, at_us: unix_us(time)?, text })
         })
         .collect()
+}
+
+/// Reads `2026-11-23 07:11:58.272068`, which is UTC: SIPp is started so.
+fn unix_us(text: &str) -> Option<i64> {
+    let mut fields = text.trim().split(|c: char| !c.is_ascii_digit()).map(|field| field.parse::<i64>().ok());
+    let mut next = || fields.next().flatten();
+    let (year, month, day) = (next()?, next()?, next()?);
+    let (hour, minute, second, micros) = (next()?, next()?, next()?, next()?);
+    // Days from a civil date, with years that begin in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let days =
+        era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 719_469;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micros)
 }
