@@ -131,7 +131,8 @@ impl Exchange {
             Source::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
             Source::User(_) => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
         };
-        let refusal = policy.try_answer(&offer).err().map(|_| (EndCause::NotAcceptable, Some(488)));
+        let refusal =
+            policy.try_answer(&offer, peer.local.ip()).err().map(|_| (EndCause::NotAcceptable, Some(488)));
         (Some(offer), refusal)
     }
 

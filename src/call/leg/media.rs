@@ -76,9 +76,10 @@ impl MediaPolicy {
     }
 
     /// Whether an answer to the offer exists: a shared codec, and encryption as both want it. Nothing is kept of the
-    /// try; the real answer is made once the ports are known.
-    pub fn try_answer(&self, offer: &Session) -> Result<(), Refusal> {
-        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9);
+    /// try; the real answer is made once the ports are known. `address` is where our media will be: an offer of the
+    /// other family can't be answered.
+    pub fn try_answer(&self, offer: &Session, address: IpAddr) -> Result<(), Refusal> {
+        let nowhere = SocketAddr::new(address, 9);
         Local::new(0, self.capability(nowhere, 10)).answer(offer, &mut |octets| octets.fill(0)).map(|_| ())
     }
 }
