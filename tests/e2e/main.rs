@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod call;
 mod cancel;
 mod crash;
@@ -11,6 +12,7 @@ mod did;
 mod failover;
 mod harness;
 mod media;
+mod network;
 mod registration;
 mod route;
 mod scene;

@@ -292,9 +292,10 @@ fn registrations_over_udp_survive_a_restart() {
     gateway.signal(libc::SIGTERM);
     gateway.wait_exit(wait::SOON);
     gateway.start_again();
-    gateway.wait_metric("tandem_registrations_active", &[], 1.0);
+    assert_eq!(gateway.list("/api/v1/registrations", "registrations").len(), 1);
     let phone = operator(&lane, "user-answers").at_port(device).start();
     incoming(&lane, &gateway, "operator-calls", from.port(), ALICE).start().succeed();
     phone.succeed();
+    gateway.wait_metric("tandem_registrations_active", &[], 1.0);
     let _ = STRANGER;
 }
