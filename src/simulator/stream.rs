@@ -12,7 +12,7 @@ use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo};
 use crate::media::rtp::{self, MAX_PACKET, ReceiveStats, RtpHeader};
 use crate::media::srtp::{self, SrtpError};
 use crate::sdp::Negotiated;
-use crate::types::{LegReport, Now};
+use crate::types::{LegReport, Now, UnixMillis};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -209,6 +209,22 @@ impl Stream {
             self.media = Some(media);
         }
         Ok(())
+    }
+
+    /// Says something else from now on.
+    pub fn say(&mut self, speech: Speech) -> Result<(), StreamError> {
+        self.plan.speech = Some(speech);
+        self.begun = true;
+        if let Some(mut media) = self.media.take() {
+            media.speaker = self.speaker(&media.negotiated)?;
+            self.media = Some(media);
+        }
+        Ok(())
+    }
+
+    /// When the last packet was heard so far.
+    pub fn heard_at(&self) -> Option<UnixMillis> {
+        self.outcome.report.last_media_at
     }
 
     fn speaker(&self, negotiated: &Negotiated) -> Result<Speaker, StreamError> {

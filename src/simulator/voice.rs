@@ -61,6 +61,22 @@ impl Frames {
     }
 }
 
+impl Frames {
+    /// What the far end of a perfect wire hears of one round, when the frames went round before.
+    pub fn sound(&self) -> Wav {
+        let mut recorder = Recorder::default();
+        let step = self.codec.clock_rate() / 1000 * u32::from(self.ptime_ms);
+        let rounds = self.frames.iter().chain(&self.frames);
+        for (n, frame) in rounds.enumerate() {
+            let ms = n as i64 * i64::from(self.ptime_ms);
+            recorder.push(self.codec, 0, (n as u32).wrapping_mul(step), ms, frame);
+        }
+        let mut heard = recorder.finish();
+        heard.samples.drain(..heard.samples.len() / 2);
+        heard
+    }
+}
+
 /// Gives one coded frame after the other.
 pub struct Speaker {
     codec: AudioCodec,

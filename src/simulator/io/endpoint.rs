@@ -1,12 +1,13 @@
 //! Runs one user agent: its sockets, its clock, its media; gives each call a handle to steer and to listen to.
 
 use super::media::{MediaThreads, StreamId, StreamSockets};
+use super::{random, stream_seed};
 use crate::sdp::{Capability, OpusParams, SrtpPolicy};
 use crate::simulator::SimulatorError;
 use crate::simulator::agent::{
     AgentSettings, CallEvent, CallHandle, Incoming, Invitation, LadderStep, Output, Quirks, UserAgent,
 };
-use crate::simulator::stream::{StreamOutcome, StreamPlan, StreamSeed};
+use crate::simulator::stream::{StreamOutcome, StreamPlan};
 use crate::sip::io::{Listener, TlsSettings, TransportEvent, TransportSettings, Transports};
 use crate::sip::message::{HeaderName, NameAddr, Uri};
 use crate::types::{AudioCodec, MediaDirection, NetworkId, Now, Peer, SrtpSuite, Transport};
@@ -472,14 +473,7 @@ impl Task {
             ptime_ms: voice.ptime_ms,
             direction: MediaDirection::SendRecv,
         };
-        let mut bytes = [0; 10];
-        random(&mut bytes);
-        let seed = StreamSeed {
-            ssrc: u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
-            sequence: u16::from_ne_bytes([bytes[4], bytes[5]]),
-            timestamp: u32::from_ne_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]),
-        };
-        Ok((self.media.open(sockets, plan, seed), capability))
+        Ok((self.media.open(sockets, plan, stream_seed()), capability))
     }
 
     fn attach(&mut self, handle: CallHandle) -> Session {
@@ -613,12 +607,5 @@ impl Task {
                 let _ = events.send(SessionEvent::Media(Box::default()));
             }
         }
-    }
-}
-
-/// Octets of the operating system's generator; keys and tags must not be guessed even in a test tool.
-fn random(octets: &mut [u8]) {
-    if rustls::crypto::ring::default_provider().secure_random.fill(octets).is_err() {
-        std::process::abort();
     }
 }

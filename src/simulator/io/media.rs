@@ -4,7 +4,8 @@ use super::stamped;
 use crate::media::rtp::MAX_PACKET;
 use crate::sdp::Negotiated;
 use crate::simulator::stream::{Stream, StreamOutcome, StreamPlan, StreamSeed};
-use crate::types::Now;
+use crate::simulator::voice::Speech;
+use crate::types::{Now, UnixMillis};
 use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -65,10 +66,13 @@ enum Command {
     Open(StreamId, StreamSockets, Box<StreamPlan>, StreamSeed),
     Configure(StreamId, Box<Negotiated>),
     Begin(StreamId),
+    Say(StreamId, Speech),
     Press(StreamId, String),
     Close(StreamId, OnEnd),
     /// Answers whether everything was said.
     IsDone(StreamId, Box<dyn FnOnce(bool) + Send>),
+    /// Answers when the last packet was heard.
+    HeardAt(StreamId, Box<dyn FnOnce(Option<UnixMillis>) + Send>),
 }
 
 struct Worker {
@@ -121,6 +125,11 @@ impl MediaThreads {
         self.send(id, Command::Begin(id));
     }
 
+    /// Says something else from now on.
+    pub fn say(&self, id: StreamId, speech: Speech) {
+        self.send(id, Command::Say(id, speech));
+    }
+
     /// Presses keys.
     pub fn press(&self, id: StreamId, keys: &str) {
         self.send(id, Command::Press(id, keys.to_owned()));
@@ -134,6 +143,11 @@ impl MediaThreads {
     /// Asks whether a stream has said everything.
     pub fn is_done(&self, id: StreamId, answer: impl FnOnce(bool) + Send + 'static) {
         self.send(id, Command::IsDone(id, Box::new(answer)));
+    }
+
+    /// Asks when a stream last heard a packet; an unknown stream answers nothing.
+    pub fn heard_at(&self, id: StreamId, answer: impl FnOnce(Option<UnixMillis>) + Send + 'static) {
+        self.send(id, Command::HeardAt(id, Box::new(answer)));
     }
 
     fn send(&self, id: StreamId, command: Command) {
@@ -253,6 +267,18 @@ impl Loop {
                     && let Err(error) = open.stream.begin()
                 {
                     tracing::error!(%error, "a stream of the simulator stays silent");
+                }
+            }
+            Command::Say(StreamId(id), speech) => {
+                if let Some(open) = self.streams.get_mut(&id)
+                    && let Err(error) = open.stream.say(speech)
+                {
+                    tracing::error!(%error, "a stream of the simulator stays silent");
+                }
+            }
+            Command::HeardAt(StreamId(id), answer) => {
+                if let Some(open) = self.streams.get(&id) {
+                    answer(open.stream.heard_at());
                 }
             }
             Command::Press(StreamId(id), keys) => {
