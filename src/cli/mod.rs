@@ -8,8 +8,8 @@ mod calls;
 mod cdr;
 mod check;
 pub mod demo;
-pub mod load;
-pub mod operator;
+mod load;
+mod operator;
 mod output;
 pub mod progress;
 mod remote;
@@ -42,6 +42,8 @@ enum Command {
     Trunks(trunks::Args),
     Cdr(cdr::Args),
     User(user::Args),
+    Operator(operator::Args),
+    Load(load::Args),
 }
 
 impl Command {
@@ -54,6 +56,8 @@ impl Command {
             Command::Trunks(args) => trunks::run(args),
             Command::Cdr(args) => cdr::run(args),
             Command::User(args) => user::run(args),
+            Command::Operator(args) => operator::run(args),
+            Command::Load(args) => load::run(args),
         }
     }
 }

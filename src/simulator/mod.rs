@@ -5,6 +5,7 @@ pub mod conversation;
 mod error;
 pub mod heard;
 pub mod io;
+pub mod load;
 pub mod operator;
 pub mod phone;
 pub mod picture;

@@ -78,6 +78,8 @@ pub struct Media {
     pub bytes_sent: u64,
     pub jitter_ms: Option<f32>,
     pub last_heard_at: Option<UnixMillis>,
+    /// Keys pressed at the far end, as `12#`.
+    pub keys: String,
 }
 
 /// The file. Each line is handed to the system before the next call is looked at, so that a killed operator keeps

@@ -48,6 +48,9 @@ impl Default for Settings {
     }
 }
 
+/// The ledger's word for calls of our own.
+pub const PLACED: &str = "placed";
+
 /// Names one call of the operator, from its INVITE to its ledger entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Line(pub u64);
@@ -212,7 +215,7 @@ impl Operator {
             transport: order.peer.transport.as_str().to_owned(),
             calling: order.from.clone(),
             called: order.to.user().to_owned(),
-            treatment: "placed".to_owned(),
+            treatment: PLACED.to_owned(),
             ..blank(now)
         };
         let treatment = Treatment { talk: order.talk, ..Treatment::default() };

@@ -2,4 +2,5 @@
 
 pub mod ledger;
 pub mod machine;
+pub mod run;
 pub mod treatment;
