@@ -128,6 +128,7 @@ impl Gateway {
 
         let settings = Arc::new(Settings::new(config));
         let exchange = exchange(&settings, directory, dialplan, &store).await;
+        metrics.sip.set_registrations(exchange.registrar().len());
         let (new_settings, settings_seen) = watch::channel(settings.clone());
         let parts = ShardParts {
             exchange,

@@ -1,7 +1,7 @@
 //! What the B2BUA is told to do: a snapshot of the configuration, replaced whole by a reload.
 
 use crate::config::{Config, TrunkAuth, TrunkConfig};
-use crate::sip::auth::Credentials;
+use crate::sip::auth::{ClientAuth, Credentials};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,12 @@ impl Trunk {
             TrunkAuth::Register => true,
             TrunkAuth::Ip | TrunkAuth::Digest => false,
         }
+    }
+
+    /// What answers its challenges: of its own realm only, where one is configured.
+    pub fn client_auth(&self) -> Option<ClientAuth> {
+        let auth = ClientAuth::new(self.credentials.clone()?);
+        Some(auth.only_realm(self.config.realm.clone()))
     }
 }
 

@@ -65,7 +65,7 @@ impl Upkeep {
             at: settings.registers().then_some(now.instant),
             call_id: String::new(),
             cseq: 0,
-            auth: settings.credentials.clone().map(ClientAuth::new),
+            auth: settings.client_auth(),
             failures: 0,
             last: None,
             options_sent: None,

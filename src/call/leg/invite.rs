@@ -1,6 +1,6 @@
 //! Our INVITE towards a callee: what it says, and how it answers a challenge.
 
-use super::{Leg, LegState};
+use super::{Leg, LegState, Party};
 use crate::call::core::{ALLOW, Core, Owner, Purpose};
 use crate::sip::auth::AuthRefused;
 use crate::sip::message::{HeaderName, Headers, Method, NameAddr, Request, Response, Typed, Uri};
@@ -65,7 +65,12 @@ impl Leg {
         self.auth.as_mut().ok_or(AuthRefused::Unsupported)?.challenged(challenge)?;
         let cseq = request.cseq().map_err(|_| AuthRefused::Unsupported)?;
         request.headers.set(HeaderName::CSeq, format!("{} INVITE", cseq.number + 1));
-        self.send_invite(core, now, request, None);
+        // Silence behind a challenge is as bad as silence before it.
+        let black_hole = match &self.party {
+            Party::Trunk(trunk) => Some(trunk.config.reply_timeout),
+            Party::User { .. } => None,
+        };
+        self.send_invite(core, now, request, black_hole);
         Ok(())
     }
 

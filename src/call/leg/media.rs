@@ -7,7 +7,7 @@ use crate::media::{DtmfFormat, LegConfig, OpusSettings};
 use crate::sdp::session::MediaKind;
 use crate::sdp::{Capability, Local, Negotiated, OpusParams, Refusal, Session, SrtpPolicy};
 use crate::types::{AudioCodec, DtmfMode, LegReport, MediaDirection, SrtpSuite};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// What a leg may do with media, before anything is agreed.
 #[derive(Debug, Clone)]

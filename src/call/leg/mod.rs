@@ -228,7 +228,7 @@ impl Leg {
             LegState::Allocating => self.vanish(core),
             LegState::Inviting { .. } => {
                 if let Some((client, _)) = &self.invite {
-                    core.cancel(now, self.id, *client, &reason(cause));
+                    core.cancel(now, self.id, *client, &cancel_reason(cause));
                 }
                 self.state = LegState::Cancelling;
             }
@@ -297,6 +297,16 @@ impl Leg {
 /// A Reason header value of a cause (RFC 3326, RFC 6432).
 pub fn reason(cause: EndCause) -> String {
     Reason::q850(cause.q850(), cause.meaning()).to_string()
+}
+
+/// The Reason of a CANCEL. That somebody else answered is told as RFC 3326 §3.1 has it, so that a phone does not list
+/// the call as missed.
+fn cancel_reason(cause: EndCause) -> String {
+    if cause == EndCause::NormalClearing {
+        "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned()
+    } else {
+        reason(cause)
+    }
 }
 
 /// How many seconds a refused caller should wait where waiting helps (RFC 3261 §20.33).

@@ -10,7 +10,6 @@ use crate::call::leg::{Attempt, Leg, LegState, Modification, Party};
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure};
 use crate::sdp::Session;
-use crate::sip::auth::ClientAuth;
 use crate::sip::message::{HeaderName, Method, Reason, Response, Typed, Uri};
 use crate::sip::transaction::ClientFailure;
 use crate::types::{AudioCodec, EndCause, HostPort, LegId, MediaDirection, Now, ReleasedBy};
@@ -68,7 +67,7 @@ impl Call {
     ) {
         let id = self.next_leg_id();
         let auth = match &party {
-            Party::Trunk(trunk) => trunk.credentials.clone().map(ClientAuth::new),
+            Party::Trunk(trunk) => trunk.client_auth(),
             Party::User { .. } => None,
         };
         core.emit(Output::OpenMedia {

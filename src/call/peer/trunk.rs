@@ -188,7 +188,7 @@ fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait
     let pause = wait.map_or(doubled.min(LONGEST_PAUSE), Duration::from_secs);
     side.upkeep.at = Some(now.instant + pause);
     // Whatever was learnt of its challenges may be what is wrong.
-    side.upkeep.auth = side.settings.credentials.clone().map(crate::sip::auth::ClientAuth::new);
+    side.upkeep.auth = side.settings.client_auth();
     side.registration = OwnRegistration::Failed { why: why.clone() };
     let trunk = side.settings.name.clone();
     core.event(Event::TrunkRegistered { trunk, registered: false, why });

@@ -166,6 +166,8 @@ fn best_of(challenges: impl Iterator<Item = Challenge>) -> Option<Challenge> {
 #[derive(Debug, Clone)]
 pub struct ClientAuth {
     credentials: Credentials,
+    /// Challenges of any other realm are not answered.
+    only_realm: Option<String>,
     realms: Vec<Realm>,
     sent: u8,
 }
@@ -185,7 +187,13 @@ struct Realm {
 
 impl ClientAuth {
     pub fn new(credentials: Credentials) -> ClientAuth {
-        ClientAuth { credentials, realms: Vec::new(), sent: 0 }
+        ClientAuth { credentials, only_realm: None, realms: Vec::new(), sent: 0 }
+    }
+
+    /// Answers challenges of this realm only; `None`: of any.
+    pub fn only_realm(mut self, realm: Option<String>) -> ClientAuth {
+        self.only_realm = realm;
+        self
     }
 
     /// Puts credentials for every realm known so far on a request that is about to be sent, and counts it.
@@ -223,6 +231,9 @@ impl ClientAuth {
         for value in response.headers.all(&field) {
             asked = true;
             let Some(challenge) = Challenge::parse(value) else { continue };
+            if self.only_realm.as_ref().is_some_and(|realm| *realm != challenge.realm) {
+                continue;
+            }
             match best.iter_mut().find(|other| other.realm == challenge.realm) {
                 Some(other) if challenge.strength() > other.strength() => *other = challenge,
                 Some(_) => {}
