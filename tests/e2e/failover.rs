@@ -187,3 +187,29 @@ fn a_redirect_leads_nowhere() {
     assert!(refused.status() != Some(302), "{}", refused.text);
     first.succeed();
 }
+
+#[test]
+fn a_trunk_that_goes_silent_behind_its_challenge_is_left_as_soon() {
+    let lane = Lane::take("failover-silent-challenge");
+    let first = operator(&lane, "operator-refuses-at-once").code(407, "Proxy Authentication Required").fill(
+        "extra",
+        "Proxy-Authenticate: Digest realm=\"operator.test\", nonce=\"n\", algorithm=MD5, qop=\"auth\"",
+    );
+    let first = first.start();
+    let second = operator(&lane, "operator-answers").start();
+    let gateway =
+        Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", first.address(), |trunk| {
+            trunk
+                .set("auth", "digest")
+                .set("username", "gw")
+                .set("password", "x")
+                .set("reply_timeout_ms", 800);
+        });
+    let gateway = gateway.trunk("operator-b", second.address()).start();
+    let begun = Instant::now();
+    alice(&lane, &gateway, "user-calls").start().succeed();
+    // The scenario ends with its challenge, so that the second INVITE meets nobody.
+    first.succeed();
+    second.succeed();
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
