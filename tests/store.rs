@@ -123,6 +123,7 @@ on_both!(
     every_order_sorts_both_ways,
     old_numbers_lose_four_digits_and_are_still_found,
     users_are_kept_without_their_passwords,
+    a_user_changes_as_a_whole_or_not_at_all,
     a_did_rings_one_user_and_a_name_is_taken_once,
     registrations_survive_and_expire,
     accounts_have_a_name_once,
@@ -495,6 +496,28 @@ async fn users_are_kept_without_their_passwords(database: Database) {
     assert_eq!(store.users().await.unwrap().len(), 1);
     let contents = database.contents(store).await;
     assert!(contents.contains("Bob") && !contents.contains("correct horse") && !contents.contains("battery"));
+}
+
+async fn a_user_changes_as_a_whole_or_not_at_all(database: Database) {
+    let store = database.store();
+    let (alice, bob) = (user("alice", &["+3225550001"]), user("bob", &["+3225550002"]));
+    store.add_user(START, &alice).await.unwrap();
+    store.add_user(START, &bob).await.unwrap();
+    let mut other = user("alice", &["+3225550004", "+3225550001"]).user;
+    other.max_calls = Some(7);
+    other.caller_ids.clear();
+    store.set_user(START + 1, &other).await.unwrap();
+    let changed = User { credentials: alice.user.credentials, ..other.clone() };
+    assert_eq!(store.users().await.unwrap()[0].user, changed);
+    other.max_calls = None;
+    other.dids = vec!["+3225550002".parse().unwrap()];
+    assert!(matches!(store.set_user(START + 2, &other).await, Err(StoreError::DidTaken(_))));
+    let nobody = user("carol", &[]).user;
+    assert!(matches!(
+        store.set_user(START + 2, &nobody).await,
+        Err(StoreError::Missing { what: "user", .. })
+    ));
+    assert_eq!(store.users().await.unwrap()[0].user, changed, "nothing of a refused change is left");
 }
 
 async fn a_did_rings_one_user_and_a_name_is_taken_once(database: Database) {

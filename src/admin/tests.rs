@@ -1,257 +1,20 @@
-//! The API over real connections, with a scripted core behind it.
+//! The API over real connections.
+
+mod samples;
+mod schema;
+mod stage;
 
 use super::client::{Client, ClientError};
 use super::control::*;
 use super::endpoint::Answer;
-use super::openapi;
-use super::*;
-use crate::billing::{Cdr, CdrLeg, CdrState, NotRated};
-use crate::billing::{CdrSink, Rated};
-use crate::store::{NumberKeys, StoreOptions};
-use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, Secret, Transport};
+use super::{Problem, Role, cdrs, endpoints, openapi};
+use crate::billing::CdrSink;
+use crate::types::{CallId, EndCause, Secret};
+use samples::{call, cdr, trunk};
+use schema::complaints;
 use serde_json::{Value, json};
+use stage::{Stage, raw};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use tokio::sync::oneshot;
-
-/// An API on a free port, its core, and clients for each role.
-struct Stage {
-    url: String,
-    orders: Arc<Mutex<Vec<String>>>,
-    stop: Option<oneshot::Sender<()>>,
-    store: Store,
-    folder: PathBuf,
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// Tests run at once, in one process or in several.
-fn unique() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed))
-}
-
-impl Stage {
-    async fn start(state: CheckState) -> Stage {
-        let orders = Arc::new(Mutex::new(Vec::new()));
-        let (control, receiver) = Control::channel();
-        let secrets = Role::ALL.map(|role| Secret::new(format!("{}-token", role.as_str())));
-        let tokens = Role::ALL.iter().zip(&secrets).map(|(role, secret)| (role.as_str(), secret, *role));
-        let log = LogControl::for_tests();
-        let metrics = Arc::new(Metrics::new(&["operator-a".to_owned()]));
-        let folder = std::env::temp_dir().join(format!("tandem-admin-{}", unique()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let keys = NumberKeys::load(&folder.join("number.keys")).unwrap();
-        let store = Store::connect(&Secret::new("sqlite::memory:"), keys, StoreOptions::default()).unwrap();
-        let realm = Box::new(|| "example.org".to_owned());
-        let admin = Admin { control, metrics, log, tokens: Tokens::new(tokens), store: store.clone(), realm };
-        tokio::spawn(core(receiver, orders.clone(), state, store.clone()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(serve(listener, admin, async {
-            let _ = stopped.await;
-        }));
-        Stage { url, orders, stop: Some(stop), store, folder }
-    }
-
-    fn client(&self, role: Role) -> Client {
-        self.with_token(&format!("{}-token", role.as_str()))
-    }
-
-    fn with_token(&self, token: &str) -> Client {
-        Client::new(&self.url, Secret::new(token)).unwrap()
-    }
-
-    fn orders(&self) -> Vec<String> {
-        self.orders.lock().unwrap().clone()
-    }
-}
-
-/// Answers every command with fixed views and notes the orders.
-async fn core(
-    mut commands: tokio::sync::mpsc::Receiver<ControlCommand>,
-    orders: Arc<Mutex<Vec<String>>>,
-    state: CheckState,
-    store: Store,
-) {
-    let order = |text: String| orders.lock().unwrap().push(text);
-    while let Some(command) = commands.recv().await {
-        match command {
-            ControlCommand::Calls { reply } => {
-                let _ = reply.send(vec![call(1), call(2)]);
-            }
-            ControlCommand::Call { id, reply } => {
-                let _ = reply.send([call(1), call(2)].into_iter().find(|call| call.id == id));
-            }
-            ControlCommand::Hangup { id, reply } => {
-                order(format!("hang up {id}"));
-                let _ = reply.send([call(1), call(2)].into_iter().find(|call| call.id == id));
-            }
-            ControlCommand::Trunks { reply } => {
-                let _ = reply.send(vec![trunk()]);
-            }
-            ControlCommand::Trunk { name, action, reply } => {
-                order(format!("{} {name}", action.as_str()));
-                let _ = reply.send((name == "operator-a").then(trunk));
-            }
-            ControlCommand::Registrations { reply } => {
-                let _ = reply.send(vec![registration()]);
-            }
-            ControlCommand::Users { reply } => {
-                let stored = store.users().await.unwrap_or_default();
-                let stored = stored.into_iter().map(|stored| UserView {
-                    name: stored.user.name.to_string(),
-                    source: UserSource::Database,
-                    dids: stored.user.dids.iter().map(ToString::to_string).collect(),
-                    ..user()
-                });
-                let _ = reply.send(stored.chain([user()]).collect());
-            }
-            ControlCommand::UsersChanged { reply } => {
-                order("read the users".to_owned());
-                let _ = reply.send(Ok(()));
-            }
-            ControlCommand::Route { query, reply } => {
-                let _ = reply.send(match query.from.as_str() {
-                    "alice" => Ok(route(&query)),
-                    other => Err(RouteQueryError::UnknownUser(other.to_owned())),
-                });
-            }
-            ControlCommand::Reload { reply } => {
-                let errors = vec!["tandem.toml:3: unknown key \"relam\"; did you mean \"realm\"?".to_owned()];
-                let _ = reply.send(ReloadReport { errors, ..ReloadReport::default() });
-            }
-            ControlCommand::Drain { on, reply } => {
-                order(format!("drain {on}"));
-                let _ = reply.send(DrainView { draining: on, active_calls: 2, deadline: None });
-            }
-            ControlCommand::Readiness { reply } => {
-                let check = ReadinessCheck::new("database", state, "it does not answer");
-                let _ = reply.send(Readiness { checks: vec![check] });
-            }
-        }
-    }
-}
-
-fn call(n: u8) -> CallView {
-    CallView {
-        id: CallId::from_parts(1_772_366_400_250, [n; 10]),
-        direction: Direction::AppToTrunk,
-        state: CallState::Answered,
-        caller_user: Some(if n == 1 { "alice" } else { "bob" }.to_owned()),
-        caller_number: Some("+3225550001".to_owned()),
-        dialled: "0470123456".to_owned(),
-        number: Some("+32470123456".to_owned()),
-        callee_user: None,
-        ingress_trunk: None,
-        egress_trunk: Some("operator-a".to_owned()),
-        started_at: 1_772_366_400_250,
-        answered_at: Some(1_772_366_403_000),
-        duration_ms: 61_000,
-        caller_codec: Some(AudioCodec::Opus),
-        callee_codec: Some(AudioCodec::Pcma),
-        caller_leg: Some(LegReport { packets_received: 3050, mos_lq: Some(4.37), ..LegReport::default() }),
-        callee_leg: None,
-    }
-}
-
-fn trunk() -> TrunkView {
-    TrunkView {
-        name: "operator-a".to_owned(),
-        carrier: "Operator A".to_owned(),
-        transport: Transport::Udp,
-        health: TrunkHealth::Up,
-        blocked: false,
-        blocked_until: None,
-        draining: false,
-        reason: None,
-        active_calls: 2,
-        max_channels: 100,
-        max_cps: 20,
-        registration: Some(TrunkRegistration::Registered { expires_at: 1_772_366_400_250 }),
-        options_rtt_ms: Some(3.5),
-        targets: vec![TargetView {
-            proxy: "192.0.2.7:5060".to_owned(),
-            address: Some("192.0.2.7:5060".parse().unwrap()),
-            health: TrunkHealth::Up,
-        }],
-    }
-}
-
-fn user() -> UserView {
-    UserView {
-        name: "alice".to_owned(),
-        source: UserSource::File,
-        caller_ids: vec!["+3225550001".to_owned()],
-        dids: vec!["+3225550001".to_owned()],
-        account: None,
-        registrations: Some(1),
-    }
-}
-
-/// The record of an answered call of one minute.
-fn cdr(n: u8) -> Cdr {
-    let started_at = 1_772_366_400_250 + i64::from(n) * 60_000;
-    let mut cdr = Cdr::new(CallId::from_parts(1_772_366_400_250, [n; 10]), Direction::AppToTrunk, started_at);
-    cdr.node = "gw1".to_owned();
-    cdr.boot = 1;
-    cdr.seq = u64::from(n);
-    cdr.revision = u64::from(n);
-    cdr.state = CdrState::Final;
-    cdr.caller.user = Some("alice".to_owned());
-    cdr.caller.number = "+3225550001".parse().ok();
-    cdr.called.dialled = "=0470123456".to_owned();
-    cdr.called.number = "+32470123456".parse().ok();
-    cdr.egress_trunk = Some("operator-a".to_owned());
-    cdr.answered_at = Some(started_at + 2_000);
-    cdr.released_at = Some(started_at + 62_000);
-    cdr.duration_ms = 60_000;
-    cdr.end_cause = Some(EndCause::NormalClearing);
-    cdr.caller_codec = Some(AudioCodec::Opus);
-    cdr.legs = vec![CdrLeg { index: 1, target: "+32470123456".to_owned(), started_at, ..CdrLeg::default() }];
-    cdr.sell = Some(Rated::NotRated(NotRated::NoRate));
-    cdr
-}
-
-fn registration() -> RegistrationView {
-    RegistrationView {
-        user: "alice".to_owned(),
-        contact: "sip:alice@198.51.100.9:5062".to_owned(),
-        transport: Transport::Tls,
-        remote: "198.51.100.9:41234".parse().unwrap(),
-        user_agent: Some("phone/1".to_owned()),
-        expires_at: 1_772_366_400_250,
-    }
-}
-
-fn route(query: &RouteQuery) -> RouteView {
-    RouteView {
-        from: query.from.clone(),
-        dialled: query.to.clone(),
-        number: Some("+32470123456".to_owned()),
-        calling: None,
-        matched: vec!["Belgium".to_owned()],
-        outcome: RouteOutcomeView::Trunks {
-            trunks: vec![RouteTrunkView {
-                name: "operator-a".to_owned(),
-                called: "+32470123456".to_owned(),
-                calling: Some("+3225550001".to_owned()),
-                cost: Some("0.004 EUR".to_owned()),
-                reason: None,
-                usable: true,
-            }],
-        },
-        rate: Some(RateView { prefix: "+32".to_owned(), per_minute: "0.0125 EUR".to_owned() }),
-        max_duration_seconds: 14_400,
-    }
-}
 
 const OPERATE: &str = "Authorization: Bearer operate-token\r\n";
 
@@ -265,60 +28,6 @@ fn status<T>(answer: Result<T, ClientError>) -> u16 {
         Err(ClientError::Refused(problem)) => problem.status,
         Err(other) => panic!("{other}"),
     }
-}
-
-/// What `value` has against `schema`; nothing if it conforms. Knows just what our schemas use.
-fn complaints(value: &Value, schema: &Value, at: &str) -> Vec<String> {
-    let schemas = openapi::schemas();
-    if let Some(reference) = schema["$ref"].as_str() {
-        let name = reference.strip_prefix("#/components/schemas/").unwrap();
-        assert!(schemas[name].is_object(), "{name} is not a schema");
-        return complaints(value, &schemas[name], at);
-    }
-    if let Some(choices) = schema["oneOf"].as_array() {
-        let tried: Vec<_> = choices.iter().map(|choice| complaints(value, choice, at)).collect();
-        return if tried.iter().any(Vec::is_empty) { Vec::new() } else { tried.concat() };
-    }
-    let actual = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    let allowed = match &schema["type"] {
-        Value::String(one) => vec![one.as_str()],
-        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        _ => return vec![format!("{at}: the schema has no type")],
-    };
-    if !allowed.contains(&actual) && !(actual == "integer" && allowed.contains(&"number")) {
-        return vec![format!("{at}: {actual} instead of {allowed:?}")];
-    }
-    let mut found = Vec::new();
-    if let Some(values) = schema["enum"].as_array()
-        && !values.contains(value)
-    {
-        found.push(format!("{at}: {value} is not listed"));
-    }
-    if let Value::Array(items) = value {
-        found.extend(items.iter().flat_map(|item| complaints(item, &schema["items"], at)));
-    }
-    if let Value::Object(fields) = value {
-        let known = schema["properties"].as_object().unwrap();
-        for (name, field) in fields {
-            match known.get(name) {
-                Some(schema) => found.extend(complaints(field, schema, &format!("{at}.{name}"))),
-                None => found.push(format!("{at}.{name} is not in the schema")),
-            }
-        }
-        let required = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str);
-        found.extend(
-            required.filter(|name| !fields.contains_key(*name)).map(|name| format!("{at}.{name} is missing")),
-        );
-    }
-    found
 }
 
 #[test]
@@ -349,6 +58,10 @@ fn every_answer_looks_as_the_openapi_document_says() {
                 ("GET", _) => client.get(&path, &[]).await,
                 ("POST", "/api/v1/users") => {
                     client.send("POST", &path, Some(&json!({ "name": "carol", "password": "pw" }))).await
+                }
+                // alice stands in the file; carol was added two lines ago.
+                ("PUT", "/api/v1/users/{name}") => {
+                    client.send("PUT", "/api/v1/users/carol", Some(&json!({ "max_calls": 2 }))).await
                 }
                 ("PUT", "/api/v1/log") => client.send("PUT", &path, Some(&json!({ "level": "info" }))).await,
                 // The scripted core refuses it; the accepted report is held against its schema below.
@@ -567,12 +280,17 @@ fn users_of_the_database_come_change_and_go() {
         let stored = stage.store.users().await.unwrap();
         let before = stored[0].user.credentials.clone();
         assert_eq!(before, crate::access::Credentials::new("carol", "example.org", &Secret::new("pw")));
+        let settings = json!({ "caller_ids": ["+3225550003"], "max_calls": 2 });
+        client.send::<UserView>("PUT", "/api/v1/users/carol", Some(&settings)).await.unwrap();
+        let carol = stage.store.users().await.unwrap().remove(0).user;
+        assert_eq!((carol.caller_ids.len(), carol.dids.len(), carol.max_calls), (1, 0, Some(2)));
+        assert_eq!(carol.credentials, before);
         let password = json!({ "password": "other" });
         client.send::<()>("PUT", "/api/v1/users/carol/password", Some(&password)).await.unwrap();
         assert_ne!(stage.store.users().await.unwrap()[0].user.credentials, before);
         client.send::<()>("DELETE", "/api/v1/users/carol", None::<&()>).await.unwrap();
         assert!(stage.store.users().await.unwrap().is_empty());
-        assert_eq!(stage.orders(), ["read the users"; 3], "the gateway takes up each change");
+        assert_eq!(stage.orders(), ["read the users"; 4], "the gateway takes up each change");
     });
 }
 
@@ -595,6 +313,15 @@ fn users_that_can_not_be_are_refused_with_a_reason() {
                 expected,
                 "{body}"
             );
+        }
+        for (name, body, expected) in [
+            ("alice", json!({}), 409),
+            ("nobody", json!({}), 404),
+            ("nobody", json!({ "dids": ["+3225550001"] }), 409),
+            ("nobody", json!({ "password": "pw" }), 422),
+        ] {
+            let answer = client.send::<Value>("PUT", &format!("/api/v1/users/{name}"), Some(&body)).await;
+            assert_eq!(status(answer), expected, "{name}: {body}");
         }
         let password = json!({ "password": "pw" });
         let of_file = client.send::<Value>("PUT", "/api/v1/users/alice/password", Some(&password)).await;
@@ -683,23 +410,4 @@ fn stopping_ends_the_listener() {
         let answer = stage.client(Role::Read).get::<Value>("/api/v1/calls", &[]).await;
         assert!(matches!(answer, Err(ClientError::Unreachable { .. })), "{answer:?}");
     });
-}
-
-/// One request by hand, to see what the client hides. `rest` holds further headers and perhaps a body.
-async fn raw(stage: &Stage, method: &str, path: &str, rest: &str) -> (u16, String) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let authority = stage.url.strip_prefix("http://").unwrap();
-    let mut stream = tokio::net::TcpStream::connect(authority).await.unwrap();
-    let end = if rest.contains("\r\n\r\n") { "" } else { "\r\n" };
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{rest}{end}");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    if status >= 400 && path != "/health/ready" {
-        assert!(head.to_ascii_lowercase().contains("content-type: application/problem+json"), "{head}");
-    }
-    (status, body.to_owned())
 }

@@ -51,6 +51,17 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         method: "PUT",
+        path: "/api/v1/users/{name}",
+        role: Some(Role::Admin),
+        summary: "Give an app user of the database other numbers, account and limit; its password stays",
+        query: &[],
+        body: Some("UserSettings"),
+        answer: Answer::Json("User"),
+        problems: &[400, 404, 409, 422],
+        handler: || put(change),
+    },
+    Endpoint {
+        method: "PUT",
         path: "/api/v1/users/{name}/password",
         role: Some(Role::Admin),
         summary: "Give an app user of the database a new password; its registrations stay until they expire",
@@ -79,6 +90,21 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 pub struct NewUser {
     pub name: String,
     pub password: String,
+    // The fields of `UserSettings`, written out: serde's flatten would let unknown keys through.
+    #[serde(default)]
+    pub caller_ids: Vec<E164>,
+    #[serde(default)]
+    pub dids: Vec<E164>,
+    #[serde(default)]
+    pub account: Option<String>,
+    #[serde(default)]
+    pub max_calls: Option<u32>,
+}
+
+/// What may change of a user. What is absent is empty, not as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserSettings {
     /// Numbers it may present; the first is the default.
     #[serde(default)]
     pub caller_ids: Vec<E164>,
@@ -106,17 +132,24 @@ impl NewUser {
     /// What is wrong with name or password, in words.
     pub fn stored(self, realm: &str) -> Result<StoredUser, String> {
         user_name(&self.name)?;
-        let credentials = credentials(&self.name, realm, self.password)?;
-        let user = User {
-            name: self.name.into(),
+        let NewUser { name, password, caller_ids, dids, account, max_calls } = self;
+        let credentials = credentials(&name, realm, password)?;
+        let settings = UserSettings { caller_ids, dids, account, max_calls };
+        Ok(StoredUser { user: settings.user(&name, credentials), realm: realm.to_owned() })
+    }
+}
+
+impl UserSettings {
+    fn user(self, name: &str, credentials: Credentials) -> User {
+        User {
+            name: name.into(),
             credentials,
             caller_ids: self.caller_ids,
             dids: self.dids,
             account: self.account.unwrap_or_else(|| "default".to_owned()),
             max_calls: self.max_calls,
             source: access::UserSource::Database,
-        };
-        Ok(StoredUser { user, realm: realm.to_owned() })
+        }
     }
 }
 
@@ -156,21 +189,28 @@ async fn add(
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
     let name = new.name.clone();
     let new = new.stored(&(admin.realm)()).map_err(Problem::unprocessable)?;
-    // The database can't know what the file holds, and a name or DID in both places would stop the next start.
-    for known in known(&admin).await? {
-        if known.name == name {
-            return Err(Problem::conflict(format!("user \"{name}\" exists already")));
-        }
-        if let Some(did) =
-            new.user.dids.iter().find(|did| known.dids.iter().any(|taken| taken == did.as_str()))
-        {
-            return Err(Problem::conflict(format!("{did} rings \"{}\" already", known.name)));
-        }
+    if known(&admin).await?.iter().any(|user| user.name == name) {
+        return Err(Problem::conflict(format!("user \"{name}\" exists already")));
     }
+    free(&admin, &name, &new.user.dids).await?;
     admin.store.add_user(Now::read().unix_ms, &new).await?;
     take_up(&admin).await?;
     let user = known(&admin).await?.into_iter().find(|user| user.name == name);
     user.map(|user| (StatusCode::CREATED, Json(user))).ok_or_else(|| unknown(&name))
+}
+
+async fn change(
+    State(admin): State<Shared>,
+    At(name): At<String>,
+    Body(settings): Body<UserSettings>,
+) -> Result<Json<UserView>, Problem> {
+    writable(&admin, &name).await?;
+    free(&admin, &name, &settings.dids).await?;
+    let nothing = Credentials { md5: String::new(), sha256: String::new() };
+    admin.store.set_user(Now::read().unix_ms, &settings.user(&name, nothing)).await?;
+    take_up(&admin).await?;
+    let user = known(&admin).await?.into_iter().find(|user| user.name == name);
+    user.map(Json).ok_or_else(|| unknown(&name))
 }
 
 async fn change_password(
@@ -202,6 +242,17 @@ async fn writable(admin: &Admin, name: &str) -> Result<(), Problem> {
         )));
     }
     Ok(())
+}
+
+/// The database can't know which DIDs the file gives away, and one in both places would stop the next start.
+async fn free(admin: &Admin, name: &str, dids: &[E164]) -> Result<(), Problem> {
+    let taken = |user: &&UserView| {
+        user.name != name && dids.iter().any(|did| user.dids.iter().any(|d| d == did.as_str()))
+    };
+    match known(admin).await?.iter().find(taken) {
+        Some(other) => Err(Problem::conflict(format!("one of these DIDs rings \"{}\" already", other.name))),
+        None => Ok(()),
+    }
 }
 
 async fn known(admin: &Admin) -> Result<Vec<UserView>, Problem> {

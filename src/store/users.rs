@@ -19,6 +19,34 @@ pub struct StoredUser {
     pub realm: String,
 }
 
+/// Inside a transaction, whose type differs between the two databases.
+macro_rules! insert_numbers {
+    ($transaction:ident, $user:ident) => {
+        for (purpose, numbers) in [("caller_id", &$user.caller_ids), ("did", &$user.dids)] {
+            for (position, number) in numbers.iter().enumerate() {
+                let sql = "INSERT INTO app_user_number (app_user, purpose, position, number) \
+                    VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+                let query = sqlx::query(sql).bind(&*$user.name).bind(purpose).bind(position as i64);
+                let added = query.bind(number.as_str()).execute(&mut *$transaction).await?;
+                // A number written twice in one list is one number; a DID of another user is an error.
+                if added.rows_affected() == 0 && !numbers[..position].contains(number) {
+                    return Err(StoreError::DidTaken(number.to_string()));
+                }
+            }
+        }
+    };
+}
+
+/// Inside a transaction: an error unless the account exists.
+macro_rules! expect_account {
+    ($transaction:ident, $user:ident) => {
+        let account = sqlx::query("SELECT name FROM account WHERE name = $1").bind(&$user.account);
+        if account.fetch_optional(&mut *$transaction).await?.is_none() {
+            return Err(StoreError::Missing { what: "account", name: $user.account.clone() });
+        }
+    };
+}
+
 impl Store {
     /// All users by name.
     ///
@@ -62,10 +90,7 @@ impl Store {
         self.within(async {
             on!(self.pool().await?, pool => {
                 let mut transaction = pool.begin().await?;
-                let account = sqlx::query("SELECT name FROM account WHERE name = $1").bind(&user.account);
-                if account.fetch_optional(&mut *transaction).await?.is_none() {
-                    return Err(StoreError::Missing { what: "account", name: user.account.clone() });
-                }
+                expect_account!(transaction, user);
                 let sql = "INSERT INTO app_user \
                     (name, account, realm, ha1_md5, ha1_sha256, max_calls, created_at, updated_at) \
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING";
@@ -82,18 +107,29 @@ impl Store {
                 if added.rows_affected() == 0 {
                     return Err(StoreError::Exists { what: "user", name: user.name.to_string() });
                 }
-                for (purpose, numbers) in [("caller_id", &user.caller_ids), ("did", &user.dids)] {
-                    for (position, number) in numbers.iter().enumerate() {
-                        let sql = "INSERT INTO app_user_number (app_user, purpose, position, number) \
-                            VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-                        let query = sqlx::query(sql).bind(&*user.name).bind(purpose).bind(position as i64);
-                        let added = query.bind(number.as_str()).execute(&mut *transaction).await?;
-                        // A number written twice in one list is one number; a DID of another user is an error.
-                        if added.rows_affected() == 0 && !numbers[..position].contains(number) {
-                            return Err(StoreError::DidTaken(number.to_string()));
-                        }
-                    }
-                }
+                insert_numbers!(transaction, user);
+                Ok(transaction.commit().await?)
+            })
+        })
+        .await
+    }
+
+    /// Gives a user other numbers, account and limit. Its credentials stay, whatever `user` has for them.
+    ///
+    /// # Errors
+    /// There is no such user or account, a DID is taken, or the database is away. Nothing is changed then.
+    pub async fn set_user(&self, now: UnixMillis, user: &User) -> Result<(), StoreError> {
+        self.within(async {
+            on!(self.pool().await?, pool => {
+                let mut transaction = pool.begin().await?;
+                expect_account!(transaction, user);
+                let sql = "UPDATE app_user SET account = $2, max_calls = $3, updated_at = $4 WHERE name = $1";
+                let query = sqlx::query(sql).bind(&*user.name).bind(&user.account);
+                let query = query.bind(user.max_calls.map(i64::from)).bind(now);
+                expect_one(query.execute(&mut *transaction).await?.rows_affected(), &user.name)?;
+                let old = sqlx::query("DELETE FROM app_user_number WHERE app_user = $1").bind(&*user.name);
+                old.execute(&mut *transaction).await?;
+                insert_numbers!(transaction, user);
                 Ok(transaction.commit().await?)
             })
         })
