@@ -81,8 +81,10 @@ impl Store {
     pub fn connect(url: &Secret, keys: NumberKeys, options: StoreOptions) -> Result<Store, StoreError> {
         let pool = if url.expose().starts_with("sqlite:") {
             sqlite(url.expose(), options)?
-        } else {
+        } else if url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://") {
             postgres(url.expose(), options)?
+        } else {
+            return Err(StoreError::Url("it begins with neither sqlite: nor postgres://".to_owned()));
         };
         Ok(Store { pool, keys: Arc::new(keys), options, migrated: Arc::default(), up: Arc::default() })
     }
