@@ -60,6 +60,8 @@ pub(super) struct Space {
     /// The segment being written: never deleted.
     pub active: Option<SegmentNumber>,
     active_left: u64,
+    /// Where the batch in progress began: this segment and later ones hold records that are in no book yet.
+    batch_from: Option<SegmentNumber>,
     pub spares: VecDeque<Spare>,
     promised: u64,
     /// Framed, not yet durable.
@@ -88,6 +90,7 @@ impl Space {
             segments: BTreeMap::new(),
             active: None,
             active_left: 0,
+            batch_from: None,
             spares: VecDeque::new(),
             promised: 0,
             pending: 0,
@@ -145,7 +148,8 @@ impl Space {
             RecordKind::Start | RecordKind::Answer => 0,
             RecordKind::End => promised.min(LIMIT),
         };
-        if drawn == 0 && unpromised < LIMIT {
+        // An end is always taken, promised or not: it is the record that bills, and there is one per call.
+        if drawn == 0 && unpromised < LIMIT && kind != RecordKind::End {
             return Grant::NoRoom;
         }
         let running = match known {
@@ -163,6 +167,16 @@ impl Space {
     /// A record was framed and will be written.
     pub fn framed(&mut self, bytes: usize) {
         self.pending += bytes as u64;
+    }
+
+    /// A batch is being written from here on, until [`end_batch`](Self::end_batch).
+    pub fn begin_batch(&mut self) {
+        self.batch_from = self.active;
+    }
+
+    /// All of the batch is durable and in the books, or none of it counts.
+    pub fn end_batch(&mut self) {
+        self.batch_from = None;
     }
 
     /// A segment is written from now on.
@@ -230,6 +244,7 @@ impl Space {
             .filter(|(number, segment)| {
                 Some(**number) != self.active
                     && segment.last_sequence.is_some_and(|last| last <= self.shipped)
+                    && self.batch_from.is_none_or(|from| **number < from)
                     && pinned.is_none_or(|pinned| **number < pinned)
             })
             .map(|(number, _)| *number)
@@ -338,6 +353,28 @@ mod tests {
             [PathBuf::from("2"), PathBuf::from("3")],
             "the batch goes elsewhere as a whole"
         );
+    }
+
+    #[test]
+    fn the_segment_in_which_a_batch_begins_is_not_deleted_for_its_older_records() {
+        let mut space = space(4);
+        space.durable(call(1), RecordKind::End, 1, Position { segment: 1, offset: 64 }, 128);
+        space.shipped = 1;
+        space.begin_batch();
+        space.activate(2, "2".into());
+        assert!(space.take_deletable().is_empty(), "its tail is not in the books yet");
+        space.durable(call(2), RecordKind::End, 2, Position { segment: 1, offset: 128 }, 192);
+        space.end_batch();
+        assert!(space.take_deletable().is_empty());
+        space.shipped = 2;
+        assert_eq!(space.take_deletable(), [PathBuf::from("1")]);
+    }
+
+    #[test]
+    fn an_end_is_taken_even_where_nothing_was_promised() {
+        let mut space = space(0);
+        assert_eq!(space.grant(call(1), RecordKind::Start), Grant::NoRoom);
+        assert_eq!(space.grant(call(1), RecordKind::End), Grant::Seq(1));
     }
 
     #[test]

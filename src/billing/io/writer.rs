@@ -243,15 +243,18 @@ impl Writer {
 
     /// Makes the backlog durable: in the active segment and those that follow, or, if that fails, in another one.
     fn write(&mut self) -> io::Result<()> {
-        if let Err(error) = self.try_write() {
+        lock(&self.shared.space).begin_batch();
+        let mut written = self.try_write();
+        if let Err(error) = &written {
             tracing::error!(%error, "journal segment failed: trying another");
             self.abandon();
-            if let Err(error) = self.try_write() {
+            written = self.try_write();
+            if written.is_err() {
                 self.abandon();
-                return Err(error);
             }
         }
-        Ok(())
+        lock(&self.shared.space).end_batch();
+        written
     }
 
     fn try_write(&mut self) -> io::Result<()> {
