@@ -42,7 +42,6 @@ fn options(directory: &Path) -> JournalOptions {
 /// Not a test: what runs in the child. Calls begin, are answered and heard; two of three also end. Every
 /// acknowledgement is told on standard output the moment it comes.
 #[test]
-#[ignore = "the child of killed_again_and_again"]
 fn child() {
     let Some(directory) = std::env::var_os(JOURNAL) else { return };
     let first: u32 = std::env::var(FIRST).unwrap().parse().unwrap();
@@ -127,7 +126,7 @@ fn killed_again_and_again() {
     let mut killed_at = Vec::new();
     for kill in 0..KILLS {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child", "--ignored", "--nocapture"]);
+        command.args(["--exact", "child", "--nocapture"]);
         command.env(JOURNAL, &directory).env(FIRST, (kill * CALLS_PER_CHILD).to_string());
         let mut child = Process::start("journal", command);
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

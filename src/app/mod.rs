@@ -1,6 +1,7 @@
 //! Wiring: a gateway from its configuration.
 
 mod control;
+pub mod demo;
 pub mod explain;
 mod gateway;
 mod reload;

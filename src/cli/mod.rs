@@ -7,7 +7,7 @@ pub mod call;
 mod calls;
 mod cdr;
 mod check;
-pub mod demo;
+mod demo;
 mod load;
 mod operator;
 mod output;
@@ -36,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Demo(demo::Args),
     Check(check::Args),
     Route(route::Args),
     Calls(calls::Args),
@@ -50,6 +51,7 @@ impl Command {
     fn run(self) -> Outcome {
         match self {
             Command::Run(args) => run::run(args),
+            Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(args),
             Command::Route(args) => route::run(args),
             Command::Calls(args) => calls::run(args),

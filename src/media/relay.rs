@@ -1,7 +1,7 @@
 //! Passes packets on as they are: only the numbers around the payload become ours. G.711 may change its law.
 
 use super::codec::g711::Law;
-use super::codec::opus;
+use super::codec::opus::{CLOCK_RATE, packet_samples};
 use super::rtp::{Arrival, timestamp_distance};
 use super::transcoder::{Incoming, Outcome};
 use super::transmit::{Chunk, Out, Transmitter};
@@ -50,7 +50,7 @@ impl Relay {
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
         let Incoming { packet, arrival, now } = incoming;
         let duration = match self.passing {
-            Passing::Opus => match opus::packet_samples(packet.payload, opus::CLOCK_RATE) {
+            Passing::Opus => match packet_samples(packet.payload, CLOCK_RATE) {
                 Some(samples) => samples as u32,
                 None => return Outcome::UNUSABLE,
             },

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Width of the space between two lifelines, in characters.
-const SPAN: usize = 30;
+const SPAN: usize = 36;
 
 #[derive(Debug, Clone)]
 struct Seen {
@@ -34,7 +34,8 @@ impl Ladder {
             let what = match parse(bytes) {
                 Ok(Message::Request(request)) => request.method.as_str().to_owned(),
                 Ok(Message::Response(response)) => {
-                    let method = response.cseq().map(|cseq| format!(" ({})", cseq.method)).unwrap_or_default();
+                    let method =
+                        response.cseq().map(|cseq| format!(" ({})", cseq.method)).unwrap_or_default();
                     format!("{} {}{method}", response.status, response.reason)
                 }
                 Err(_) => "malformed".to_owned(),
@@ -47,7 +48,13 @@ impl Ladder {
     /// Draws the messages from `start` on, the app user left, the gateway in the middle, the operator right.
     pub fn draw(&self, start: Instant, left: &str, right: &str, operator: SocketAddr) -> String {
         let mut drawing = String::new();
-        let _ = writeln!(drawing, "{:>9}  {left:<SPAN$}tandem{:>width$}", "", right, width = SPAN - 6 + right.len() / 2 + 1);
+        let _ = writeln!(
+            drawing,
+            "{:>9}  {left:<SPAN$}tandem{:>width$}",
+            "",
+            right,
+            width = SPAN - 6 + right.len() / 2 + 1
+        );
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for one in seen.iter().filter(|one| one.at >= start) {
             let is_right = one.remote == operator;
@@ -55,18 +62,11 @@ impl Ladder {
             let rightwards = (one.flow == Flow::Received) != is_right;
             let arrow = arrow(&one.what, rightwards);
             let after = one.at.duration_since(start).as_secs_f64() * 1e3;
-            let (before, behind) = if is_right { (" ".repeat(SPAN), String::new()) } else { (String::new(), " ".repeat(SPAN)) };
-            let _ = writeln!(drawing, "{after:>7.1}ms  |{before}{arrow}{behind}|");
+            let empty = " ".repeat(SPAN - 1);
+            let (left, right) = if is_right { (&empty, &arrow) } else { (&arrow, &empty) };
+            let _ = writeln!(drawing, "{after:>7.1}ms  |{left}|{right}|");
         }
         drawing
-    }
-
-    /// Milliseconds from `start` to the first message of this name the gateway sent or received on a side.
-    pub fn first(&self, start: Instant, flow: Flow, from: impl Fn(&SocketAddr) -> bool, what: &str) -> Option<f64> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter()
-            .find(|one| one.at >= start && one.flow == flow && from(&one.remote) && one.what.starts_with(what))
-            .map(|one| one.at.duration_since(start).as_secs_f64() * 1e3)
     }
 }
 
@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn arrows_have_one_width_whatever_they_carry() {
-        for what in ["BYE", "INVITE", "200 OK (INVITE)", "503 Service Unavailable because of something (INVITE)"] {
+        for what in
+            ["BYE", "INVITE", "200 OK (INVITE)", "503 Service Unavailable because of something (INVITE)"]
+        {
             for rightwards in [true, false] {
                 assert_eq!(arrow(what, rightwards).chars().count(), SPAN - 1, "{what}");
             }

@@ -3,7 +3,7 @@
 use super::packer::Packer;
 use super::{Incoming, Outcome};
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
-use crate::media::codec::opus::{self, CLOCK_RATE, Decoder, OpusError};
+use crate::media::codec::opus::{CLOCK_RATE, Decoder, OpusError, has_redundancy, packet_samples};
 use crate::media::rtp::Arrival;
 use crate::media::track::{Place, Track};
 use crate::media::transmit::{Out, Transmitter};
@@ -68,7 +68,7 @@ impl OpusToG711 {
     /// Decodes a packet and sends what it holds, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
         let Incoming { packet, arrival, now } = incoming;
-        let Some(samples) = opus::packet_samples(packet.payload, SAMPLE_RATE) else {
+        let Some(samples) = packet_samples(packet.payload, SAMPLE_RATE) else {
             return Outcome::UNUSABLE;
         };
         let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
@@ -83,7 +83,7 @@ impl OpusToG711 {
             }
             self.track.played((missing % STEP) as u32);
             if let Arrival::Gap(lost) = arrival {
-                outcome.recovered_fec = u16::from(missing >= STEP && opus::has_redundancy(packet.payload));
+                outcome.recovered_fec = u16::from(missing >= STEP && has_redundancy(packet.payload));
                 outcome.recovered_plc = lost - outcome.recovered_fec;
             }
         } else {

@@ -7,7 +7,7 @@ use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::message::{ParseError, parse_with};
 use crate::types::Peer;
 use bytes::Bytes;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Semaphore, mpsc},
