@@ -232,6 +232,10 @@ pub async fn lead(
                 }
             }
             Some(SessionEvent::Media(outcome)) => {
+                if report.status == 0 {
+                    // The agent was stopped under the call.
+                    report.ended_at = Now::read().unix_ms;
+                }
                 let StreamOutcome { report: media, recording, keys, first_packet_ms, sent, received } =
                     *outcome;
                 report.media = media;
@@ -244,7 +248,6 @@ pub async fn lead(
                 report.received = received;
                 return report;
             }
-            // The agent was stopped under the call.
             None => return report,
         }
     }

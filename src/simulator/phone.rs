@@ -18,6 +18,7 @@ use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -180,6 +181,7 @@ pub struct Phone {
     peer: Peer,
     domain: HostPort,
     watch: Option<Watch>,
+    registered: AtomicBool,
 }
 
 impl Phone {
@@ -235,7 +237,7 @@ impl Phone {
             false => server.transport.is_secure().then(|| server.host.host.as_str().into()),
         };
         let peer = endpoint.peer(server.transport, server.address, tls_name);
-        Ok(Phone { endpoint, visits, options, peer, domain, watch })
+        Ok(Phone { endpoint, visits, options, peer, domain, watch, registered: AtomicBool::new(false) })
     }
 
     /// Registers and stays registered.
@@ -243,6 +245,7 @@ impl Phone {
         let registrar = Uri::sip(None, self.domain.clone());
         let outcome = self.endpoint.register(self.peer.clone(), registrar, self.options.expires).await?;
         if outcome.status < 300 {
+            self.registered.store(true, Ordering::Relaxed);
             self.tell(PhoneEvent::Registered { took_ms: outcome.took_ms });
         }
         Ok(outcome)
@@ -299,7 +302,7 @@ impl Phone {
 
     /// Unregisters, where it was registered, and turns the phone off.
     pub async fn stop(self) {
-        if self.options.register {
+        if self.registered.load(Ordering::Relaxed) {
             let _ = tokio::time::timeout(Duration::from_secs(2), self.endpoint.unregister()).await;
         }
         self.endpoint.stop().await;

@@ -17,8 +17,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// The first report comes early, so that a short call has a round trip; then the RFC's 5 s (RFC 3550 §6.2).
+/// The first two reports come early, so that a short call has a round trip; then the RFC's 5 s (RFC 3550 §6.2).
 const FIRST_RTCP: Duration = Duration::from_millis(700);
+const SECOND_RTCP: Duration = Duration::from_millis(1_500);
 const RTCP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a key is pressed.
 const KEY_MS: u32 = 160;
@@ -98,6 +99,8 @@ pub struct Stream {
     keys_to_send: VecDeque<u8>,
     last_key: Option<u32>,
     rtcp_at: Option<Instant>,
+    /// The first report has gone out.
+    reported: bool,
     last_sr: Option<(u32, Instant)>,
     rtt_ms: Option<f32>,
     received_from: Option<(u32, u32)>,
@@ -163,6 +166,7 @@ impl Stream {
             keys_to_send: VecDeque::new(),
             last_key: None,
             rtcp_at: None,
+            reported: false,
             last_sr: None,
             rtt_ms: None,
             received_from: None,
@@ -350,7 +354,8 @@ impl Stream {
         if !bye {
             self.rtcp_at.filter(|due| *due <= now.instant)?;
         }
-        self.rtcp_at = Some(now.instant + RTCP_INTERVAL);
+        let pause = if std::mem::replace(&mut self.reported, true) { RTCP_INTERVAL } else { SECOND_RTCP };
+        self.rtcp_at = Some(now.instant + pause);
         let media = self.media.as_mut()?;
         if media.negotiated.remote_rtcp.port() == 0 || media.negotiated.remote_rtcp.ip().is_unspecified() {
             return None;
