@@ -138,7 +138,7 @@ mod tests {
                 .unwrap_err()
                 .contains("opus, pcma or pcmu")
         );
-        parsed::<operator::Args>("operator --listen 127.0.0.1:5070 --profile a --ledger l.jsonl").unwrap();
+        parsed::<operator::Args>("operator --listen 127.0.0.1:5070 --profile busy --ledger l.jsonl").unwrap();
         parsed::<load::Args>("load --calls 50 --rate 10 --seconds 30").unwrap();
         parsed::<demo::Args>("demo").unwrap();
     }
