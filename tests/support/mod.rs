@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod raw_sip;
+pub mod rtp;
 pub mod sipp;
 pub mod speech;
 pub mod tls;

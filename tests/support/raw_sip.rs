@@ -25,6 +25,11 @@ impl RawUdp {
         self
     }
 
+    /// The socket itself.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
     pub fn local(&self) -> SocketAddr {
         self.socket.local_addr().expect("bound")
     }
