@@ -207,6 +207,56 @@ fn a_record_that_no_database_takes_is_set_aside_and_the_others_arrive() {
     assert_eq!(opened.journal.status().records, 0);
 }
 
+/// Bursts of every size, syncs that fail once or twice, a database that comes and goes, all at once.
+#[test]
+fn whatever_goes_wrong_at_the_same_time_every_call_arrives_once() {
+    for seed in 1..=6 {
+        let directory = Directory::new();
+        let disk = super::disk::Disk::default();
+        let opened = open_with(options(&directory), Box::new(disk.clone()));
+        let table = Table::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let shipper = Shipper::new(opened.journal.clone(), table.clone(), quick());
+        let thread = std::thread::spawn(move || runtime.block_on(shipper.run(stopped)));
+        let mut random = super::power_cut::Random(seed);
+        let mut next = 0;
+        for round in 0..40 {
+            let burst = random.next() % 25 + 1;
+            disk.fail_syncs([0, 0, 0, 1, 2][random.next() as usize % 5]);
+            table.0.lock().unwrap().down_for = random.next() as u32 % 3;
+            let calls = next..next + burst as u32;
+            next = calls.end;
+            for n in calls.clone() {
+                until(|| opened.journal.reserve(call(n)).is_ok());
+            }
+            for n in calls.clone() {
+                opened.journal.append(JournalRecord::Start(cdr(n)), None);
+            }
+            for n in calls.clone() {
+                opened.journal.append(JournalRecord::Answer(answered(n)), None);
+                opened.journal.append(JournalRecord::Interim(answered(n)), None);
+            }
+            for n in calls {
+                opened.journal.append(JournalRecord::End(answered(n)), None);
+                opened.journal.release(call(n));
+            }
+            if round % 10 == 9 {
+                until(|| table.0.lock().unwrap().rows.len() == next as usize);
+            }
+        }
+        until(|| opened.journal.status().stored_total == u64::from(next));
+        stop.send(true).unwrap();
+        thread.join().unwrap();
+        let state = table.0.lock().unwrap();
+        assert!(state.rows.values().all(|row| row.state == CdrState::Final), "seed {seed}");
+        let mut numbers: Vec<_> = state.rows.values().map(|row| row.seq).collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(1..=u64::from(next)), "seed {seed}");
+        assert!(open(&directory.image()).closed.is_empty(), "seed {seed}");
+    }
+}
+
 #[test]
 fn the_age_of_the_oldest_waiting_record_is_known() {
     let directory = Directory::new();
