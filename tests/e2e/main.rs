@@ -16,5 +16,6 @@ mod network;
 mod registration;
 mod route;
 mod scene;
+mod simulator;
 mod speech;
 mod trunk;

@@ -70,7 +70,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Media {
     pub packets_heard: u64,
-    /// RTP payload.
+    /// Of whole RTP packets, header and payload.
     pub bytes_heard: u64,
     /// By sequence numbers.
     pub packets_lost: u64,

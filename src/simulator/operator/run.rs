@@ -400,7 +400,7 @@ impl House {
         };
         let studio = self.studios.remove(&line);
         let recording = match (&self.settings.record, studio, outcome.recording) {
-            (Some(folder), Some(studio), Some(wav)) => {
+            (Some(folder), Some(studio), Some(wav)) if !wav.samples.is_empty() => {
                 let path = folder.join(studio.name);
                 match wav.write(&path) {
                     Ok(()) => Some(path.display().to_string()),
@@ -428,3 +428,7 @@ fn ringback() -> Wav {
     TonePlayer::new(Tone::Ringback).fill(&mut samples);
     Wav { rate: 8_000, samples }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
