@@ -393,8 +393,14 @@ impl<'a> Gateway<'a> {
     /// Waits until a metric has exactly this value.
     #[track_caller]
     pub fn wait_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.wait_metric_within(wait::SOON, name, labels, value);
+    }
+
+    /// As [`wait_metric`](Gateway::wait_metric), for what takes longer.
+    #[track_caller]
+    pub fn wait_metric_within(&self, limit: Duration, name: &str, labels: &[(&str, &str)], value: f64) {
         let mut last = None;
-        let reached = wait::within(wait::SOON, || {
+        let reached = wait::within(limit, || {
             last = self.metrics().sum(name, labels);
             (last == Some(value)).then_some(())
         });
