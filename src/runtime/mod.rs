@@ -46,6 +46,8 @@ pub fn run(path: &Path, loaded: Loaded) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     let result = runtime.block_on(async {
+        // Before the gateway can be seen: a SIGHUP that came between would end the process.
+        let signals = Signals::listen().map_err(RunError::Runtime)?;
         let options = Options { path: Some(path.to_owned()), loaded, log: log.clone(), tap: None };
         let gateway = Gateway::start(options).await?;
         for listener in &gateway.listeners {
@@ -55,29 +57,43 @@ pub fn run(path: &Path, loaded: Loaded) -> Result<(), RunError> {
             tracing::info!(%address, "admin API");
         }
         tracing::info!("ready");
-        serve(gateway).await.map_err(RunError::Runtime)
+        serve(gateway, signals).await;
+        Ok(())
     });
     log.flush(LOG_FLUSH);
     result
 }
 
-async fn serve(gateway: Gateway) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+/// What the process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn serve(gateway: Gateway, mut signals: Signals) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => {
                 // The report is logged where it is made.
                 let _ = gateway.control.ask(|reply| ControlCommand::Reload { reply }).await;
             }
         }
     }
-    drain(&gateway, &mut terminate, &mut interrupt).await;
+    drain(&gateway, &mut signals.terminate, &mut signals.interrupt).await;
     gateway.stop().await;
-    Ok(())
 }
 
 /// Waits for the running calls to end, for as long as the configuration grants or until a second signal.
