@@ -27,19 +27,23 @@ pub async fn reload(context: &Context) -> ReloadReport {
         Ok(rates) => Arc::new(rates),
         Err(error) => return refused(vec![error]),
     };
-    if let Err(error) = context.transports.reload_certificates(&setup::tls(&config)) {
-        return refused(vec![error.to_string()]);
-    }
     let changed = changed(&old, &config);
-    if config.log.level != old.log.level {
-        if let Err(error) = context.log.set_level(&config.log.level) {
-            return refused(vec![error.to_string()]);
-        }
-    }
+    let tls = setup::tls(&config);
     let Reloaded { config, not_taken } = match old.config.reload(config) {
         Ok(reloaded) => reloaded,
         Err(problems) => return refused(problems.iter().map(ToString::to_string).collect()),
     };
+    // From here on things change: whatever may refuse the whole has been asked, and the certificates come first, since
+    // they are the last that may. The level's words were read with the configuration.
+    if let Err(error) = context.transports.reload_certificates(&tls) {
+        return refused(vec![error.to_string()]);
+    }
+    // Also a level that the API has changed meanwhile goes back to the file's.
+    if config.log.level != context.log.level() {
+        if let Err(error) = context.log.set_level(&config.log.level) {
+            return refused(vec![error.to_string()]);
+        }
+    }
     control::describe(&context.metrics, &config);
     let settings = Arc::new(Settings::new(config));
     let (taken, directory, dialplan) = (settings.clone(), Arc::new(directory), Arc::new(dialplan));
