@@ -15,7 +15,7 @@ fn a_call_is_recorded_in_postgresql() {
     let cdr = gateway.wait_cdr();
     assert_eq!((cdr["state"].as_str(), cdr["called_number"].as_str()), (Some("final"), Some(MOBILE)));
     let duration = cdr["duration_ms"].as_u64().expect("a duration");
-    assert!((950..2_000).contains(&duration), "{duration} ms of one second");
+    assert!(duration >= 950, "{duration} ms of one second");
     // What PostgreSQL's own tool finds there.
     let dump = postgres::dump(&server.url());
     let id = cdr["id"].as_str().expect("an id");

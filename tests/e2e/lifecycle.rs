@@ -79,7 +79,7 @@ fn a_reload_takes_dialplan_trunks_and_users_and_leaves_running_calls_alone() {
             .user("bob")
             .number(MOBILE)
             .code(401, "")
-            .pause(4 * SECOND)
+            .pause(5 * SECOND)
             .start()
     };
     // The call of a user who is about to go, over a trunk that is about to lose its place.
@@ -113,7 +113,7 @@ fn a_reload_takes_dialplan_trunks_and_users_and_leaves_running_calls_alone() {
     let cdrs = gateway.wait_cdrs(3);
     let kept = cdrs.iter().find(|cdr| cdr["id"] == call["id"]).expect("its record");
     assert_eq!((&kept["end_cause"], &kept["released_by"]), (&"normal_clearing".into(), &"caller".into()));
-    assert!(kept["duration_ms"].as_u64().is_some_and(|ms| (3_900..6_000).contains(&ms)), "{kept:#}");
+    assert!(kept["duration_ms"].as_u64().is_some_and(|ms| ms >= 4_900), "{kept:#}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn sigterm_lets_the_running_call_end_by_itself() {
     let lane = Lane::take("lifecycle-drain");
     let operator = operator(&lane, "operator-answers").start();
     let gateway = gateway(&lane, &operator);
-    let running = alice(&lane, &gateway, "user-calls").pause(4 * SECOND).start();
+    let running = alice(&lane, &gateway, "user-calls").pause(5 * SECOND).start();
     wait_answered(&gateway);
     gateway.signal(libc::SIGTERM);
     gateway.wait_log("draining", wait::SOON);
@@ -198,7 +198,7 @@ fn sigterm_lets_the_running_call_end_by_itself() {
     // The refused call was no attempt: it has no record.
     let cdr = gateway.wait_cdr();
     assert_eq!(cdr["end_cause"], "normal_clearing");
-    assert!(cdr["duration_ms"].as_u64().is_some_and(|ms| ms >= 3_900), "{cdr:#}");
+    assert!(cdr["duration_ms"].as_u64().is_some_and(|ms| ms >= 4_900), "{cdr:#}");
 }
 
 #[test]
