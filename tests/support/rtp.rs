@@ -59,7 +59,8 @@ impl RtpSocket {
 /// Where a session description wants its audio.
 pub fn audio_of(message: &TracedMessage) -> SocketAddr {
     let address = message.sdp("c=IN IP4 ").next().expect("an IPv4 connection line");
-    let port = message.sdp("m=audio ").next().and_then(|media| media.split(' ').next()).expect("an audio line");
+    let port =
+        message.sdp("m=audio ").next().and_then(|media| media.split(' ').next()).expect("an audio line");
     format!("{address}:{port}").parse().expect("an address")
 }
 
