@@ -17,3 +17,6 @@ pub mod wav;
 
 pub use error::SimulatorError;
 pub use spectrum::{Alignment, align};
+
+#[cfg(test)]
+mod tests;

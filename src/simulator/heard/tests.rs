@@ -1,6 +1,9 @@
 //! The check itself is checked: the right speech passes whatever a call does to it, everything else fails.
 
 use super::*;
+use crate::media::OpusSettings;
+use crate::media::codec::g711::Law;
+use crate::media::codec::opus::{Decoder, Encoded, Encoder, MAX_ENCODED};
 use crate::simulator::speech;
 
 fn wav(samples: Vec<i16>) -> Wav {
@@ -61,6 +64,27 @@ fn noise_and_another_rate_do_not_matter() {
     let (said, own) = (speech::callee(), speech::caller());
     let heard = recorded(&mixed(&said.samples, &noise(said.samples.len(), 200)));
     assert_eq!(fault(&said.resampled(48_000), &heard.resampled(16_000), &own), None);
+}
+
+/// As a call between an app and a telephone has it: Opus straight at 8 kHz, then each of the G.711 laws.
+#[test]
+fn speech_through_opus_and_g711_is_heard() {
+    for (said, own) in [(speech::caller(), speech::callee()), (speech::callee(), speech::caller())] {
+        let mut encoder = Encoder::new(RATE, OpusSettings::default()).unwrap();
+        let mut decoder = Decoder::new(RATE).unwrap();
+        let mut heard = Vec::new();
+        for (n, frame) in said.samples.chunks_exact(160).enumerate() {
+            let (mut packet, mut pcm) = ([0; MAX_ENCODED], [0; 160]);
+            match encoder.encode(frame, &mut packet).unwrap() {
+                Encoded::Packet(len) => decoder.decode(&packet[..len], &mut pcm).map(|_| ()).unwrap(),
+                Encoded::Silence => decoder.conceal(&mut pcm).unwrap(),
+            }
+            let law = if n % 2 == 0 { Law::A } else { Law::Mu };
+            heard.extend(pcm.map(|sample| law.expand(law.compress(sample))));
+        }
+        let verdict = judge(&said, &recorded(&heard), Some(&own));
+        assert!(verdict.heard && verdict.similarity > 0.95, "{verdict:?}");
+    }
 }
 
 #[test]
