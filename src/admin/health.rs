@@ -1,8 +1,8 @@
 //! `/health` and `/metrics`: for probes and Prometheus, without a token.
 
-use super::Shared;
 use super::control::{CheckState, ControlCommand, Readiness, ReadinessCheck};
 use super::endpoint::{Answer, Endpoint};
+use super::{Problem, Shared};
 use crate::telemetry::metrics;
 use axum::Json;
 use axum::extract::State;
@@ -73,6 +73,9 @@ async fn ready(State(admin): State<Shared>) -> impl IntoResponse {
     (code, Json(Health { status, readiness }))
 }
 
-async fn scrape(State(admin): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], admin.metrics.render())
+/// A scrape looks at disks and locks, so it gets a thread that may wait: nothing that serves calls waits with it.
+async fn scrape(State(admin): State<Shared>) -> Result<impl IntoResponse, Problem> {
+    let text = tokio::task::spawn_blocking(move || admin.metrics.render()).await;
+    let text = text.map_err(|error| Problem::unavailable(format!("metrics can't be read: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }

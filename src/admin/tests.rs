@@ -397,6 +397,28 @@ fn metrics_and_the_page_need_no_token() {
 }
 
 #[test]
+fn a_scrape_that_hangs_holds_nobody_else() {
+    run(async {
+        let stage = Stage::start(CheckState::Ok).await;
+        let (release, hanging) = std::sync::mpsc::channel::<()>();
+        let hanging = std::sync::Mutex::new(hanging);
+        stage.metrics.at_scrape(move |_| {
+            let _ = hanging.lock().unwrap().recv();
+        });
+        let scrape = raw(&stage, "GET", "/metrics", "");
+        tokio::pin!(scrape);
+        // Both on one thread: were the scrape on it, nothing could be answered until it ends.
+        let live = tokio::select! {
+            _ = &mut scrape => panic!("the scrape waits"),
+            live = raw(&stage, "GET", "/health/live", "") => live,
+        };
+        assert_eq!(live.0, 200);
+        drop(release);
+        assert_eq!(scrape.await.0, 200);
+    });
+}
+
+#[test]
 fn stopping_ends_the_listener() {
     run(async {
         let mut stage = Stage::start(CheckState::Ok).await;

@@ -19,6 +19,7 @@ pub(super) struct Stage {
     orders: Arc<Mutex<Vec<String>>>,
     pub stop: Option<oneshot::Sender<()>>,
     pub store: Store,
+    pub metrics: Arc<Metrics>,
     folder: PathBuf,
 }
 
@@ -47,7 +48,14 @@ impl Stage {
         let keys = NumberKeys::load(&folder.join("number.keys")).unwrap();
         let store = Store::connect(&Secret::new("sqlite::memory:"), keys, StoreOptions::default()).unwrap();
         let realm = Box::new(|| "example.org".to_owned());
-        let admin = Admin { control, metrics, log, tokens: Tokens::new(tokens), store: store.clone(), realm };
+        let admin = Admin {
+            control,
+            metrics: metrics.clone(),
+            log,
+            tokens: Tokens::new(tokens),
+            store: store.clone(),
+            realm,
+        };
         tokio::spawn(core(receiver, orders.clone(), state, store.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -55,7 +63,7 @@ impl Stage {
         tokio::spawn(serve(listener, admin, async {
             let _ = stopped.await;
         }));
-        Stage { url, orders, stop: Some(stop), store, folder }
+        Stage { url, orders, stop: Some(stop), store, metrics, folder }
     }
 
     pub fn client(&self, role: Role) -> Client {
