@@ -15,6 +15,9 @@ pub mod peer;
 pub mod settings;
 pub mod trunks;
 
+#[cfg(test)]
+mod tests;
+
 pub use event::{Event, Input, Output};
 pub use exchange::{Exchange, Parts};
 pub use settings::Settings;

@@ -1,0 +1,721 @@
+//! A world in virtual time around one exchange: the network, the journal, the media path and the clock are stand-ins
+//! that do what the test says.
+
+use super::far::name;
+use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
+use crate::billing::{Cdr, JournalRecord};
+use crate::call::event::{Event, Input, MediaPorts, Output, PortsExhausted, RecordStep, Target};
+use crate::call::{Exchange, Parts, Settings};
+use crate::config::{Config, TrunkConfig, UserConfig, parse_dialplan};
+use crate::media::LegConfig;
+use crate::routing::Dialplan;
+use crate::sip::auth::Challenger;
+use crate::sip::message::{Message, Method, Request, Response, parse};
+use crate::sip::transaction::{Timers, TransactionLayer};
+use crate::types::{
+    CallId, ConnectionId, EndCause, HostPort, LegId, LegReport, NetworkId, Now, Peer, Secret, Transport,
+};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub const GATEWAY: &str = "192.0.2.1:5060";
+/// Trunk `a` has two proxies, trunk `b` one.
+pub const A: &str = "203.0.113.1:5060";
+pub const A2: &str = "203.0.113.2:5060";
+pub const B: &str = "203.0.113.9:5060";
+pub const ALICE: &str = "198.51.100.10:5060";
+pub const BOB: &str = "198.51.100.21:5060";
+pub const BOB2: &str = "198.51.100.22:5060";
+pub const BOB3: &str = "198.51.100.23:5060";
+pub const CAROL: &str = "198.51.100.30:5060";
+pub const STRANGER: &str = "198.51.100.66:5060";
+
+/// What a phone offers.
+pub const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\n\
+    m=audio 4000 RTP/AVP 111 8 101\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:8 PCMA/8000\r\n\
+    a=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n";
+/// What an operator or a phone answers that takes G.711.
+pub const ANSWER: &str = "v=0\r\no=- 7 7 IN IP4 203.0.113.1\r\ns=-\r\nc=IN IP4 203.0.113.1\r\nt=0 0\r\n\
+    m=audio 6000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\na=sendrecv\r\n";
+/// What a phone answers that takes Opus under the number it was offered.
+pub const OPUS_ANSWER: &str = "v=0\r\no=- 7 7 IN IP4 198.51.100.21\r\ns=-\r\nc=IN IP4 198.51.100.21\r\nt=0 0\r\n\
+    m=audio 6000 RTP/AVP 96\r\na=rtpmap:96 opus/48000/2\r\na=sendrecv\r\n";
+
+/// The same description with another direction.
+pub fn directed(sdp: &str, direction: &str) -> String {
+    sdp.replace("a=sendrecv", &format!("a={direction}"))
+}
+
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// What becomes of a record that somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Durable(Duration),
+    Fails,
+    /// The disk never answers.
+    Hangs,
+}
+
+/// The journal: what it will say, and what was written.
+pub struct JournalStub {
+    pub has_room: bool,
+    pub answer: Verdict,
+    pub end: Verdict,
+    pub written: Vec<(Instant, JournalRecord)>,
+    reserved: Vec<CallId>,
+}
+
+/// One leg's media as the worker would know it.
+#[derive(Debug, Default)]
+pub struct MediaLeg {
+    pub config: Option<LegConfig>,
+    /// How often it was configured.
+    pub configured: usize,
+    pub timeout: Option<Duration>,
+    pub bridged_to: Option<LegId>,
+    pub closed: bool,
+}
+
+/// The media path: how many ports there are, how long it takes, and what it was told.
+pub struct MediaStub {
+    pub free: usize,
+    pub opens_after: Duration,
+    pub closes_after: Option<Duration>,
+    pub report: LegReport,
+    pub legs: BTreeMap<LegId, MediaLeg>,
+    /// Bridges ordered, repeated ones too.
+    pub bridges: usize,
+}
+
+/// A message on its way.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub at: Instant,
+    /// True for what the gateway sent.
+    pub sent: bool,
+    pub far: SocketAddr,
+    pub message: Message,
+    pub ticket: u64,
+}
+
+/// What is to happen at a certain time.
+pub enum Due {
+    Input(Input),
+    /// A message on its way to a far end.
+    Arrival(SocketAddr, Message),
+}
+
+pub struct World {
+    pub exchange: Exchange,
+    pub now: Now,
+    pub start: Instant,
+    pub journal: JournalStub,
+    pub media: MediaStub,
+    pub trace: Vec<Line>,
+    pub events: Vec<Event>,
+    /// What the gateway keeps over a restart: stored and removed bindings by contact.
+    pub bindings: Vec<String>,
+    /// Far ends over streams.
+    pub streams: HashMap<SocketAddr, ConnectionId>,
+    agenda: BTreeMap<(Instant, u64), Due>,
+    inboxes: HashMap<SocketAddr, VecDeque<Message>>,
+    /// Far ends that nothing can be sent to.
+    pub unreachable: Vec<SocketAddr>,
+    forgotten: Vec<CallId>,
+    numbers: u64,
+}
+
+/// Two trunks, three users.
+pub fn config() -> Config {
+    let user = |name: &str, number: &str| UserConfig {
+        name: name.into(),
+        password: Secret::new(format!("{name}-secret")),
+        caller_ids: vec![number.parse().unwrap()],
+        dids: vec![number.parse().unwrap()],
+        account: name.into(),
+        max_calls: None,
+    };
+    let trunk = |name: &str, proxies: &[&str]| {
+        let proxies =
+            proxies.iter().map(|text| HostPort::from(text.parse::<SocketAddr>().unwrap())).collect();
+        TrunkConfig { options: None, ..TrunkConfig::new(name, proxies) }
+    };
+    Config {
+        users: vec![user("alice", "+3225550001"), user("bob", "+3225550002"), user("carol", "+3225550003")],
+        trunks: vec![trunk("a", &[A, A2]), trunk("b", &[B])],
+        ..Config::default()
+    }
+}
+
+const DIALPLAN: &str = r#"
+country_code = "32"
+[[rule]]
+name = "our numbers"
+from = "any"
+match = "+322555"
+to = "users"
+[[rule]]
+name = "premium"
+match = "+32900"
+reject = 403
+[[rule]]
+name = "only a"
+match = "+32499"
+trunks = ["a"]
+[[rule]]
+name = "Belgium"
+match = "+32"
+trunks = ["a", "b"]
+[[rule]]
+name = "transit"
+from = "trunk:a"
+match = "+31"
+trunks = ["b"]
+"#;
+
+pub fn dialplan(config: &Config) -> Arc<Dialplan> {
+    let parsed = parse_dialplan(Path::new("dialplan.toml"), DIALPLAN, config.trunk_forms());
+    Arc::new(parsed.unwrap_or_else(|problems| panic!("{problems:?}")).dialplan)
+}
+
+pub fn directory(config: &Config) -> Arc<Directory> {
+    Arc::new(Directory::new(config.file_users()).0)
+}
+
+/// Small, quick and repeatable (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+    /// True in so many of a hundred cases.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+    pub fn fill(&mut self, octets: &mut [u8]) {
+        for chunk in octets.chunks_mut(8) {
+            let bytes = self.next().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+impl World {
+    pub fn new() -> World {
+        World::with(|_| {})
+    }
+
+    /// A world with another configuration.
+    pub fn with(change: impl FnOnce(&mut Config)) -> World {
+        let mut config = config();
+        change(&mut config);
+        World::seeded(config, 1)
+    }
+
+    pub fn seeded(config: Config, seed: u64) -> World {
+        // 2026-01-05 12:00 UTC.
+        let now = Now { instant: Instant::now(), unix_ms: 1_767_614_400_000 };
+        let (directory, dialplan) = (directory(&config), dialplan(&config));
+        let settings = Arc::new(Settings::new(config));
+        let mut dice = Dice(seed);
+        let parts = Parts {
+            directory,
+            dialplan,
+            transactions: TransactionLayer::new(Timers::default(), seed),
+            challenger: Challenger::new([7; 32], &settings.sip.realm, settings.guard.nonce_lifetime),
+            registrar: Registrar::new(settings.registrar_settings()),
+            login_guard: LoginGuard::new(settings.guard_settings()),
+            flood_guard: FloodGuard::new(settings.flood_settings()),
+            random: Box::new(move |octets| dice.fill(octets)),
+            settings,
+        };
+        let mut world = World {
+            exchange: Exchange::new(parts, now),
+            start: now.instant,
+            now,
+            journal: JournalStub {
+                has_room: true,
+                answer: Verdict::Durable(Duration::ZERO),
+                end: Verdict::Durable(Duration::ZERO),
+                written: Vec::new(),
+                reserved: Vec::new(),
+            },
+            media: MediaStub {
+                free: 1_000,
+                opens_after: Duration::ZERO,
+                closes_after: Some(Duration::ZERO),
+                report: LegReport { packets_received: 50, ..LegReport::default() },
+                legs: BTreeMap::new(),
+                bridges: 0,
+            },
+            trace: Vec::new(),
+            events: Vec::new(),
+            bindings: Vec::new(),
+            streams: HashMap::new(),
+            agenda: BTreeMap::new(),
+            inboxes: HashMap::new(),
+            unreachable: Vec::new(),
+            forgotten: Vec::new(),
+            numbers: 0,
+        };
+        world.resolve();
+        world
+    }
+
+    /// Tells the exchange where all configured trunks are.
+    pub fn resolve(&mut self) {
+        for trunk in self.exchange.settings().trunks.clone() {
+            let target = |proxy: &HostPort| {
+                let remote = SocketAddr::new(proxy.host.parse().unwrap(), proxy.port.unwrap_or(5060));
+                let peer = Peer { transport: trunk.config.transport, ..peer(remote) };
+                Target { host: proxy.clone(), peer }
+            };
+            let targets = trunk.config.proxy.iter().map(target).collect();
+            self.input(Input::TrunkResolved { trunk: trunk.name.clone(), targets });
+        }
+    }
+
+    /// A number nobody had before.
+    pub fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub fn phone_of(&self, user: &str) -> SocketAddr {
+        match user {
+            "alice" => ALICE,
+            "bob" => BOB,
+            "carol" => CAROL,
+            other => panic!("nobody is called {other}"),
+        }
+        .parse()
+        .unwrap()
+    }
+
+    /// A far end speaks over a stream from now on.
+    pub fn over_tcp(&mut self, at: &str) -> ConnectionId {
+        let connection = ConnectionId(self.number());
+        self.streams.insert(at.parse().unwrap(), connection);
+        connection
+    }
+
+    pub fn via_of(&self, at: SocketAddr) -> &'static str {
+        if self.streams.contains_key(&at) { "TCP" } else { "UDP" }
+    }
+
+    /// The gateway gets an input and does all that follows at once.
+    pub fn input(&mut self, input: Input) {
+        self.exchange.handle_input(self.now, input);
+        self.settle();
+    }
+
+    /// A message of a far end reaches the gateway.
+    pub fn send(&mut self, at: SocketAddr, message: impl Into<Message>) {
+        let input = self.arrival(at, message.into());
+        self.input(input);
+    }
+
+    /// A message as it comes to the gateway from the wire.
+    pub fn arrival(&mut self, at: SocketAddr, message: Message) -> Input {
+        let message = parse(&message.to_bytes()).unwrap_or_else(|error| panic!("{error:?} in {message:?}"));
+        let line = Line { at: self.now.instant, sent: false, far: at, message: message.clone(), ticket: 0 };
+        self.trace.push(line);
+        let mut from = peer(at);
+        if let Some(connection) = self.streams.get(&at) {
+            from.transport = Transport::Tcp;
+            from.connection = Some(*connection);
+        }
+        Input::Sip { peer: from, message, tls_names: Arc::new([]) }
+    }
+
+    /// Does something at a later time.
+    pub fn later(&mut self, after: Duration, due: Due) {
+        let number = self.number();
+        self.agenda.insert((self.now.instant + after, number), due);
+    }
+
+    /// Lets time pass, doing all that is due on the way.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.now.instant + time;
+        self.settle();
+        while let Some(next) = self.next_due().filter(|next| *next <= until) {
+            self.now = self.now.after(next.saturating_duration_since(self.now.instant));
+            self.settle();
+        }
+        self.now = self.now.after(until - self.now.instant);
+        self.settle();
+    }
+
+    /// When something happens next.
+    pub fn next_due(&self) -> Option<Instant> {
+        let agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        agenda.into_iter().chain(self.exchange.poll_timeout()).min()
+    }
+
+    /// Does all that is due now.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            self.carry_out();
+            let due =
+                self.agenda.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.now.instant);
+            if let Some(due) = due.and_then(|key| self.agenda.remove(&key)) {
+                match due {
+                    Due::Input(input) => self.exchange.handle_input(self.now, input),
+                    Due::Arrival(at, message) => self.inboxes.entry(at).or_default().push_back(message),
+                }
+            } else if self.exchange.poll_timeout().is_some_and(|at| at <= self.now.instant) {
+                self.exchange.handle_timeout(self.now);
+            } else {
+                return;
+            }
+        }
+        panic!("the exchange makes no progress: due since {:?}", self.exchange.poll_timeout());
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.exchange.poll_output() {
+            self.carry_out_one(output);
+        }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::Transmit { peer, bytes, ticket } => {
+                let message = parse(&bytes).unwrap_or_else(|error| panic!("sent {error:?}: {bytes:?}"));
+                let (at, far) = (self.now.instant, peer.remote);
+                self.trace.push(Line { at, sent: true, far, message: message.clone(), ticket });
+                if self.unreachable.contains(&far) {
+                    self.later(Duration::ZERO, Due::Input(Input::TransportFailed { ticket }));
+                } else {
+                    self.inboxes.entry(far).or_default().push_back(message);
+                }
+            }
+            Output::Reserve { call } => {
+                let reserved = self.journal.has_room;
+                if reserved {
+                    self.journal.reserved.push(call);
+                }
+                self.later(Duration::ZERO, Due::Input(Input::Reserved { call, reserved }));
+            }
+            Output::OpenMedia { leg, .. } => {
+                let result = if self.media.free == 0 {
+                    Err(PortsExhausted)
+                } else {
+                    self.media.free -= 1;
+                    let rtp = 20_000 + 2 * self.media.legs.len() as u16;
+                    assert!(self.media.legs.insert(leg, MediaLeg::default()).is_none(), "{leg} opened twice");
+                    Ok(MediaPorts { rtp, rtcp: rtp + 1 })
+                };
+                self.later(self.media.opens_after, Due::Input(Input::MediaOpened { leg, result }));
+            }
+            Output::ConfigureMedia { leg, config } => {
+                let media = self.open_leg(leg);
+                media.config = Some(*config);
+                media.configured += 1;
+            }
+            Output::Bridge { caller, callee } => {
+                self.media.bridges += 1;
+                self.open_leg(caller).bridged_to = Some(callee);
+                self.open_leg(callee).bridged_to = Some(caller);
+            }
+            Output::SetMediaTimeout { leg, after } => self.open_leg(leg).timeout = after,
+            Output::ReportMedia { leg } => {
+                self.open_leg(leg);
+                let report = self.media.report.clone();
+                self.later(Duration::ZERO, Due::Input(Input::MediaReport { leg, report }));
+            }
+            Output::CloseMedia { leg } => {
+                self.open_leg(leg).closed = true;
+                self.media.free += 1;
+                let report = self.media.report.clone();
+                if let Some(after) = self.media.closes_after {
+                    self.later(after, Due::Input(Input::MediaClosed { leg, report }));
+                }
+            }
+            Output::Record { call, record, wait } => {
+                self.journal.written.push((self.now.instant, record));
+                let Some(step) = wait else { return };
+                let verdict = match step {
+                    RecordStep::Answer => self.journal.answer,
+                    RecordStep::End => self.journal.end,
+                };
+                match verdict {
+                    Verdict::Durable(after) => {
+                        self.later(after, Due::Input(Input::Recorded { call, step, durable: true }));
+                    }
+                    Verdict::Fails => {
+                        let failed = Input::Recorded { call, step, durable: false };
+                        self.later(Duration::ZERO, Due::Input(failed));
+                    }
+                    Verdict::Hangs => {}
+                }
+            }
+            Output::Forget { call } => self.forgotten.push(call),
+            Output::BindingStored(binding) => {
+                self.bindings.retain(|known| *known != binding.contact);
+                self.bindings.push(binding.contact.clone());
+            }
+            Output::BindingRemoved { contact, .. } => self.bindings.retain(|known| *known != contact),
+            Output::Event(event) => self.events.push(event),
+        }
+    }
+
+    /// A leg that the worker knows: orders for any other are a fault.
+    fn open_leg(&mut self, leg: LegId) -> &mut MediaLeg {
+        let media = self.media.legs.get_mut(&leg).unwrap_or_else(|| panic!("{leg} was never opened"));
+        assert!(!media.closed, "{leg} is closed");
+        media
+    }
+
+    /// The names of all that reached a far end since the last look.
+    pub fn heard(&mut self, at: &str) -> Vec<String> {
+        let inbox = self.inboxes.entry(at.parse().unwrap()).or_default();
+        inbox.drain(..).map(|message| name(&message)).collect()
+    }
+
+    /// The next message at a far end.
+    pub fn next(&mut self, at: SocketAddr) -> Option<Message> {
+        self.inboxes.entry(at).or_default().pop_front()
+    }
+
+    /// The next message at a far end, which is this request.
+    pub fn request(&mut self, at: SocketAddr, method: Method) -> Request {
+        match self.next(at) {
+            Some(Message::Request(request)) if request.method == method => request,
+            other => panic!("{at} waits for {method} and gets {:?}", other.as_ref().map(name)),
+        }
+    }
+
+    /// The next message at a far end, which is a response of this status.
+    pub fn response(&mut self, at: SocketAddr, status: u16) -> Response {
+        match self.next(at) {
+            Some(Message::Response(response)) if response.status == status => response,
+            other => panic!("{at} waits for {status} and gets {:?}", other.as_ref().map(name)),
+        }
+    }
+
+    pub fn any_response(&mut self, at: SocketAddr) -> Response {
+        match self.next(at) {
+            Some(Message::Response(response)) => response,
+            other => panic!("{at} waits for a response and gets {:?}", other.as_ref().map(name)),
+        }
+    }
+
+    /// The last request of a method that went to a far end, whether it was looked at or not.
+    pub fn last_request(&self, at: SocketAddr, method: &Method) -> Request {
+        let requests = self.trace.iter().rev().filter(|line| line.sent && line.far == at);
+        requests
+            .filter_map(|line| match &line.message {
+                Message::Request(request) if request.method == *method => Some(request.clone()),
+                Message::Request(_) | Message::Response(_) => None,
+            })
+            .next()
+            .unwrap_or_else(|| panic!("{at} never got {method}"))
+    }
+
+    /// The last response of a status that went to a far end.
+    pub fn last_response(&self, at: &str, status: u16) -> Response {
+        let at: SocketAddr = at.parse().unwrap();
+        let responses = self.trace.iter().rev().filter(|line| line.sent && line.far == at);
+        responses
+            .filter_map(|line| match &line.message {
+                Message::Response(response) if response.status == status => Some(response.clone()),
+                Message::Request(_) | Message::Response(_) => None,
+            })
+            .next()
+            .unwrap_or_else(|| panic!("{at} never got {status}"))
+    }
+
+    /// When messages of this name went to a far end, in milliseconds after a moment.
+    pub fn sent_times(&self, at: &str, what: &str, since: Instant) -> Vec<u128> {
+        let at: SocketAddr = at.parse().unwrap();
+        self.trace
+            .iter()
+            .filter(|line| line.sent && line.far == at && line.at >= since && name(&line.message) == what)
+            .map(|line| (line.at - since).as_millis())
+            .collect()
+    }
+
+    /// End records written so far.
+    pub fn ends(&self) -> Vec<&Cdr> {
+        self.journal
+            .written
+            .iter()
+            .filter_map(|(_, record)| match record {
+                JournalRecord::End(cdr) => Some(&**cdr),
+                JournalRecord::Start(_) | JournalRecord::Answer(_) | JournalRecord::Interim(_) => None,
+            })
+            .collect()
+    }
+
+    /// Kinds of records written so far.
+    pub fn record_names(&self) -> Vec<&'static str> {
+        self.journal
+            .written
+            .iter()
+            .map(|(_, record)| match record {
+                JournalRecord::Start(_) => "start",
+                JournalRecord::Answer(_) => "answer",
+                JournalRecord::Interim(_) => "interim",
+                JournalRecord::End(_) => "end",
+            })
+            .collect()
+    }
+
+    /// The end of the only call so far.
+    pub fn end(&self) -> Cdr {
+        let ends = self.ends();
+        assert_eq!(ends.len(), 1, "one End record for one call");
+        ends[0].clone()
+    }
+
+    /// The only call.
+    pub fn call(&self) -> &crate::call::machine::Call {
+        let mut calls = self.exchange.calls();
+        let call = calls.next().expect("a call");
+        assert!(calls.next().is_none(), "one call");
+        call
+    }
+
+    /// A leg of the only call at the media worker.
+    pub fn leg(&self, index: u8) -> &MediaLeg {
+        self.media
+            .legs
+            .iter()
+            .find_map(|(leg, media)| (leg.index == index).then_some(media))
+            .unwrap_or_else(|| panic!("leg {index} has no media"))
+    }
+
+    /// Runs all timers out, makes sure that nothing is left, and gives the only call's end.
+    pub fn finish(&mut self) -> Cdr {
+        self.finish_all();
+        self.end()
+    }
+
+    /// As [`finish`](Self::finish) for any number of calls.
+    pub fn finish_all(&mut self) {
+        self.pass(secs(200));
+        self.assert_nothing_left();
+    }
+
+    pub fn assert_nothing_left(&self) {
+        let calls: Vec<_> = self.exchange.calls().map(|call| (call.phase(), call.poll_timeout())).collect();
+        assert!(calls.is_empty(), "calls left: {calls:?}");
+        assert_eq!(self.exchange.held(), 0, "things still held");
+        assert_eq!(self.exchange.core.sip.active(), 0, "transactions left");
+        for (side, view) in self.exchange.trunks().iter() {
+            assert_eq!(view.channels_in_use, 0, "channels of {} left", side.settings.name);
+        }
+        let open: Vec<_> = self.media.legs.iter().filter(|(_, media)| !media.closed).collect();
+        assert!(open.is_empty(), "media left open: {open:?}");
+        let mut started: Vec<CallId> = Vec::new();
+        for (_, record) in &self.journal.written {
+            if let JournalRecord::Start(cdr) = record {
+                assert!(!started.contains(&cdr.id), "two Start records of a call");
+                started.push(cdr.id);
+            }
+        }
+        let ended: Vec<CallId> = self.ends().iter().map(|cdr| cdr.id).collect();
+        for call in &started {
+            assert_eq!(ended.iter().filter(|ended| *ended == call).count(), 1, "one End record per call");
+        }
+        for call in &self.journal.reserved {
+            assert_eq!(self.forgotten.iter().filter(|id| *id == call).count(), 1, "room is given back once");
+        }
+        for call in &self.forgotten {
+            let after = self.journal.written.iter().filter(|(_, record)| is_of(record, *call)).count();
+            assert!(after > 0, "a call left no record at all");
+        }
+    }
+
+    /// A call from alice over trunk `a` that was answered a moment ago: the two sides.
+    pub fn talking(&mut self) -> (super::far::Side, super::far::Side) {
+        let mut alice = self.dial("alice", "0470123456");
+        let callee = self.invited(A);
+        self.reply_with(&callee, 200, ANSWER);
+        assert_eq!(self.heard(A), ["ACK"]);
+        self.ack(&mut alice);
+        (alice, callee)
+    }
+
+    /// How a caller that was never answered is told, and why.
+    pub fn cause(&self) -> EndCause {
+        self.end().end_cause.expect("an end has a cause")
+    }
+}
+
+/// A far end over UDP on the default network.
+pub fn peer(remote: SocketAddr) -> Peer {
+    Peer {
+        network: NetworkId(0),
+        transport: Transport::Udp,
+        remote,
+        local: GATEWAY.parse().unwrap(),
+        connection: None,
+        tls_name: None,
+    }
+}
+
+fn is_of(record: &JournalRecord, call: CallId) -> bool {
+    match record {
+        JournalRecord::Start(cdr)
+        | JournalRecord::Answer(cdr)
+        | JournalRecord::Interim(cdr)
+        | JournalRecord::End(cdr) => cdr.id == call,
+    }
+}
+
+impl From<Request> for Message {
+    fn from(request: Request) -> Message {
+        Message::Request(request)
+    }
+}
+
+impl From<&Request> for Message {
+    fn from(request: &Request) -> Message {
+        Message::Request(request.clone())
+    }
+}
+
+impl From<Response> for Message {
+    fn from(response: Response) -> Message {
+        Message::Response(response)
+    }
+}
+
+/// Shows the whole conversation of a failed test.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for line in &self.trace {
+            let arrow = if line.sent { "gateway →" } else { "gateway ←" };
+            eprintln!(
+                "{:>9.3} {arrow} {:<21} {}",
+                (line.at - self.start).as_secs_f64(),
+                line.far,
+                name(&line.message)
+            );
+        }
+    }
+}
