@@ -4,12 +4,13 @@ use super::event::{Event, RefusedFor};
 use super::exchange::Exchange;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::{Leg, LegState, Modification, Party};
-use super::machine::{Admitted, Call, Device, Plan, TrunkCandidate};
+use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate};
 use super::settings::Trunk;
 use super::trunks::{Refusal, trunk_index};
 use crate::access::User;
 use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sdp::Session;
+use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, Request, Typed};
 use crate::sip::transaction::ServerKey;
 use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
@@ -23,12 +24,23 @@ pub enum Source {
 }
 
 impl Exchange {
-    /// An INVITE that opens a dialog.
-    pub(super) fn on_invite(&mut self, now: Now, key: ServerKey, peer: Peer, request: Request) {
-        if self.refuse_for_form(now, key, &request) {
+    /// An INVITE that opens a dialog; `trunk` is whose it is by its address. Users are asked for their password.
+    pub(super) fn on_invite(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        peer: Peer,
+        request: Request,
+        trunk: Option<Arc<Trunk>>,
+    ) {
+        if self.refuse_for_form(key, &request) {
             return;
         }
-        let Some(source) = self.prove(now, key, &peer, &request) else { return };
+        let proven = match trunk {
+            Some(trunk) => Some(Source::Trunk(trunk)),
+            None => self.prove_user(now, key, &peer, &request).map(Source::User),
+        };
+        let Some(source) = proven else { return };
         if self.draining {
             // Known callers are told when to come back; whether they get a record is not the question: nothing was tried.
             self.refuse_draining(now, key, &request);
@@ -42,26 +54,30 @@ impl Exchange {
         }
         let caller = self.caller_leg(call, &admitted, key, peer, request);
         let call = Call::open(&mut self.core, now, admitted, caller, offer);
-        self.add_call(now, call);
+        self.add_call(call);
     }
 
     /// Refuses what no caller may send, proven or not.
-    fn refuse_for_form(&mut self, now: Now, key: ServerKey, request: &Request) -> bool {
+    fn refuse_for_form(&mut self, key: ServerKey, request: &Request) -> bool {
         let own_call_id = request.call_id().is_ok_and(|id| self.core.is_own_call_id(id));
-        let refusal = if request.max_forwards() == Some(0) {
+        let required: Vec<&str> = request.headers.list(&HeaderName::Require).collect();
+        let (status, why) = if request.max_forwards() == Some(0) {
             (483, RefusedFor::Loop)
         } else if own_call_id || self.core.sip.is_merged(key) {
             (482, RefusedFor::Loop)
-        } else if let Some(option) = request.headers.list(&HeaderName::Require).next() {
-            let tag = self.core.token();
-            let mut answer = super::core::response(request, 420, &tag);
-            answer.headers.push(HeaderName::Unsupported, option.to_owned());
-            self.core.respond(now, key, &Method::Invite, answer);
+        } else if !required.is_empty() {
+            // RFC 3261 §8.2.2.3: it says what it does not know.
+            let answer = super::core::response(request, 420, "")
+                .with_header(HeaderName::Unsupported, required.join(", "));
+            self.refuse_with(key, request, answer, RefusedFor::Unsupported);
             return true;
+        } else if Dialog::uas(request, "").is_err() {
+            // RFC 3261 §8.1.1.8: without a Contact nobody could be hung up on.
+            (400, RefusedFor::Malformed)
         } else {
             return false;
         };
-        self.refuse(now, key, request, refusal.0, refusal.1);
+        self.refuse(key, request, status, why);
         true
     }
 
@@ -73,28 +89,18 @@ impl Exchange {
         self.core.respond(now, key, &Method::Invite, answer);
     }
 
-    /// Proves the sender of a request, or answers it: a trunk by where it comes from, a user by its password.
-    pub(super) fn prove(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        peer: &Peer,
-        request: &Request,
-    ) -> Option<Source> {
-        if let Some(trunk) = self.trunk_of(peer, request) {
-            return Some(Source::Trunk(trunk));
-        }
-        self.prove_user(now, key, peer, request).map(Source::User)
-    }
-
     /// The trunk a request comes from.
     pub(super) fn trunk_of(&self, peer: &Peer, request: &Request) -> Option<Arc<Trunk>> {
+        self.trunk_at(peer, &request.uri.host.host)
+    }
+
+    fn trunk_at(&self, peer: &Peer, request_host: &str) -> Option<Arc<Trunk>> {
         let tls_names = peer.connection.and_then(|connection| self.tls_names.get(&connection));
         let index = self.peers.lookup(Origin {
             network: peer.network,
             remote: peer.remote,
             tls_names: tls_names.map_or(&[], |names| names),
-            request_host: &request.uri.host.host,
+            request_host,
             serves_users: self.registrar.serves_address(peer.remote.ip()),
         })?;
         self.core.settings.trunks.get(usize::from(index.0)).cloned()
@@ -103,7 +109,11 @@ impl Exchange {
     /// True when a request comes from the same party as a leg, though from another address.
     pub(super) fn is_same_party(&self, party: &Party, peer: &Peer, request: &Request) -> bool {
         match party {
-            Party::Trunk(trunk) => self.trunk_of(peer, request).is_some_and(|other| other.name == trunk.name),
+            Party::Trunk(trunk) => {
+                // Inside a dialog the Request-URI is our Contact, whatever name the trunk called us by before.
+                let host = trunk.config.match_host.as_deref().unwrap_or(&request.uri.host.host);
+                self.trunk_at(peer, host).is_some_and(|other| other.name == trunk.name)
+            }
             // A device that changed its address has to register again before it is believed.
             Party::User { name } => {
                 self.registrar.reachable(name).any(|binding| binding.peer.remote == peer.remote)
@@ -167,7 +177,11 @@ impl Exchange {
         let plan = match decision.outcome {
             RouteOutcome::Reject { status, cause, .. } => Plan::Refused { cause, status: Some(status) },
             RouteOutcome::User { name } => {
-                let devices = self.devices(&name, peer);
+                let own = match source {
+                    Source::User(user) => *user.name == *name,
+                    Source::Trunk(_) => false,
+                };
+                let devices = self.devices(&name, own.then_some(peer));
                 callee_user = Some(Arc::from(name));
                 if devices.is_empty() {
                     Plan::Refused { cause: EndCause::Unavailable, status: None }
@@ -181,7 +195,7 @@ impl Exchange {
                     .filter_map(|candidate| {
                         let trunk = self.core.settings.trunks.get(usize::from(candidate.trunk.0))?.clone();
                         // RFC 3261 §8.1.1.3: who has no number to present calls as "anonymous".
-                        let calling = candidate.calling.unwrap_or_else(|| "anonymous".to_owned());
+                        let calling = candidate.calling.unwrap_or_else(|| ANONYMOUS.to_owned());
                         Some(TrunkCandidate { trunk, called: candidate.called, calling })
                     })
                     .collect::<VecDeque<_>>(),
@@ -197,7 +211,7 @@ impl Exchange {
         let calling = match (&decision.calling, source) {
             (Some(number), _) => number.to_string(),
             (None, Source::User(user)) => user.name.to_string(),
-            (None, Source::Trunk(_)) => from.unwrap_or_else(|| "anonymous".to_owned()),
+            (None, Source::Trunk(_)) => from.unwrap_or_else(|| ANONYMOUS.to_owned()),
         };
         let (plan, incoming_channel) = self.limit(source, plan);
         Admitted {
@@ -228,12 +242,11 @@ impl Exchange {
         match source {
             Source::User(user) => {
                 let most = user.max_calls.unwrap_or(limits.max_calls_per_user) as usize;
-                let running = self
-                    .calls
-                    .values()
-                    .filter(|call| call.is_live() && call.caller.party.is_user(&user.name))
-                    .count();
-                if running >= most { refused(EndCause::UserLimit) } else { (plan, None) }
+                if self.live_calls_of(&user.name) >= most {
+                    refused(EndCause::UserLimit)
+                } else {
+                    (plan, None)
+                }
             }
             Source::Trunk(trunk) => match self.trunks.take_incoming(&trunk.name) {
                 Ok(channel) => (plan, Some(channel)),
@@ -243,12 +256,12 @@ impl Exchange {
         }
     }
 
-    /// Where a user can be rung: all of its devices but the one that calls.
-    fn devices(&self, name: &str, caller: &Peer) -> Vec<Device> {
+    /// Where a user can be rung: all of its devices, but for the one with which it calls itself.
+    fn devices(&self, name: &str, caller: Option<&Peer>) -> Vec<Device> {
         let user: Arc<str> = name.into();
         self.registrar
             .reachable(name)
-            .filter(|binding| binding.peer.remote != caller.remote)
+            .filter(|binding| caller.is_none_or(|caller| binding.peer.remote != caller.remote))
             .map(|binding| Device {
                 user: user.clone(),
                 contact: binding.contact.clone(),
@@ -287,18 +300,9 @@ impl Exchange {
             modification: Modification::None,
             reinvite: None,
             ack: None,
+            reinvite_ack: None,
             attempt: None,
             auth: None,
-        }
-    }
-}
-
-impl Party {
-    /// True for this app user.
-    pub fn is_user(&self, name: &str) -> bool {
-        match self {
-            Party::User { name: own } => &**own == name,
-            Party::Trunk(_) => false,
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::event::{Event, Output};
 use super::settings::Settings;
+use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::{ClientKey, ServerKey, Timers, TransactionLayer};
 use crate::types::{LegId, Now, Peer};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// What a client transaction was started for.
@@ -14,17 +15,16 @@ pub enum Purpose {
     Invite,
     Reinvite,
     Bye,
-    Cancel,
     /// The BYE of a dialog nobody wanted: a second fork's answer.
     Stray,
 }
 
-/// Who gets the responses of a client transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who gets the responses of a client transaction. Trunks are named, since a reload moves them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
     Leg { leg: LegId, purpose: Purpose },
-    TrunkHealth { trunk: usize },
-    TrunkRegistration { trunk: usize },
+    TrunkHealth { trunk: Arc<str> },
+    TrunkRegistration { trunk: Arc<str> },
 }
 
 /// The methods this gateway acts on, as its Allow header lists them.
@@ -32,6 +32,12 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
 
 /// Fills a buffer with unpredictable octets; seeded in tests.
 pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// What is known of a dialog without asking its call.
+struct Known {
+    call_id: String,
+    leg: LegId,
+}
 
 /// Shared ground of the call, registration and trunk machines.
 pub struct Core {
@@ -42,8 +48,10 @@ pub struct Core {
     owners: HashMap<ClientKey, Owner>,
     /// INVITE server transactions of callers, so that a CANCEL finds its call.
     invites: HashMap<ServerKey, LegId>,
-    /// Legs by Call-ID and our tag, so that a request inside a dialog finds its leg.
-    dialogs: HashMap<(String, String), LegId>,
+    /// Legs by our tag, which is ours alone, so that a request inside a dialog finds its leg.
+    dialogs: HashMap<String, Known>,
+    /// The Call-IDs of INVITEs of ours, so that one that comes back is known.
+    own_call_ids: HashSet<String>,
     outputs: VecDeque<Output>,
     random: Random,
 }
@@ -57,6 +65,7 @@ impl Core {
             owners: HashMap::new(),
             invites: HashMap::new(),
             dialogs: HashMap::new(),
+            own_call_ids: HashSet::new(),
             outputs: VecDeque::new(),
             random,
         }
@@ -110,11 +119,10 @@ impl Core {
         key
     }
 
-    /// Takes back an INVITE that has no final answer yet (RFC 3261 §9.1).
-    pub fn cancel(&mut self, now: Now, leg: LegId, invite: ClientKey, reason: &str) {
-        if let Some(key) = self.sip.send_cancel_because(now.instant, invite, Some(reason)) {
-            self.owners.insert(key, Owner::Leg { leg, purpose: Purpose::Cancel });
-        }
+    /// Takes back an INVITE that has no final answer yet (RFC 3261 §9.1). What is answered to the CANCEL itself
+    /// changes nothing, so nobody waits for it.
+    pub fn cancel(&mut self, now: Now, invite: ClientKey, reason: &str) {
+        self.sip.send_cancel_because(now.instant, invite, Some(reason));
     }
 
     pub fn respond(&mut self, now: Now, key: ServerKey, method: &Method, mut response: Response) {
@@ -147,7 +155,21 @@ impl Core {
     }
 
     pub fn owner(&self, key: ClientKey) -> Option<Owner> {
-        self.owners.get(&key).copied()
+        self.owners.get(&key).cloned()
+    }
+
+    /// A 2xx to an INVITE that nobody waits for any more: acknowledged and hung up, so that its phone does not stay
+    /// off-hook (RFC 3261 §13.2.2.4). One of a dialog that lives is left to its leg.
+    pub fn refuse_late_answer(&mut self, now: Now, peer: Peer, answer: &Response) {
+        let Ok(cseq) = answer.cseq() else { return };
+        let accepts = (200..300).contains(&answer.status) && cseq.method == Method::Invite;
+        if !accepts || answer.from_tag().is_some_and(|tag| self.dialogs.contains_key(tag)) {
+            return;
+        }
+        let Ok(mut dialog) = Dialog::of_answer(answer) else { return };
+        self.send_ack(now, peer.clone(), dialog.ack(cseq.number));
+        let bye = dialog.request(Method::Bye, None);
+        self.sip.send_request(now.instant, peer, bye);
     }
 
     pub fn forget_client(&mut self, key: ClientKey) {
@@ -166,29 +188,37 @@ impl Core {
         self.invites.remove(&key);
     }
 
+    /// The dialog of a leg whose far end called.
     pub fn remember_dialog(&mut self, call_id: &str, local_tag: &str, leg: LegId) {
-        self.dialogs.insert((call_id.to_owned(), local_tag.to_owned()), leg);
+        self.dialogs.insert(local_tag.to_owned(), Known { call_id: call_id.to_owned(), leg });
+    }
+
+    /// The dialog of a leg that we call by.
+    pub fn remember_own_dialog(&mut self, call_id: &str, local_tag: &str, leg: LegId) {
+        self.remember_dialog(call_id, local_tag, leg);
+        self.own_call_ids.insert(call_id.to_owned());
     }
 
     pub fn forget_dialog(&mut self, call_id: &str, local_tag: &str) {
-        self.dialogs.remove(&(call_id.to_owned(), local_tag.to_owned()));
+        if self.dialogs.remove(local_tag).is_some() {
+            self.own_call_ids.remove(call_id);
+        }
     }
 
-    /// The leg whose dialog a request belongs to: its To tag is ours.
+    /// The leg whose dialog a request seems to belong to: its Call-ID and To tag are ours. The leg knows the rest.
     pub fn leg_of(&self, request: &Request) -> Option<LegId> {
-        let to = request.to().ok()?;
-        let call_id = request.call_id().ok()?;
-        self.dialogs.get(&(call_id.to_owned(), to.tag()?.to_owned())).copied()
+        let known = self.dialogs.get(request.to_tag()?)?;
+        (request.call_id().ok()? == known.call_id).then_some(known.leg)
     }
 
-    /// True when a dialog of ours already has this Call-ID: our own request came back to us.
+    /// True for the Call-ID of an INVITE of ours: our own request came back to us.
     pub fn is_own_call_id(&self, call_id: &str) -> bool {
-        self.dialogs.keys().any(|(known, _)| known == call_id)
+        self.own_call_ids.contains(call_id)
     }
 
     /// How many things are still held; all zero when nothing goes on.
     pub fn held(&self) -> usize {
-        self.owners.len() + self.invites.len() + self.dialogs.len()
+        self.owners.len() + self.invites.len() + self.dialogs.len() + self.own_call_ids.len()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::core::{ALLOW, Core, Owner, Purpose, Random, response};
 use super::event::{Event, Input, Output, RefusedFor};
+use super::leg::Leg;
 use super::machine::{Asked, Call};
 use super::peer::{registration, trunk};
 use super::settings::Settings;
@@ -14,6 +15,7 @@ use crate::sip::auth::Challenger;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
 use crate::types::{CallId, ConnectionId, EndCause, LegId, Now, Peer};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +36,9 @@ pub struct Exchange {
     /// Names in the verified certificates of those who connected to us.
     pub(super) tls_names: HashMap<ConnectionId, Arc<[String]>>,
     pub(super) draining: bool,
+    /// Calls that have not ended, in all and of each calling user.
+    live: usize,
+    live_of: HashMap<Arc<str>, usize>,
     /// When each call wants to be woken, soonest first.
     wake: BTreeSet<(Instant, CallId)>,
     wake_of: HashMap<CallId, Instant>,
@@ -67,6 +72,8 @@ impl Exchange {
             flood_guard: parts.flood_guard,
             tls_names: HashMap::new(),
             draining: false,
+            live: 0,
+            live_of: HashMap::new(),
             wake: BTreeSet::new(),
             wake_of: HashMap::new(),
         }
@@ -91,24 +98,24 @@ impl Exchange {
                 }
             }
             Input::Reserved { call, reserved } => {
-                self.with_call(now, call, |call, core, _| call.on_reserved(core, now, reserved));
+                self.with_call(call, |call, core, _| call.on_reserved(core, now, reserved));
             }
             Input::MediaOpened { leg, result } => {
-                self.with_call(now, leg.call, |call, core, trunks| {
+                self.with_call(leg.call, |call, core, trunks| {
                     call.on_media_opened(core, trunks, now, leg, result);
                 });
             }
             Input::MediaClosed { leg, report } => {
-                self.with_call(now, leg.call, |call, core, _| call.on_media_closed(core, now, leg, report));
+                self.with_call(leg.call, |call, core, _| call.on_media_closed(core, now, leg, report));
             }
             Input::MediaReport { leg, report } => {
-                self.with_call(now, leg.call, |call, core, _| call.on_media_report(core, now, leg, report));
+                self.with_call(leg.call, |call, core, _| call.on_media_report(core, now, leg, report));
             }
             Input::MediaTimedOut { leg } => {
-                self.with_call(now, leg.call, |call, core, _| call.on_media_timeout(core, now));
+                self.with_call(leg.call, |call, core, _| call.on_media_timeout(core, now));
             }
             Input::Recorded { call, step, durable } => {
-                self.with_call(now, call, |call, core, _| call.on_recorded(core, now, step, durable));
+                self.with_call(call, |call, core, _| call.on_recorded(core, now, step, durable));
             }
             Input::TrunkResolved { trunk, targets } => {
                 let addresses = targets.iter().map(|target| target.peer.remote).collect();
@@ -129,7 +136,7 @@ impl Exchange {
             }
             self.wake.remove(&(at, id));
             self.wake_of.remove(&id);
-            self.with_call(now, id, |call, core, trunks| call.handle_timeout(core, trunks, now));
+            self.with_call(id, |call, core, trunks| call.handle_timeout(core, trunks, now));
         }
         if self.registrar.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.registrar.handle_timeout(now);
@@ -174,16 +181,18 @@ impl Exchange {
                 self.on_cancel(now, key, invite, &peer, &request);
             }
             transaction::Output::Ack { peer, request } => self.on_ack(now, &peer, &request),
-            transaction::Output::Response { key, response, .. } => self.on_response(now, key, response),
+            transaction::Output::Response { key, peer, response } => {
+                self.on_response(now, key, peer, response);
+            }
             transaction::Output::Failed { key, failure } => {
                 let Some(owner) = self.core.owner(key) else { return };
                 self.core.forget_client(key);
                 match owner {
-                    Owner::Leg { leg, purpose } => self.with_call(now, leg.call, |call, core, trunks| {
+                    Owner::Leg { leg, purpose } => self.with_call(leg.call, |call, core, trunks| {
                         call.on_request_lost(core, trunks, now, leg.index, purpose, failure);
                     }),
-                    Owner::TrunkHealth { trunk } => trunk::on_options_lost(self, now, trunk),
-                    Owner::TrunkRegistration { trunk } => trunk::on_register_lost(self, now, trunk),
+                    Owner::TrunkHealth { trunk } => trunk::on_options_lost(self, now, &trunk),
+                    Owner::TrunkRegistration { trunk } => trunk::on_register_lost(self, now, &trunk),
                 }
             }
             // The refused caller never acknowledged; its call ended long ago.
@@ -191,31 +200,41 @@ impl Exchange {
         }
     }
 
-    fn on_response(&mut self, now: Now, key: ClientKey, response: Response) {
-        let Some(owner) = self.core.owner(key) else { return };
-        // After a 2xx to an INVITE more of them may come, of other forks; the leg forgets it at its end.
-        let invite = matches!(owner, Owner::Leg { purpose: Purpose::Invite, .. });
+    fn on_response(&mut self, now: Now, key: ClientKey, peer: Peer, response: Response) {
+        let Some(owner) = self.core.owner(key) else {
+            self.core.refuse_late_answer(now, peer, &response);
+            return;
+        };
+        // After a 2xx to an INVITE more of them may come, repeated or of other forks; the leg forgets it at its end.
+        let invite = matches!(owner, Owner::Leg { purpose: Purpose::Invite | Purpose::Reinvite, .. });
         if response.status >= 300 || (response.status >= 200 && !invite) {
             self.core.forget_client(key);
         }
         match owner {
-            Owner::Leg { leg, purpose } => self.with_call(now, leg.call, |call, core, trunks| {
+            Owner::Leg { leg, purpose } => self.with_call(leg.call, |call, core, trunks| {
                 call.on_response(core, trunks, now, leg.index, purpose, response);
             }),
-            Owner::TrunkHealth { trunk } => trunk::on_options_response(self, now, trunk, response),
-            Owner::TrunkRegistration { trunk } => trunk::on_register_response(self, now, trunk, response),
+            Owner::TrunkHealth { trunk } => trunk::on_options_response(self, now, &trunk, key, response),
+            Owner::TrunkRegistration { trunk } => trunk::on_register_response(self, now, &trunk, response),
         }
     }
 
     /// Lets a call do something, then looks after what it left: channels, wake-up, its own end.
-    pub(super) fn with_call(
-        &mut self,
-        now: Now,
-        id: CallId,
-        act: impl FnOnce(&mut Call, &mut Core, &mut Trunks),
-    ) {
+    pub(super) fn with_call(&mut self, id: CallId, act: impl FnOnce(&mut Call, &mut Core, &mut Trunks)) {
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let was_live = call.is_live();
         act(call, &mut self.core, &mut self.trunks);
+        if was_live && !call.is_live() {
+            self.live -= 1;
+            if let Some(user) = call.caller.party.user_name() {
+                if let Entry::Occupied(mut live) = self.live_of.entry(user) {
+                    *live.get_mut() -= 1;
+                    if *live.get() == 0 {
+                        live.remove();
+                    }
+                }
+            }
+        }
         for channel in call.freed_channels.drain(..) {
             self.trunks.release(channel);
         }
@@ -251,15 +270,19 @@ impl Exchange {
             self.on_dialog_request(now, leg, Asked { key, peer, request });
             return;
         }
-        let in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+        let trunk = self.trunk_of(&peer, &request);
+        if trunk.is_none() && !self.admit(now, key, &peer, &request) {
+            return;
+        }
+        let in_dialog = request.to_tag().is_some();
         if in_dialog && request.method != Method::Register && request.method != Method::Options {
-            self.refuse(now, key, &request, 481, RefusedFor::UnknownDialog);
+            self.refuse(key, &request, 481, RefusedFor::UnknownDialog);
             return;
         }
         match &request.method {
-            Method::Invite => self.on_invite(now, key, peer, request),
+            Method::Invite => self.on_invite(now, key, peer, request, trunk),
             Method::Register => registration::on_register(self, now, key, peer, &request),
-            Method::Options => self.on_options(now, key, &request),
+            Method::Options => self.on_options(key, &request),
             // ACK and CANCEL come by ways of their own and have no answer here.
             Method::Ack | Method::Cancel => {}
             Method::Bye
@@ -270,22 +293,29 @@ impl Exchange {
             | Method::Publish
             | Method::Refer
             | Method::Subscribe
-            | Method::Update => self.refuse_method(now, key, &request, 405),
-            Method::Other(_) => self.refuse_method(now, key, &request, 501),
+            | Method::Update => self.refuse_method(key, &request, 405),
+            Method::Other(_) => self.refuse_method(key, &request, 501),
         }
     }
 
     fn on_dialog_request(&mut self, now: Now, leg: LegId, asked: Asked) {
-        let known = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index)).is_some_and(|leg| {
-            leg.peer.remote.ip() == asked.peer.remote.ip()
-                || self.is_same_party(&leg.party, &asked.peer, &asked.request)
-        });
-        if !known {
-            // Tags alone prove nothing: whoever heard them could end other people's calls.
-            self.refuse(now, asked.key, &asked.request, 403, RefusedFor::Stranger);
+        let Some(known) = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index)) else { return };
+        // RFC 3261 §12.2.2: both tags name the dialog.
+        if known.remote_tag() != Some(asked.request.from_tag().unwrap_or_default()) {
+            self.refuse(asked.key, &asked.request, 481, RefusedFor::UnknownDialog);
             return;
         }
-        self.with_call(now, leg.call, |call, core, _| call.on_request(core, now, leg.index, asked));
+        if !self.is_far_end(known, &asked.peer, &asked.request) {
+            // Tags alone prove nothing: whoever heard them could end other people's calls.
+            self.refuse(asked.key, &asked.request, 403, RefusedFor::Stranger);
+            return;
+        }
+        self.with_call(leg.call, |call, core, _| call.on_request(core, now, leg.index, asked));
+    }
+
+    /// True for a request from where a leg's far end is.
+    fn is_far_end(&self, leg: &Leg, peer: &Peer, request: &Request) -> bool {
+        leg.peer.remote.ip() == peer.remote.ip() || self.is_same_party(&leg.party, peer, request)
     }
 
     fn on_cancel(
@@ -296,64 +326,78 @@ impl Exchange {
         peer: &Peer,
         request: &Request,
     ) {
-        let leg = invite.and_then(|invite| self.core.invite_leg(invite)).filter(|leg| {
-            // A CANCEL carries no credentials: it must come from where its INVITE came from.
-            self.calls.get(&leg.call).is_some_and(|call| call.caller.peer.remote.ip() == peer.remote.ip())
-        });
-        let Some(leg) = leg else {
-            self.refuse(now, key, request, 481, RefusedFor::UnknownDialog);
+        let Some(invite) = invite else {
+            self.refuse(key, request, 481, RefusedFor::UnknownDialog);
             return;
         };
-        let tag = self.calls.get(&leg.call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
-        self.core.respond(now, key, &Method::Cancel, response(request, 200, &tag));
-        self.with_call(now, leg.call, |call, core, _| call.on_cancel(core, now));
+        let Some(leg) = self.core.invite_leg(invite) else {
+            // Its INVITE has a final answer already: RFC 3261 §9.2 has it answered, and nothing happens.
+            self.core.respond_stateless(
+                key,
+                &Method::Cancel,
+                response(request, 200, "").with_stateless_tag(),
+            );
+            return;
+        };
+        let caller = self.calls.get(&leg.call).map(|call| &call.caller);
+        // A CANCEL carries no credentials: it must come from where its INVITE came from.
+        let Some(caller) = caller.filter(|caller| caller.peer.remote.ip() == peer.remote.ip()) else {
+            self.refuse(key, request, 481, RefusedFor::Stranger);
+            return;
+        };
+        let answer = response(request, 200, &caller.local_tag);
+        self.core.respond(now, key, &Method::Cancel, answer);
+        self.with_call(leg.call, |call, core, _| call.on_cancel(core, now));
     }
 
     fn on_ack(&mut self, now: Now, peer: &Peer, request: &Request) {
         let Some(leg) = self.core.leg_of(request) else { return };
-        let same = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index)).is_some_and(|known| {
-            known.peer.remote.ip() == peer.remote.ip() || self.is_same_party(&known.party, peer, request)
+        let known = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index));
+        let same = known.is_some_and(|known| {
+            known.remote_tag() == Some(request.from_tag().unwrap_or_default())
+                && self.is_far_end(known, peer, request)
         });
         if same {
-            self.with_call(now, leg.call, |call, core, _| call.on_ack(core, now, leg.index, request));
+            self.with_call(leg.call, |call, core, _| call.on_ack(core, now, leg.index, request));
         }
     }
 
     /// OPTIONS outside a dialog: can we take a call? (RFC 3261 §11.2)
-    fn on_options(&mut self, now: Now, key: ServerKey, request: &Request) {
+    fn on_options(&mut self, key: ServerKey, request: &Request) {
         let status = if self.draining { 503 } else { 200 };
-        let tag = self.core.token();
-        let mut answer = response(request, status, &tag);
+        let mut answer = response(request, status, "").with_stateless_tag();
         answer.headers.push(HeaderName::Allow, ALLOW);
         answer.headers.push(HeaderName::Accept, "application/sdp");
         if self.draining {
             answer.headers.push(HeaderName::RetryAfter, "30");
         }
-        self.core.respond(now, key, &Method::Options, answer);
+        self.core.sign(&mut answer);
+        self.core.respond_stateless(key, &Method::Options, answer);
     }
 
-    fn refuse_method(&mut self, now: Now, key: ServerKey, request: &Request, status: u16) {
-        let tag = self.core.token();
-        let mut answer = response(request, status, &tag);
-        answer.headers.push(HeaderName::Allow, ALLOW);
-        let method = request.method.clone();
-        self.core.event(Event::Refused { method: method.clone(), status, why: RefusedFor::Unsupported });
-        self.core.respond(now, key, &method, answer);
+    fn refuse_method(&mut self, key: ServerKey, request: &Request, status: u16) {
+        let answer = response(request, status, "").with_header(HeaderName::Allow, ALLOW);
+        self.refuse_with(key, request, answer, RefusedFor::Unsupported);
     }
 
     /// Refuses a request that opened nothing.
-    pub(super) fn refuse(
+    pub(super) fn refuse(&mut self, key: ServerKey, request: &Request, status: u16, why: RefusedFor) {
+        self.refuse_with(key, request, response(request, status, ""), why);
+    }
+
+    /// The same with a response that says more. It is forgotten at once: what proves nothing costs no memory, and the
+    /// same request gets the same answer again.
+    pub(super) fn refuse_with(
         &mut self,
-        now: Now,
         key: ServerKey,
         request: &Request,
-        status: u16,
+        mut answer: Response,
         why: RefusedFor,
     ) {
-        let tag = self.core.token();
+        self.core.sign(&mut answer);
         let method = request.method.clone();
-        self.core.event(Event::Refused { method: method.clone(), status, why });
-        self.core.respond(now, key, &method, response(request, status, &tag));
+        self.core.event(Event::Refused { method: method.clone(), status: answer.status, why });
+        self.core.respond_stateless(key, &method, answer.with_stateless_tag());
     }
 
     fn count_received(&mut self, peer: &Peer, message: &Message) {
@@ -369,16 +413,25 @@ impl Exchange {
         self.core.event(event);
     }
 
-    pub(super) fn add_call(&mut self, now: Now, call: Call) {
+    pub(super) fn add_call(&mut self, call: Call) {
         let id = call.id;
+        self.live += 1;
+        if let Some(user) = call.caller.party.user_name() {
+            *self.live_of.entry(user).or_default() += 1;
+        }
         self.calls.insert(id, call);
-        self.with_call(now, id, |_, _, _| {});
+        self.with_call(id, |_, _, _| {});
+    }
+
+    /// Calls of a user that have not ended.
+    pub(super) fn live_calls_of(&self, user: &str) -> usize {
+        self.live_of.get(user).copied().unwrap_or(0)
     }
 
     /// Ends one call by order. False when there is none.
     pub fn hang_up(&mut self, now: Now, id: CallId, cause: EndCause) -> bool {
         let live = self.calls.get(&id).is_some_and(Call::is_live);
-        self.with_call(now, id, |call, core, _| call.hang_up(core, now, cause));
+        self.with_call(id, |call, core, _| call.hang_up(core, now, cause));
         self.settle(now);
         live
     }
@@ -387,7 +440,7 @@ impl Exchange {
     pub fn hang_up_all(&mut self, now: Now, cause: EndCause) {
         let ids: Vec<CallId> = self.calls.keys().copied().collect();
         for id in ids {
-            self.with_call(now, id, |call, core, _| call.hang_up(core, now, cause));
+            self.with_call(id, |call, core, _| call.hang_up(core, now, cause));
         }
         self.settle(now);
     }
@@ -409,7 +462,7 @@ impl Exchange {
     }
 
     pub fn live_calls(&self) -> usize {
-        self.calls.values().filter(|call| call.is_live()).count()
+        self.live
     }
 
     pub fn trunks(&self) -> &Trunks {
@@ -482,6 +535,11 @@ impl Exchange {
 
     /// What is still held when no call goes on: a leak shows here.
     pub fn held(&self) -> usize {
-        self.calls.len() + self.wake.len() + self.wake_of.len() + self.core.held()
+        self.calls.len()
+            + self.live
+            + self.live_of.len()
+            + self.wake.len()
+            + self.wake_of.len()
+            + self.core.held()
     }
 }

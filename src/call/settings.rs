@@ -27,10 +27,19 @@ impl Trunk {
         }
     }
 
-    /// What answers its challenges: of its own realm only, where one is configured.
+    /// What answers its challenges, on one leg or registration.
     pub fn client_auth(&self) -> Option<ClientAuth> {
         let auth = ClientAuth::new(self.credentials.clone()?);
         Some(auth.only_realm(self.config.realm.clone()))
+    }
+
+    /// The host that From and To of calls carry where it is not our own address: as configured, and where we have an
+    /// account, the account's.
+    pub fn own_domain(&self) -> Option<&str> {
+        match self.config.auth {
+            TrunkAuth::Register => Some(self.config.domain()),
+            TrunkAuth::Ip | TrunkAuth::Digest => self.config.domain.as_deref(),
+        }
     }
 }
 

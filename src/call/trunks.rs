@@ -5,6 +5,7 @@ use super::settings::{Settings, Trunk};
 use crate::routing::{AdminState, Channel, Evidence, TrunkIndex, TrunkOutput, TrunkTable, TrunkView};
 use crate::sip::auth::ClientAuth;
 use crate::sip::message::Request;
+use crate::sip::transaction::ClientKey;
 use crate::types::Now;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,8 +56,10 @@ pub struct Upkeep {
     pub failures: u32,
     /// The last request, to be repeated with credentials.
     pub last: Option<Request>,
-    /// When the OPTIONS that is out was sent.
-    pub options_sent: Option<Instant>,
+    /// What the registrar is asked for: as configured, or as long as it insists on.
+    pub lifetime: Duration,
+    /// The OPTIONS that was sent last, and when.
+    pub options: Option<(ClientKey, Instant)>,
 }
 
 impl Upkeep {
@@ -68,7 +71,8 @@ impl Upkeep {
             auth: settings.client_auth(),
             failures: 0,
             last: None,
-            options_sent: None,
+            lifetime: settings.config.register,
+            options: None,
         }
     }
 }

@@ -107,6 +107,23 @@ impl Dialog {
         })
     }
 
+    /// The dialog of an answer to a request of ours that is no longer known: a 2xx to an INVITE that came when its
+    /// call was over. All that is needed to acknowledge and to end it stands in the answer.
+    pub fn of_answer(answer: &Response) -> Result<Dialog, DialogError> {
+        let (local, remote) = (answer.from()?, answer.to()?);
+        Ok(Dialog {
+            call_id: answer.call_id()?.to_owned(),
+            local_tag: local.tag().unwrap_or_default().to_owned(),
+            remote_tag: remote.tag().unwrap_or_default().to_owned(),
+            local,
+            remote,
+            remote_target: contact(answer)?.ok_or(DialogError::NoContact)?,
+            route_set: route_set_of(answer),
+            local_cseq: answer.cseq()?.number,
+            remote_cseq: None,
+        })
+    }
+
     /// Turns an early dialog of ours into a confirmed one: a 2xx decides route set and target anew
     /// (RFC 3261 §13.2.2.4).
     pub fn confirm(&mut self, response: &Response) -> Result<(), DialogError> {

@@ -1,10 +1,10 @@
 //! Our INVITE towards a callee: what it says, and how it answers a challenge.
 
-use super::{Leg, LegState, Party};
+use super::{Leg, LegState};
 use crate::call::core::{ALLOW, Core, Owner, Purpose};
 use crate::sip::auth::AuthRefused;
 use crate::sip::message::{HeaderName, Headers, Method, NameAddr, Request, Response, Typed, Uri};
-use crate::types::{HostPort, Now};
+use crate::types::Now;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -12,20 +12,15 @@ use std::time::Duration;
 pub struct InvitePlan {
     pub request_uri: Uri,
     pub to: Uri,
-    pub calling: String,
-    pub display: Option<String>,
-    /// Host of the From URI.
-    pub from_host: HostPort,
+    pub from: NameAddr,
     pub max_forwards: u8,
     pub offer: String,
 }
 
 impl Leg {
     /// Sends the first INVITE of the leg.
-    pub fn invite(&mut self, core: &mut Core, now: Now, plan: InvitePlan, black_hole: Option<Duration>) {
-        let mut from = NameAddr::new(Uri::sip(Some(&plan.calling), plan.from_host));
-        from.display = plan.display;
-        from.set_tag(&self.local_tag);
+    pub fn invite(&mut self, core: &mut Core, now: Now, plan: InvitePlan, patience: Duration) {
+        let from = plan.from.with_tag(&self.local_tag);
         let mut headers = Headers::new();
         headers.push(HeaderName::MaxForwards, plan.max_forwards.to_string());
         headers.push(HeaderName::From, from.to_string());
@@ -37,26 +32,28 @@ impl Leg {
         headers.push(HeaderName::ContentType, "application/sdp");
         let request =
             Request { method: Method::Invite, uri: plan.request_uri, headers, body: Bytes::from(plan.offer) };
-        core.remember_dialog(&self.call_id, &self.local_tag, self.id);
-        self.send_invite(core, now, request, black_hole);
+        core.remember_own_dialog(&self.call_id, &self.local_tag, self.id);
+        self.send_invite(core, now, request, patience);
     }
 
-    fn send_invite(&mut self, core: &mut Core, now: Now, mut request: Request, black_hole: Option<Duration>) {
+    fn send_invite(&mut self, core: &mut Core, now: Now, mut request: Request, patience: Duration) {
         self.authorize(core, &mut request);
         let owner = Owner::Leg { leg: self.id, purpose: Purpose::Invite };
         let client = core.send(now, owner, self.peer.clone(), request.clone());
         if let Some((refused, _)) = self.invite.replace((client, Box::new(request))) {
             core.forget_client(refused);
         }
-        self.state = LegState::Inviting { leave_at: black_hole.map(|patience| now.instant + patience) };
+        self.state = LegState::Inviting { leave_at: Some(now.instant + patience) };
     }
 
-    /// Repeats the INVITE with credentials; an error means that the challenge is a refusal.
+    /// Repeats the INVITE with credentials; an error means that the challenge is a refusal. Whatever stands behind the
+    /// one that challenges may be as dead as any black hole.
     pub fn answer_challenge(
         &mut self,
         core: &mut Core,
         now: Now,
         challenge: &Response,
+        patience: Duration,
     ) -> Result<(), AuthRefused> {
         let (LegState::Inviting { .. }, Some((_, invite))) = (&self.state, &self.invite) else {
             return Err(AuthRefused::NoChallenge);
@@ -65,12 +62,7 @@ impl Leg {
         self.auth.as_mut().ok_or(AuthRefused::Unsupported)?.challenged(challenge)?;
         let cseq = request.cseq().map_err(|_| AuthRefused::Unsupported)?;
         request.headers.set(HeaderName::CSeq, format!("{} INVITE", cseq.number + 1));
-        // Silence behind a challenge is as bad as silence before it.
-        let black_hole = match &self.party {
-            Party::Trunk(trunk) => Some(trunk.config.reply_timeout),
-            Party::User { .. } => None,
-        };
-        self.send_invite(core, now, request, black_hole);
+        self.send_invite(core, now, request, patience);
         Ok(())
     }
 

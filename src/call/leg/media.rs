@@ -4,9 +4,10 @@ use crate::call::event::MediaPorts;
 use crate::call::settings::{Settings, Trunk};
 use crate::config::{AppSrtp, SrtpMode};
 use crate::media::{DtmfFormat, LegConfig, OpusSettings};
-use crate::sdp::session::MediaKind;
-use crate::sdp::{Capability, Local, Negotiated, OpusParams, Refusal, Session, SrtpPolicy};
+use crate::sdp::session::{Address, MediaKind};
+use crate::sdp::{AnswerError, Capability, Local, Negotiated, OpusParams, Refusal, Session, SrtpPolicy};
 use crate::types::{AudioCodec, DtmfMode, LegReport, MediaDirection, SrtpSuite};
+use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 
 /// What a leg may do with media, before anything is agreed.
@@ -84,6 +85,26 @@ impl MediaPolicy {
     }
 }
 
+/// What a description of the far end lets us do with its audio (RFC 3264 §6.1). An unspecified address can't be sent
+/// to: the old way to hold (RFC 2543 §B.5).
+pub fn allowed_by(description: &Session) -> MediaDirection {
+    let audio = description.medias().find(|media| media.kind() == MediaKind::Audio && media.port() != 0);
+    audio.map_or(MediaDirection::Inactive, |audio| {
+        let held = matches!(audio.address(), Some(Address::Ip(ip)) if ip.is_unspecified());
+        let ours = audio.direction().reversed();
+        direction(ours.sends() && !held, ours.receives())
+    })
+}
+
+fn direction(sends: bool, receives: bool) -> MediaDirection {
+    match (sends, receives) {
+        (true, true) => MediaDirection::SendRecv,
+        (true, false) => MediaDirection::SendOnly,
+        (false, true) => MediaDirection::RecvOnly,
+        (false, false) => MediaDirection::Inactive,
+    }
+}
+
 /// The codecs of an offer that this gateway knows, in its order of preference.
 pub fn offered_codecs(offer: &Session) -> Vec<AudioCodec> {
     let known = [AudioCodec::Opus, AudioCodec::Pcma, AudioCodec::Pcmu];
@@ -103,8 +124,14 @@ fn opus_settings(settings: &Settings) -> OpusSettings {
 #[derive(Debug)]
 pub struct LegMedia {
     pub policy: MediaPolicy,
+    /// Ports were asked for and are not here yet.
+    pub opening: bool,
     pub ports: Option<MediaPorts>,
     pub negotiated: Option<Negotiated>,
+    /// What the far end lets us do with the stream, by its own offers and answers, whatever we wanted ourselves.
+    pub allowed: MediaDirection,
+    /// What we asked for last in an offer or an answer; it tells the far end what the other leg does.
+    pub told: MediaDirection,
     /// Counts so far; the last word once `closed`.
     pub report: Option<LegReport>,
     /// The worker was told to close it.
@@ -113,20 +140,31 @@ pub struct LegMedia {
     local: Option<Local>,
     /// The session description sent last, repeated word for word where the same answer goes out again.
     pub described: Option<String>,
+    /// The answer taken last: the same again, in a 200 after its 183, changes nothing.
+    answered: Option<Bytes>,
 }
 
 impl LegMedia {
     pub fn new(policy: MediaPolicy) -> LegMedia {
         LegMedia {
             policy,
+            opening: false,
             ports: None,
             negotiated: None,
+            allowed: MediaDirection::SendRecv,
+            told: MediaDirection::SendRecv,
             report: None,
             closing: false,
             closed: false,
             local: None,
             described: None,
+            answered: None,
         }
+    }
+
+    /// True once the worker has nothing of the leg any more, or never had.
+    pub fn is_settled(&self) -> bool {
+        !self.opening && (self.ports.is_none() || self.closed)
     }
 
     fn local(&mut self, address: IpAddr, session_id: u64) -> Option<&mut Local> {
@@ -138,7 +176,7 @@ impl LegMedia {
         self.local.as_mut()
     }
 
-    /// Our offer. `prefer` moves a codec to the front, so that the two legs share it where they can.
+    /// Our offer.
     pub fn offer(
         &mut self,
         address: IpAddr,
@@ -149,30 +187,46 @@ impl LegMedia {
         let local = self.local(address, session_id)?;
         local.set_direction(direction);
         let text = local.offer(randomness);
+        self.told = direction;
         self.described = Some(text.clone());
         Some(text)
     }
 
-    /// Our answer to the peer's offer.
+    /// Our answer to the peer's offer. `direction` is what we want; the offer may allow less.
     pub fn answer(
         &mut self,
         address: IpAddr,
         session_id: u64,
         offer: &Session,
+        direction: MediaDirection,
         randomness: &mut dyn FnMut(&mut [u8]),
     ) -> Result<String, Refusal> {
+        let told = self.told;
         let local = self.local(address, session_id).ok_or(Refusal::NoAudio)?;
-        let (text, negotiated) = local.answer(offer, randomness)?;
+        local.set_direction(direction);
+        let (text, negotiated) =
+            local.answer(offer, randomness).inspect_err(|_| local.set_direction(told))?;
+        self.allowed = allowed_by(offer);
+        self.told = direction;
         self.negotiated = Some(negotiated);
         self.described = Some(text.clone());
         Ok(text)
     }
 
-    /// Takes the peer's answer to our offer.
-    pub fn accept(&mut self, answer: &Session) -> Result<(), crate::sdp::AnswerError> {
-        let Some(local) = self.local.as_mut() else { return Err(crate::sdp::AnswerError::NoOffer) };
-        self.negotiated = Some(local.accept(answer)?);
-        Ok(())
+    /// Takes the peer's answer to our offer. False when it is the one that was taken before.
+    pub fn accept(&mut self, body: &Bytes) -> Result<bool, AnswerError> {
+        let local = self.local.as_mut().ok_or(AnswerError::NoOffer)?;
+        let answer = Session::parse(body).map_err(|_| AnswerError::NoAudio)?;
+        let negotiated = local.accept(&answer)?;
+        // An answer can't allow more than was offered: what we did not ask for it says nothing about.
+        let (asked, says) = (self.told, allowed_by(&answer));
+        let sends = if asked.sends() { says.sends() } else { self.allowed.sends() };
+        let receives = if asked.receives() { says.receives() } else { self.allowed.receives() };
+        self.allowed = direction(sends, receives);
+        let new = self.answered.as_ref() != Some(body) || self.negotiated.as_ref() != Some(&negotiated);
+        self.negotiated = Some(negotiated);
+        self.answered = Some(body.clone());
+        Ok(new)
     }
 
     /// What the media worker is told once something is agreed.

@@ -13,10 +13,10 @@ use crate::sip::auth::ClientAuth;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Request, Response, Typed, Uri};
 use crate::sip::transaction::{ClientKey, ServerKey};
-use crate::types::{EndCause, HostPort, LegId, LegKind, Now, Peer, Transport};
+use crate::types::{EndCause, HostPort, LegId, LegKind, MediaDirection, Now, Peer, Transport};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Who stands at the far end.
 #[derive(Debug, Clone)]
@@ -88,9 +88,12 @@ pub enum LegState {
 #[derive(Debug)]
 pub enum Modification {
     None,
-    /// Sent, no final answer yet.
+    /// Sent, no final answer yet. Its ACK repeats the credentials it was sent with (RFC 3261 §13.2.2.4).
     Pending {
         client: ClientKey,
+        credentials: Vec<(HeaderName, String)>,
+        /// What the far end was told before.
+        before: MediaDirection,
     },
     /// Refused with 491: tried once more then (RFC 3261 §14.1).
     RetryAt {
@@ -116,6 +119,8 @@ pub struct Leg {
     pub reinvite: Option<Reinvited>,
     /// The ACK we sent for the answer, repeated for each repeated 2xx.
     pub ack: Option<Request>,
+    /// Our last re-INVITE that was answered 2xx, and the ACK that is repeated for each repetition of that.
+    pub reinvite_ack: Option<(ClientKey, Request)>,
     /// A callee's leg: what was asked and what came of it.
     pub attempt: Option<Attempt>,
     /// What we prove ourselves with to a trunk, and what it asked so far.
@@ -128,6 +133,8 @@ pub struct Reinvited {
     pub server: ServerKey,
     /// Its sequence number: the ACK carries the same.
     pub cseq: Option<u32>,
+    /// It had no offer: ours is in the 2xx, and the ACK brings the answer (RFC 3261 §14.2).
+    pub offered: bool,
     pub response: Box<Response>,
     pub retransmit: AnswerRetransmit,
 }
@@ -201,9 +208,28 @@ impl Leg {
         if let Some((client, _)) = self.invite.take() {
             core.forget_client(client);
         }
-        self.reinvite = None;
-        self.modification = Modification::None;
+        self.stop_modifying(core);
         self.state = LegState::Gone;
+    }
+
+    /// Nothing of a session that ends is changed any more.
+    fn stop_modifying(&mut self, core: &mut Core) {
+        if let Modification::Pending { client, .. } =
+            std::mem::replace(&mut self.modification, Modification::None)
+        {
+            core.forget_client(client);
+        }
+        if let Some((client, _)) = self.reinvite_ack.take() {
+            core.forget_client(client);
+        }
+        self.reinvite = None;
+    }
+
+    /// Asks for media ports of the family that the far end signals by.
+    pub fn open_media(&mut self, core: &mut Core) {
+        self.media.opening = true;
+        let (network, address) = (self.peer.network, self.peer.local.ip());
+        core.emit(Output::OpenMedia { leg: self.id, kind: self.party.kind(), network, address });
     }
 
     /// Tells the worker to close the leg's media, once.
@@ -215,32 +241,31 @@ impl Leg {
     }
 
     /// Tells the worker what was agreed last.
-    pub fn configure_media(&self, core: &mut Core, timeout: Option<Duration>) {
-        let Some(config) = self.media.config() else { return };
-        core.emit(Output::ConfigureMedia { leg: self.id, config: Box::new(config) });
-        let after = timeout.filter(|_| !self.media.is_held());
-        core.emit(Output::SetMediaTimeout { leg: self.id, after });
+    pub fn configure_media(&self, core: &mut Core) {
+        if let Some(config) = self.media.config() {
+            core.emit(Output::ConfigureMedia { leg: self.id, config: Box::new(config) });
+        }
     }
 
-    /// Ends the leg's dialog from our side, in the way its state allows.
-    pub fn release(&mut self, core: &mut Core, now: Now, cause: EndCause) {
+    /// Ends the leg's dialog from our side, in the way its state allows. `reason` is the value of the Reason header.
+    pub fn release(&mut self, core: &mut Core, now: Now, reason: &str) {
         match std::mem::replace(&mut self.state, LegState::Gone) {
             LegState::Allocating => self.vanish(core),
             LegState::Inviting { .. } => {
                 if let Some((client, _)) = &self.invite {
-                    core.cancel(now, self.id, *client, &cancel_reason(cause));
+                    core.cancel(now, *client, reason);
                 }
                 self.state = LegState::Cancelling;
             }
             LegState::AnswerHeld { response } => {
                 self.acknowledge(core, now, &response);
-                self.send_bye(core, now, cause);
+                self.send_bye(core, now, reason);
             }
             LegState::Accepted { server, response, retransmit, then_bye: _ } => {
                 // RFC 3261 §15: the callee must not send BYE before its answer was acknowledged.
                 self.state = LegState::Accepted { server, response, retransmit, then_bye: true };
             }
-            LegState::Established => self.send_bye(core, now, cause),
+            LegState::Established => self.send_bye(core, now, reason),
             state @ (LegState::Cancelling
             | LegState::Incoming { .. }
             | LegState::Releasing
@@ -249,29 +274,49 @@ impl Leg {
     }
 
     /// Sends BYE with the reason of the end (RFC 3326).
-    pub fn send_bye(&mut self, core: &mut Core, now: Now, cause: EndCause) {
+    pub fn send_bye(&mut self, core: &mut Core, now: Now, reason: &str) {
         let Some(mut bye) = self.dialog.as_mut().map(|dialog| dialog.request(Method::Bye, None)) else {
             self.vanish(core);
             return;
         };
-        bye.headers.set(HeaderName::Reason, reason(cause));
+        bye.headers.set(HeaderName::Reason, reason);
         self.authorize(core, &mut bye);
+        self.stop_modifying(core);
         let owner = Owner::Leg { leg: self.id, purpose: Purpose::Bye };
         core.send(now, owner, self.next_hop(), bye);
-        self.reinvite = None;
-        self.modification = Modification::None;
         self.state = LegState::Releasing;
     }
 
     /// Acknowledges the callee's 2xx, making the dialog from it.
     pub fn acknowledge(&mut self, core: &mut Core, now: Now, answer: &Response) {
         let Some((_, invite)) = &self.invite else { return };
-        let Ok(cseq) = invite.cseq() else { return };
-        let Ok(dialog) = Dialog::uac(invite, answer) else { return };
-        let ack = dialog.ack(cseq.number);
+        let (Ok(cseq), Ok(dialog)) = (invite.cseq(), Dialog::uac(invite, answer)) else { return };
+        let mut ack = dialog.ack(cseq.number);
+        for (name, value) in credentials_of(invite) {
+            ack.headers.push(name, value);
+        }
         self.dialog = Some(dialog);
         self.ack = Some(ack.clone());
         core.send_ack(now, self.next_hop(), ack);
+    }
+
+    /// The far end's tag, where it has shown one that counts; `None` while there is no dialog to speak in.
+    pub fn remote_tag(&self) -> Option<&str> {
+        match (&self.dialog, &self.state) {
+            (Some(dialog), _) => Some(&dialog.remote_tag),
+            (None, LegState::Incoming { request, .. }) => Some(request.from_tag().unwrap_or_default()),
+            (None, LegState::AnswerHeld { response }) => Some(response.to_tag().unwrap_or_default()),
+            (
+                None,
+                LegState::Allocating
+                | LegState::Inviting { .. }
+                | LegState::Cancelling
+                | LegState::Accepted { .. }
+                | LegState::Established
+                | LegState::Releasing
+                | LegState::Gone,
+            ) => None,
+        }
     }
 
     /// Where requests inside the dialog go. A trunk is followed to the address its Contact or route set names
@@ -294,19 +339,25 @@ impl Leg {
     }
 }
 
+/// What a request proves itself with: its ACK repeats it (RFC 3261 §13.2.2.4).
+pub fn credentials_of(request: &Request) -> Vec<(HeaderName, String)> {
+    [HeaderName::Authorization, HeaderName::ProxyAuthorization]
+        .into_iter()
+        .flat_map(|name| {
+            let values: Vec<String> = request.headers.all(&name).map(str::to_owned).collect();
+            values.into_iter().map(move |value| (name.clone(), value))
+        })
+        .collect()
+}
+
+/// Why a device is not rung any more when another one of its user was faster (RFC 3326 §3.1): it shows no missed call.
+pub fn answered_elsewhere() -> String {
+    Reason::sip(200, "Call completed elsewhere").to_string()
+}
+
 /// A Reason header value of a cause (RFC 3326, RFC 6432).
 pub fn reason(cause: EndCause) -> String {
     Reason::q850(cause.q850(), cause.meaning()).to_string()
-}
-
-/// The Reason of a CANCEL. That somebody else answered is told as RFC 3326 §3.1 has it, so that a phone does not list
-/// the call as missed.
-fn cancel_reason(cause: EndCause) -> String {
-    if cause == EndCause::NormalClearing {
-        "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned()
-    } else {
-        reason(cause)
-    }
 }
 
 /// How many seconds a refused caller should wait where waiting helps (RFC 3261 §20.33).

@@ -3,14 +3,14 @@
 use super::record::AttemptEnd;
 use super::{Call, Stage};
 use crate::call::core::{ALLOW, Core, Owner, Purpose, response};
-use crate::call::event::{Event, Output, RecordStep};
-use crate::call::leg::{Leg, LegState, Party};
+use crate::call::event::{Event, RecordStep};
+use crate::call::leg::{self, Leg, LegState, Party};
 use crate::call::trunks::Trunks;
-use crate::sdp::Session;
+use crate::sdp::AnswerError;
 use crate::sip::answer_retransmit::{AnswerRetransmit, AnswerStep};
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{HeaderName, Method, Response, Typed};
-use crate::types::{EndCause, MediaDirection, Now, ReleasedBy};
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
+use crate::types::{EndCause, LegId, Now, ReleasedBy};
 
 impl Call {
     /// A 2xx to a callee's INVITE: the first one wins, every other is acknowledged and hung up.
@@ -37,7 +37,10 @@ impl Call {
         if !wins {
             // It lost against a CANCEL or another device: RFC 3261 §13.2.2.4 has it acknowledged and released.
             leg.state = LegState::AnswerHeld { response: Box::new(answer) };
-            leg.release(core, now, EndCause::CallerCancelled);
+            let elsewhere = self.winner.is_some_and(|winner| winner != leg.id.index);
+            let why =
+                if elsewhere { leg::answered_elsewhere() } else { leg::reason(EndCause::CallerCancelled) };
+            leg.release(core, now, &why);
             leg.close_media(core);
             self.end_attempt(
                 core,
@@ -47,19 +50,27 @@ impl Call {
             );
             return;
         }
-        let agreed = match Session::parse(&answer.body) {
-            Ok(description) => leg.media.accept(&description).is_ok(),
+        let agreed = match answer.sdp() {
+            Some(description) => leg.media.accept(&description),
             // Some peers put the answer into the 183 only.
-            Err(_) => answer.body.is_empty() && leg.media.negotiated.is_some(),
+            None if leg.media.negotiated.is_some() => Ok(false),
+            None => Err(AnswerError::NoAudio),
         };
+        if let Some(auth) = leg.auth.as_mut() {
+            auth.succeeded();
+        }
         leg.state = LegState::AnswerHeld { response: Box::new(answer) };
         let winner = leg.id.index;
-        if !agreed {
+        let Ok(new) = agreed else {
             // Whoever answered has been rung: no other trunk may ring the number again.
-            leg.release(core, now, EndCause::NotAcceptable);
+            leg.release(core, now, &leg::reason(EndCause::NotAcceptable));
             self.close(core, now, EndCause::FarEndFailure, ReleasedBy::Gateway, None);
             return;
+        };
+        if new {
+            leg.configure_media(core);
         }
+        self.winner = Some(winner);
         self.release_losers(core, now, winner);
         self.ringing.get_or_insert(now);
         self.answered = Some(now);
@@ -95,7 +106,7 @@ impl Call {
         for position in 0..self.callees.len() {
             let leg = &mut self.callees[position];
             if leg.id.index != winner && !leg.is_gone() {
-                leg.release(core, now, EndCause::NormalClearing);
+                leg.release(core, now, &leg::answered_elsewhere());
                 leg.close_media(core);
                 self.end_attempt(
                     core,
@@ -118,13 +129,16 @@ impl Call {
             return;
         };
         leg.acknowledge(core, now, &answer);
-        leg.configure_media(core, core.settings.media.timeout);
         self.stage = Stage::Talking {
             callee: winner,
             ends_at: now.instant + self.longest(core),
             interim_at: now.instant + core.settings.billing.interim,
         };
-        self.accept_caller(core, now, position);
+        if !self.accept_caller(core, now, position) {
+            self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
+            return;
+        }
+        self.supervise_media(core);
         let trunk = self.trunk_name();
         core.event(Event::CallAnswered { call: self.id, trunk, direction: self.direction });
         if cancelled {
@@ -146,21 +160,20 @@ impl Call {
             .unwrap_or(core.settings.limits.max_duration)
     }
 
-    /// Sends the caller its 200, with our answer, or with our offer where its INVITE had none.
-    fn accept_caller(&mut self, core: &mut Core, now: Now, position: usize) {
+    /// Sends the caller its 200, with our answer, or with our offer where its INVITE had none. False where its offer
+    /// can't be answered.
+    fn accept_caller(&mut self, core: &mut Core, now: Now, position: usize) -> bool {
         if self.offer.is_some() {
             if !self.answer_caller_media(core, position) {
-                self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
-                return;
+                return false;
             }
-            let after = core.settings.media.timeout.filter(|_| !self.caller.media.is_held());
-            core.emit(Output::SetMediaTimeout { leg: self.caller.id, after });
         } else {
             let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
+            let direction = self.callees[position].media.allowed.reversed();
             let address = self.caller.peer.local.ip();
-            self.caller.media.offer(address, session_id, MediaDirection::SendRecv, core.randomness());
+            self.caller.media.offer(address, session_id, direction, core.randomness());
         }
-        let LegState::Incoming { server, request } = &self.caller.state else { return };
+        let LegState::Incoming { server, request } = &self.caller.state else { return false };
         let server = *server;
         let mut accepted = response(request, 200, &self.caller.local_tag);
         accepted.headers.push(HeaderName::Contact, Leg::contact(&self.caller.peer, None));
@@ -177,32 +190,33 @@ impl Call {
             retransmit: AnswerRetransmit::new(now.instant, &core.timers),
             then_bye: false,
         };
+        true
     }
 
     /// The caller's ACK of our 200.
-    pub(super) fn on_caller_ack(&mut self, core: &mut Core, now: Now, body: &[u8]) {
+    pub(super) fn on_caller_ack(&mut self, core: &mut Core, now: Now, ack: &Request) {
         let LegState::Accepted { server, then_bye, .. } = &self.caller.state else { return };
         let (server, then_bye) = (*server, *then_bye);
         core.forget_invite(server);
         self.caller.state = LegState::Established;
         if then_bye {
             let cause = self.end_cause().unwrap_or(EndCause::NormalClearing);
-            self.caller.send_bye(core, now, cause);
+            self.caller.send_bye(core, now, &leg::reason(cause));
             return;
         }
-        if self.offer.is_some() {
-            return;
-        }
-        // The INVITE had no offer, so this ACK must carry the answer (RFC 3261 §13.2.1).
-        let agreed = Session::parse(body).is_ok_and(|answer| self.caller.media.accept(&answer).is_ok());
         let Stage::Talking { callee, .. } = self.stage else { return };
-        match (agreed, self.leg(callee).map(|leg| leg.id)) {
-            (true, Some(callee)) => {
-                self.caller.configure_media(core, core.settings.media.timeout);
-                core.emit(Output::Bridge { caller: self.caller.id, callee });
+        if self.offer.is_none() {
+            // The INVITE had no offer, so this ACK must carry the answer (RFC 3261 §13.2.1).
+            let agreed = ack.sdp().is_some_and(|answer| self.caller.media.accept(&answer).is_ok());
+            if !agreed {
+                self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
+                return;
             }
-            _ => self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None),
+            self.caller.configure_media(core);
+            self.bridge(core, LegId { call: self.id, index: callee });
+            self.supervise_media(core);
         }
+        self.tell_directions(core, now);
     }
 
     /// Repeats unacknowledged 2xx answers; gives up where the ACK never comes.
@@ -219,7 +233,7 @@ impl Call {
                     core.forget_invite(server);
                     self.caller.state = LegState::Established;
                     if then_bye {
-                        self.caller.send_bye(core, now, EndCause::NoAck);
+                        self.caller.send_bye(core, now, &leg::reason(EndCause::NoAck));
                     } else {
                         self.close(core, now, EndCause::NoAck, ReleasedBy::Gateway, None);
                     }

@@ -18,8 +18,6 @@ pub struct Closing {
     pub cause: EndCause,
     /// The final status for a caller that was never answered.
     status: u16,
-    /// BYEs (and the like) that are answered once the record is durable.
-    byes: Vec<Asked>,
     step: Step,
 }
 
@@ -60,14 +58,13 @@ impl Call {
         self.stage = Stage::Closing(Closing {
             cause,
             status,
-            byes: Vec::new(),
             step: Step::AwaitingReports { until: now.instant + REPORT_PATIENCE },
         });
         self.set_end(now, cause, released_by, status);
         for position in 0..self.callees.len() {
             let leg = &mut self.callees[position];
             let untried = matches!(leg.state, LegState::Allocating);
-            leg.release(core, now, cause);
+            leg.release(core, now, &leg::reason(cause));
             leg.close_media(core);
             let end = if self.callees[position].attempt.as_ref().is_some_and(|a| a.answered.is_some()) {
                 AttemptEnd { status: 200, cause }
@@ -78,27 +75,27 @@ impl Call {
             };
             self.end_attempt(core, now, position, end);
         }
-        self.caller.release(core, now, cause);
+        self.caller.release(core, now, &leg::reason(cause));
         self.caller.close_media(core);
         self.freed_channels.extend(self.incoming_channel.take());
         self.close_step(core, now);
     }
 
-    /// A BYE that waits for the record.
+    /// A BYE is answered when the end it makes is on disk.
     pub(super) fn answer_when_recorded(&mut self, core: &mut Core, now: Now, asked: Asked) {
-        match &mut self.stage {
-            Stage::Closing(closing) if !closing.is_recorded() => closing.byes.push(asked),
+        match &self.stage {
+            Stage::Closing(closing) if closing.is_recorded() => answer_bye(core, now, &asked),
             Stage::Opening
             | Stage::Hunting { .. }
             | Stage::Answering { .. }
             | Stage::Talking { .. }
-            | Stage::Closing(_) => answer_bye(core, now, asked),
+            | Stage::Closing(_) => self.byes.push(asked),
         }
     }
 
     /// Writes the record once every leg's media told its last counts.
     pub(super) fn close_step(&mut self, core: &mut Core, now: Now) {
-        if self.legs().all(super::media_settled) {
+        if self.legs().all(|leg| leg.media.is_settled()) {
             self.write_end(core, now);
         }
     }
@@ -125,8 +122,8 @@ impl Call {
         } else {
             (EndCause::JournalFailed, EndCause::JournalFailed.sip_code())
         };
-        for asked in std::mem::take(&mut closing.byes) {
-            answer_bye(core, now, asked);
+        for asked in std::mem::take(&mut self.byes) {
+            answer_bye(core, now, &asked);
         }
         if matches!(self.caller.state, LegState::Incoming { .. }) {
             self.refuse_caller(core, now, cause, status);
@@ -137,6 +134,7 @@ impl Call {
         };
         let (caller, callee) = (measured(&self.caller), self.callee().and_then(measured));
         if counted_at_ingress(self.direction) || self.callees.is_empty() {
+            self.count_at_ingress(core);
             let trunk = self.caller.party.trunk_name();
             core.event(Event::AttemptEnded {
                 trunk,
@@ -160,7 +158,11 @@ impl Call {
     fn refuse_caller(&mut self, core: &mut Core, now: Now, cause: EndCause, status: u16) {
         let LegState::Incoming { server, request } = &self.caller.state else { return };
         let server = *server;
-        let refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
+        let mut refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
+        if status == 415 {
+            // RFC 3261 §21.4.13: it says what would have been taken.
+            refusal.headers.push(HeaderName::Accept, "application/sdp");
+        }
         core.respond(now, server, &Method::Invite, refusal);
         self.caller.vanish(core);
     }
@@ -213,10 +215,12 @@ fn told(cause: EndCause, far_end: Option<u16>) -> u16 {
         cause.outcome(),
         Outcome::Busy | Outcome::NoAnswer | Outcome::Declined | Outcome::NotFound | Outcome::Blocked
     ) || cause == EndCause::NotAcceptable;
-    far_end.filter(|code| decided && (400..700).contains(code)).unwrap_or(cause.sip_code())
+    let code = far_end.filter(|code| decided && (400..700).contains(code)).unwrap_or(cause.sip_code());
+    // Causes of answered calls have no failure of their own; a caller that hears of one was never let in.
+    if code < 400 { EndCause::Unavailable.sip_code() } else { code }
 }
 
-fn answer_bye(core: &mut Core, now: Now, asked: Asked) {
+fn answer_bye(core: &mut Core, now: Now, asked: &Asked) {
     let answer = Response::to_request(&asked.request, 200);
     core.respond(now, asked.key, &asked.request.method, answer);
 }

@@ -2,10 +2,10 @@
 
 use super::{Asked, Call, Stage};
 use crate::call::core::{ALLOW, Core, Purpose, response};
-use crate::call::leg::{Leg, LegState, Modification};
+use crate::call::leg::{Leg, LegState, Modification, reason};
 use crate::call::trunks::Trunks;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
-use crate::sip::transaction::{ClientFailure, ServerKey};
+use crate::sip::transaction::ClientFailure;
 use crate::types::{EndCause, Now, ReleasedBy};
 
 impl Call {
@@ -55,16 +55,21 @@ impl Call {
         let Some(leg) = self.leg_mut(index) else { return };
         match &leg.state {
             // RFC 3261 §15.1.2 lets a caller end an early dialog with BYE: it gives up.
-            LegState::Incoming { .. } => {
-                reply(core, now, &asked, 200);
-                self.on_cancel(core, now);
-            }
-            _ => {
+            LegState::Incoming { .. } => self.on_cancel(core, now),
+            LegState::AnswerHeld { .. }
+            | LegState::Accepted { .. }
+            | LegState::Established
+            | LegState::Releasing => {
                 leg.vanish(core);
                 self.close(core, now, EndCause::NormalClearing, by, None);
-                self.answer_when_recorded(core, now, asked);
+            }
+            // There is no dialog yet that it could end, or none any more.
+            LegState::Allocating | LegState::Inviting { .. } | LegState::Cancelling | LegState::Gone => {
+                reply(core, now, &asked, 481);
+                return;
             }
         }
+        self.answer_when_recorded(core, now, asked);
     }
 
     /// The caller took its INVITE back. The CANCEL itself was answered by the exchange.
@@ -81,15 +86,22 @@ impl Call {
 
     /// An ACK for a 2xx of ours.
     pub fn on_ack(&mut self, core: &mut Core, now: Now, index: u8, ack: &Request) {
-        if let Some(leg) = self.leg_mut(index) {
-            let acked = ack.cseq().ok().map(|cseq| cseq.number);
-            if leg.reinvite.as_ref().is_some_and(|pending| pending.cseq == acked) {
-                leg.reinvite = None;
-                return;
+        let acked = ack.cseq().ok().map(|cseq| cseq.number);
+        let Some(leg) = self.leg_mut(index) else { return };
+        match &leg.state {
+            LegState::Accepted { response, .. } => {
+                if response.cseq().ok().map(|cseq| cseq.number) == acked {
+                    self.on_caller_ack(core, now, ack);
+                }
             }
-        }
-        if index == 0 {
-            self.on_caller_ack(core, now, &ack.body);
+            LegState::Established => self.on_reinvite_ack(core, now, index, acked, ack),
+            LegState::Allocating
+            | LegState::Inviting { .. }
+            | LegState::Cancelling
+            | LegState::AnswerHeld { .. }
+            | LegState::Incoming { .. }
+            | LegState::Releasing
+            | LegState::Gone => {}
         }
     }
 
@@ -110,8 +122,23 @@ impl Call {
                 }
             }
             Purpose::Reinvite => self.on_reinvite_response(core, now, index, answer),
-            Purpose::Bye if answer.status >= 200 => self.leg_released(core, index),
-            Purpose::Bye | Purpose::Cancel | Purpose::Stray => {}
+            Purpose::Bye if answer.status >= 200 => self.on_bye_answered(core, now, index, &answer),
+            Purpose::Bye | Purpose::Stray => {}
+        }
+    }
+
+    /// Our BYE was answered; what the answer says changes nothing, but for a challenge, which is met.
+    fn on_bye_answered(&mut self, core: &mut Core, now: Now, index: u8, answer: &Response) {
+        let cause = self.end_cause().unwrap_or(EndCause::NormalClearing);
+        let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
+            return;
+        };
+        let challenged = matches!(answer.status, 401 | 407)
+            && leg.auth.as_mut().is_some_and(|auth| auth.challenged(answer).is_ok());
+        if challenged {
+            leg.send_bye(core, now, &reason(cause));
+        } else {
+            leg.vanish(core);
         }
     }
 
@@ -139,7 +166,7 @@ impl Call {
                 self.lose_dialog(core, now, index);
             }
             Purpose::Bye => self.leg_released(core, index),
-            Purpose::Cancel | Purpose::Stray => {}
+            Purpose::Stray => {}
         }
     }
 
@@ -166,14 +193,6 @@ impl Call {
             if leg.peer.connection == Some(connection) {
                 leg.peer.connection = None;
             }
-        }
-    }
-
-    /// The server transaction of the caller's INVITE, while it waits for a final answer.
-    pub fn caller_invite(&self) -> Option<ServerKey> {
-        match &self.caller.state {
-            LegState::Incoming { server, .. } => Some(*server),
-            _ => None,
         }
     }
 }

@@ -6,17 +6,22 @@ use crate::call::core::{Core, response};
 use crate::call::event::{Event, Output, Target};
 use crate::call::leg::invite::InvitePlan;
 use crate::call::leg::media::{LegMedia, MediaPolicy, offered_codecs};
-use crate::call::leg::{Attempt, Leg, LegState, Modification, Party};
+use crate::call::leg::{self, Attempt, Leg, LegState, Modification, Party};
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure};
-use crate::sdp::Session;
-use crate::sip::message::{HeaderName, Method, Reason, Response, Typed, Uri};
+use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Response, Typed, Uri};
 use crate::sip::transaction::ClientFailure;
 use crate::types::{AudioCodec, EndCause, HostPort, LegId, MediaDirection, Now, ReleasedBy};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// A device answers at once or is gone: four INVITEs within this time (RFC 3261 §17.1.1.2) got through a bad radio link.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(6);
+/// How soon the same progress is told again.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+
+/// What stands for the number of a caller that has none to present (RFC 3261 §8.1.1.3).
+pub const ANONYMOUS: &str = "anonymous";
 
 impl Call {
     pub(super) fn begin_hunt(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
@@ -70,13 +75,7 @@ impl Call {
             Party::Trunk(trunk) => trunk.client_auth(),
             Party::User { .. } => None,
         };
-        core.emit(Output::OpenMedia {
-            leg: id,
-            kind: party.kind(),
-            network: peer.network,
-            address: peer.local.ip(),
-        });
-        self.callees.push(Leg {
+        let mut leg = Leg {
             id,
             party,
             peer,
@@ -89,9 +88,12 @@ impl Call {
             modification: Modification::None,
             reinvite: None,
             ack: None,
+            reinvite_ack: None,
             attempt: Some(attempt),
             auth,
-        });
+        };
+        leg.open_media(core);
+        self.callees.push(leg);
     }
 
     /// Takes the next trunk that may carry the call; ends the call when there is none.
@@ -114,7 +116,8 @@ impl Call {
             }
         }
         let (cause, code) = self.failure.unwrap_or((EndCause::NoRoute, EndCause::NoRoute.sip_code()));
-        self.close(core, now, cause, ReleasedBy::Callee, Some(code));
+        let by = if self.callees.is_empty() { ReleasedBy::Gateway } else { ReleasedBy::Callee };
+        self.close(core, now, cause, by, Some(code));
     }
 
     fn attempt_trunk(
@@ -147,39 +150,43 @@ impl Call {
     }
 
     /// A callee's leg has its ports: the INVITE goes out.
-    pub(super) fn place(&mut self, core: &mut Core, now: Now, position: usize) {
+    pub(super) fn place(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now, position: usize) {
         let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
         let shared = self.shared_codec_order(position);
+        // A caller that begins on hold is on hold at the far end too.
+        let direction = self.caller.media.allowed.reversed();
         let leg = &mut self.callees[position];
         leg.media.policy.codecs = shared;
         let address = leg.peer.local.ip();
-        let offer = leg.media.offer(address, session_id, MediaDirection::SendRecv, core.randomness());
+        let offer = leg.media.offer(address, session_id, direction, core.randomness());
         let Some((offer, attempt)) = offer.zip(leg.attempt.as_ref()) else { return };
-        let trunk = match &leg.party {
-            Party::Trunk(trunk) => Some(trunk.clone()),
-            Party::User { .. } => None,
-        };
         let request_uri = match &attempt.target {
             Some(target) => Some(Uri::sip(Some(&attempt.called), target.host.clone())),
             None => Uri::parse(&attempt.called).ok(),
         };
         let Some(request_uri) = request_uri else {
-            leg.vanish(core);
+            // A contact from the database that is no address: the device can't be rung.
+            self.callee_failed(core, trunks, now, position, Failed::absent(Failure::Transport));
             return;
         };
         let mut to = request_uri.clone();
         to.params = Default::default();
-        let plan = InvitePlan {
-            request_uri,
-            to,
-            calling: attempt.calling.clone(),
-            display: None,
-            from_host: HostPort { host: leg.peer.local.ip().to_string(), port: None },
-            max_forwards: self.max_forwards,
-            offer,
-        };
-        let patience = trunk.map_or(DEVICE_PATIENCE, |trunk| trunk.config.reply_timeout);
-        leg.invite(core, now, plan, Some(patience));
+        let mut from = Uri::sip(Some(&attempt.calling), HostPort { host: address.to_string(), port: None });
+        if let Party::Trunk(trunk) = &leg.party {
+            if let Some(domain) = trunk.own_domain() {
+                to.host = HostPort { host: domain.to_owned(), port: None };
+                from.host = to.host.clone();
+            }
+        }
+        let anonymous = attempt.calling == ANONYMOUS;
+        if anonymous {
+            // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
+            from.host = HostPort { host: "anonymous.invalid".to_owned(), port: None };
+        }
+        let mut from = NameAddr::new(from);
+        from.display = anonymous.then(|| "Anonymous".to_owned());
+        let plan = InvitePlan { request_uri, to, from, max_forwards: self.max_forwards, offer };
+        leg.invite(core, now, plan, patience(&leg.party));
     }
 
     /// Codecs for a callee's offer: what the caller can also do comes first, so that nothing is transcoded that
@@ -242,22 +249,19 @@ impl Call {
             // Several devices may ring: whose early voice would the caller hear?
             Party::User { .. } => false,
         };
-        if early_allowed && !progress.body.is_empty() {
-            self.take_early_media(core, position, &progress);
+        if let Some(description) = progress.sdp().filter(|_| early_allowed) {
+            self.take_early_media(core, position, &description);
         }
         self.pass_progress(core, now, position, progress.status, early_allowed);
     }
 
-    fn take_early_media(&mut self, core: &mut Core, position: usize, progress: &Response) {
-        let Ok(answer) = Session::parse(&progress.body) else { return };
-        let timeout = core.settings.media.timeout;
+    fn take_early_media(&mut self, core: &mut Core, position: usize, description: &Bytes) {
         let leg = &mut self.callees[position];
-        if leg.media.accept(&answer).is_err() {
-            return;
+        // The same again would only make the worker learn the far end's address anew.
+        let Ok(new) = leg.media.accept(description) else { return };
+        if new {
+            leg.configure_media(core);
         }
-        leg.configure_media(core, timeout);
-        // Silence before the answer is no failure: announcements pause.
-        core.emit(Output::SetMediaTimeout { leg: leg.id, after: None });
         self.early = Some(leg.id.index);
     }
 
@@ -273,10 +277,17 @@ impl Call {
         let index = self.callees[position].id.index;
         let with_media =
             early_allowed && self.early == Some(index) && self.answer_caller_media(core, position);
-        let LegState::Incoming { server, request } = &self.caller.state else { return };
-        let (server, method) = (*server, Method::Invite);
         // A 183 whose early media we don't pass on would say nothing; the caller still learns that it rings.
         let status = if status == 183 && !with_media { 180 } else { status };
+        // Forks and nervous far ends repeat themselves; a lost one is still made good by the next.
+        let repeated = self.progress.is_some_and(|(told, media, at)| {
+            (told, media) == (status, with_media) && now.instant < at + PROGRESS_PAUSE
+        });
+        let LegState::Incoming { server, request } = &self.caller.state else { return };
+        if repeated {
+            return;
+        }
+        let server = *server;
         let mut progress = response(request, status, &self.caller.local_tag);
         progress.headers.push(HeaderName::Contact, Leg::contact(&self.caller.peer, None));
         if with_media {
@@ -284,7 +295,8 @@ impl Call {
                 progress = progress.with_body("application/sdp", description);
             }
         }
-        core.respond(now, server, &method, progress);
+        core.respond(now, server, &Method::Invite, progress);
+        self.progress = Some((status, with_media, now.instant));
     }
 
     /// Agrees on the caller's media with the callee's codec first, once; joins the two.
@@ -302,14 +314,28 @@ impl Call {
             }
             let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
             let address = self.caller.peer.local.ip();
-            if self.caller.media.answer(address, session_id, offer, core.randomness()).is_err() {
+            // What an early description allows may change with the answer: the caller is told then.
+            let direction = match self.stage {
+                Stage::Talking { .. } => self.callees[position].media.allowed.reversed(),
+                Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {
+                    MediaDirection::SendRecv
+                }
+            };
+            let answered = self.caller.media.answer(address, session_id, offer, direction, core.randomness());
+            if answered.is_err() {
                 return false;
             }
-            self.caller.configure_media(core, core.settings.media.timeout);
-            core.emit(Output::SetMediaTimeout { leg: self.caller.id, after: None });
+            self.caller.configure_media(core);
         }
-        core.emit(Output::Bridge { caller: self.caller.id, callee: self.callees[position].id });
+        self.bridge(core, self.callees[position].id);
         true
+    }
+
+    /// Joins the caller with a callee at the media worker, once.
+    pub(super) fn bridge(&mut self, core: &mut Core, callee: LegId) {
+        if self.bridged.replace(callee.index) != Some(callee.index) {
+            core.emit(Output::Bridge { caller: self.caller.id, callee });
+        }
     }
 
     fn on_invite_failure(
@@ -325,8 +351,12 @@ impl Call {
             self.callees[position].vanish(core);
             return;
         }
-        if matches!(status, 401 | 407) && self.callees[position].answer_challenge(core, now, answer).is_ok() {
-            return;
+        if matches!(status, 401 | 407) {
+            let leg = &mut self.callees[position];
+            let patience = patience(&leg.party);
+            if leg.answer_challenge(core, now, answer, patience).is_ok() {
+                return;
+            }
         }
         let cause = EndCause::from_sip(status);
         let retry_after = answer.retry_after().map(|seconds| Duration::from_secs(seconds.into()));
@@ -374,9 +404,8 @@ impl Call {
         }
         leg.close_media(core);
         let index = leg.id.index;
-        if self.early == Some(index) {
-            self.early = None;
-        }
+        self.early.take_if(|early| *early == index);
+        self.bridged.take_if(|bridged| *bridged == index);
         self.free_attempt(now, position, AttemptEnd { status, cause });
         if !matches!(self.stage, Stage::Hunting { .. }) {
             self.count_attempt(core, position, false);
@@ -392,7 +421,7 @@ impl Call {
                     }
                     self.failure = Some((cause, cause.sip_code()));
                     let attempts = self.callees.len();
-                    self.try_next_target(core, trunks, now);
+                    self.try_next_target(core, trunks, now, why);
                     self.count_attempt(core, position, self.callees.len() > attempts);
                 }
                 FailoverAction::Final => self.close(core, now, cause, ReleasedBy::Callee, Some(status)),
@@ -405,9 +434,15 @@ impl Call {
         self.count_attempt(core, position, false);
     }
 
-    /// The same trunk's next address, then the next trunk.
-    fn try_next_target(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
-        if let Some((candidate, target_index)) = self.retry.take() {
+    /// The same trunk's next address where this one was not there or had no room (RFC 3263 §4.3), else the next trunk:
+    /// what one address of a trunk has decided, another one of it would decide again.
+    fn try_next_target(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now, why: Failure) {
+        let unreachable = match why {
+            Failure::NoReply | Failure::Transport => true,
+            Failure::Status { code, .. } => code == 503,
+            Failure::Credentials => false,
+        };
+        if let Some((candidate, target_index)) = self.retry.take().filter(|_| unreachable) {
             if let Ok((channel, target)) = trunks.take(now, &candidate.trunk.name, target_index + 1) {
                 self.attempt_trunk(core, now, candidate, target_index + 1, channel, target);
                 return;
@@ -439,7 +474,7 @@ impl Call {
                 if at <= now.instant {
                     // Taken back, not forgotten: a late 2xx must still find its leg.
                     let failed = Failed::silent(&self.callees[position].party);
-                    self.callees[position].release(core, now, failed.cause);
+                    self.callees[position].release(core, now, &leg::reason(failed.cause));
                     self.callee_failed(core, trunks, now, position, failed);
                 }
             }
@@ -481,6 +516,14 @@ impl Failed {
 
     fn new(status: u16, cause: EndCause, why: Failure) -> Failed {
         Failed { status, cause, why, retry_after: None }
+    }
+}
+
+/// How long a far end may answer nothing at all.
+fn patience(party: &Party) -> Duration {
+    match party {
+        Party::Trunk(trunk) => trunk.config.reply_timeout,
+        Party::User { .. } => DEVICE_PATIENCE,
     }
 }
 

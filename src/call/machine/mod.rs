@@ -16,9 +16,11 @@ mod record;
 mod reinvite;
 
 pub use close::with_reason;
+pub use hunt::ANONYMOUS;
 
 use super::core::Core;
 use super::event::{MediaPorts, Output, PortsExhausted, RecordStep};
+use super::leg::media::allowed_by;
 use super::leg::{Leg, LegState, Party};
 use super::settings::Trunk;
 use crate::billing::Cdr;
@@ -133,6 +135,16 @@ pub struct Call {
     reports_due: usize,
     /// The leg that the caller hears before the answer.
     early: Option<u8>,
+    /// The callee's leg that is joined with the caller's at the media worker.
+    bridged: Option<u8>,
+    /// The callee's leg whose answer was taken.
+    winner: Option<u8>,
+    /// What the caller was told last of the progress, whether with media, and when.
+    progress: Option<(u16, bool, Instant)>,
+    /// BYEs that are answered once the End record is durable.
+    byes: Vec<Asked>,
+    /// The attempt was counted where the call comes from.
+    counted: bool,
     cdr: Box<Cdr>,
     /// The channel of the trunk the call comes from.
     incoming_channel: Option<Channel>,
@@ -144,7 +156,7 @@ impl Call {
     /// A new call whose caller was proven and whose number was routed. Asks for ports and journal space.
     pub fn open(core: &mut Core, now: Now, admitted: Admitted, caller: Leg, offer: Option<Session>) -> Call {
         let cdr = Box::new(record::opening(now, &admitted));
-        let call = Call {
+        let mut call = Call {
             id: admitted.id,
             direction: admitted.direction,
             started: now,
@@ -164,10 +176,18 @@ impl Call {
             released: None,
             reports_due: 0,
             early: None,
+            bridged: None,
+            winner: None,
+            progress: None,
+            byes: Vec::new(),
+            counted: false,
             cdr,
             incoming_channel: admitted.incoming_channel,
             freed_channels: Vec::new(),
         };
+        if let Some(offer) = &call.offer {
+            call.caller.media.allowed = allowed_by(offer);
+        }
         core.emit(Output::Reserve { call: call.id });
         call
     }
@@ -186,12 +206,7 @@ impl Call {
             self.close(core, now, cause, ReleasedBy::Gateway, status);
             return;
         }
-        core.emit(Output::OpenMedia {
-            leg: self.caller.id,
-            kind: self.caller.kind(),
-            network: self.caller.peer.network,
-            address: self.caller.peer.local.ip(),
-        });
+        self.caller.open_media(core);
     }
 
     /// The shell opened a leg's media, or could not.
@@ -204,12 +219,19 @@ impl Call {
         result: Result<MediaPorts, PortsExhausted>,
     ) {
         if leg.index == 0 {
+            self.caller.media.opening = false;
             match (result, &self.stage) {
                 (Ok(ports), Stage::Opening) => {
                     self.caller.media.ports = Some(ports);
                     self.begin_hunt(core, trunks, now);
                 }
-                (Ok(ports), _) => {
+                (
+                    Ok(ports),
+                    Stage::Hunting { .. }
+                    | Stage::Answering { .. }
+                    | Stage::Talking { .. }
+                    | Stage::Closing(_),
+                ) => {
                     // Ended while the ports were opened: they go straight back.
                     self.caller.media.ports = Some(ports);
                     self.caller.close_media(core);
@@ -218,29 +240,30 @@ impl Call {
                     self.close(core, now, EndCause::GatewayCongested, ReleasedBy::Gateway, None);
                 }
             }
+            self.close_step(core, now);
             return;
         }
         let Some(position) = self.callee_position(leg.index) else { return };
+        let waits = matches!(self.callees[position].state, LegState::Allocating);
+        self.callees[position].media.opening = false;
         match result {
             Ok(ports) => {
                 self.callees[position].media.ports = Some(ports);
-                if matches!(self.callees[position].state, LegState::Allocating) {
-                    self.place(core, now, position);
+                if waits {
+                    self.place(core, trunks, now, position);
                 } else {
                     self.callees[position].close_media(core);
                 }
             }
-            Err(PortsExhausted) => {
+            Err(PortsExhausted) if waits => {
                 self.callees[position].vanish(core);
-                self.end_attempt(
-                    core,
-                    now,
-                    position,
-                    record::AttemptEnd { status: 503, cause: EndCause::GatewayCongested },
-                );
+                let end = record::AttemptEnd { status: 503, cause: EndCause::GatewayCongested };
+                self.end_attempt(core, now, position, end);
                 self.close(core, now, EndCause::GatewayCongested, ReleasedBy::Gateway, None);
             }
+            Err(PortsExhausted) => {}
         }
+        self.close_step(core, now);
     }
 
     /// A leg's media is closed and has its last report.
@@ -263,6 +286,8 @@ impl Call {
     /// A leg that should have heard something heard nothing for too long.
     pub fn on_media_timeout(&mut self, core: &mut Core, now: Now) {
         match self.stage {
+            // The worker may have said so just before it heard of the hold.
+            Stage::Talking { .. } if self.legs().any(|leg| leg.media.is_held()) => {}
             Stage::Talking { .. } => self.close(core, now, EndCause::MediaTimeout, ReleasedBy::Gateway, None),
             // Before the answer silence is normal; the ring timer watches.
             Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {}
@@ -289,7 +314,7 @@ impl Call {
     pub fn is_finished(&self) -> bool {
         match &self.stage {
             Stage::Closing(closing) => {
-                closing.is_recorded() && self.legs().all(|leg| leg.is_gone() && media_settled(leg))
+                closing.is_recorded() && self.legs().all(|leg| leg.is_gone() && leg.media.is_settled())
             }
             Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Talking { .. } => false,
         }
@@ -318,11 +343,10 @@ impl Call {
                 self.callees.iter().find(|leg| leg.id.index == callee)
             }
             Stage::Opening | Stage::Hunting { .. } => self.callees.last(),
-            Stage::Closing(_) => self
-                .callees
-                .iter()
-                .find(|leg| leg.attempt.as_ref().is_some_and(|attempt| attempt.answered.is_some()))
-                .or(self.callees.last()),
+            Stage::Closing(_) => match self.winner {
+                Some(winner) => self.callees.iter().find(|leg| leg.id.index == winner),
+                None => self.callees.last(),
+            },
         }
     }
 
@@ -377,10 +401,6 @@ impl Call {
         }
         self.legs_timeout(core, trunks, now);
     }
-}
-
-fn media_settled(leg: &Leg) -> bool {
-    leg.media.ports.is_none() || leg.media.closed
 }
 
 /// What a request inside a dialog needs to be answered.

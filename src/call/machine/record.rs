@@ -39,11 +39,18 @@ impl Call {
     pub(super) fn record_start(&mut self, core: &mut Core) {
         core.event(Event::CallStarted { call: self.id, direction: self.direction });
         if counted_at_ingress(self.direction) {
-            let trunk = self.caller.party.trunk_name();
-            core.event(Event::AttemptStarted { trunk, direction: self.direction });
+            self.count_at_ingress(core);
         }
         let record = JournalRecord::Start(self.cdr.clone());
         core.emit(Output::Record { call: self.id, record, wait: None });
+    }
+
+    /// Counts the attempt where the call comes from, once: each one that ends has begun.
+    pub(super) fn count_at_ingress(&mut self, core: &mut Core) {
+        if !std::mem::replace(&mut self.counted, true) {
+            let trunk = self.caller.party.trunk_name();
+            core.event(Event::AttemptStarted { trunk, direction: self.direction });
+        }
     }
 
     /// Writes what is known now; with `step` somebody waits until it is durable.

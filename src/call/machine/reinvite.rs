@@ -1,24 +1,31 @@
 //! Offers inside a running call: hold, resume, and two of them at once (RFC 3261 §14, RFC 3264 §8).
+//!
+//! What one far end allows is what the other one is told: each leg knows what its far end lets us do
+//! ([`LegMedia::allowed`](crate::call::leg::media::LegMedia)) and what that far end was told of the other side
+//! (`told`). Whenever the two differ and the leg is free, a re-INVITE goes out.
 
 use super::dialog::reply;
 use super::{Asked, Call, Stage};
 use crate::call::core::{ALLOW, Core, Owner, Purpose};
-use crate::call::leg::{Leg, LegState, Modification, Reinvited};
+use crate::call::event::Output;
+use crate::call::leg::{Leg, LegState, Modification, Party, Reinvited, credentials_of};
 use crate::sdp::Session;
 use crate::sip::answer_retransmit::AnswerRetransmit;
-use crate::sip::message::{HeaderName, Method, Response, Typed};
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::types::{MediaDirection, Now};
 use std::time::Duration;
 
 impl Call {
     /// The far end of a leg changes its session.
     pub(super) fn on_reinvite(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
-        let talking = matches!(self.stage, Stage::Talking { .. });
-        let Some(leg) = self.leg_mut(index) else { return };
-        if !talking || !leg.is_established() {
+        let Some(direction) = self.wanted_direction(index) else {
             reply(core, now, &asked, 481);
             return;
-        }
+        };
+        let Some(leg) = self.leg_mut(index).filter(|leg| leg.is_established()) else {
+            reply(core, now, &asked, 481);
+            return;
+        };
         if matches!(leg.modification, Modification::Pending { .. }) {
             // Ours is on its way: glare (RFC 3261 §14.2).
             reply(core, now, &asked, 491);
@@ -32,26 +39,27 @@ impl Call {
             core.respond(now, asked.key, &Method::Invite, answer);
             return;
         }
-        if let Some(dialog) = leg.dialog.as_mut() {
-            dialog.refresh_target(&asked.request);
-        }
-        let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
         let address = leg.peer.local.ip();
-        let before = leg.media.negotiated.as_ref().map(|agreed| agreed.direction);
-        let description = if asked.request.body.is_empty() {
+        let offered = asked.request.body.is_empty();
+        let description = if offered {
             // An INVITE without offer asks for ours (RFC 3261 §14.2).
-            let direction = before.unwrap_or(MediaDirection::SendRecv);
-            leg.media.offer(address, session_id, direction, core.randomness())
+            leg.media.offer(address, 0, direction, core.randomness())
         } else {
-            Session::parse(&asked.request.body)
-                .ok()
-                .and_then(|offer| leg.media.answer(address, session_id, &offer, core.randomness()).ok())
+            let offer = asked.request.sdp().and_then(|body| Session::parse(&body).ok());
+            offer.and_then(|offer| leg.media.answer(address, 0, &offer, direction, core.randomness()).ok())
         };
         let Some(description) = description else {
             // The old session goes on untouched (RFC 3261 §14.2).
             reply(core, now, &asked, 488);
             return;
         };
+        if let Some(dialog) = leg.dialog.as_mut() {
+            dialog.refresh_target(&asked.request);
+        }
+        if let Party::User { .. } = &leg.party {
+            // A device sits behind NAT: it is reached where it last spoke from, whatever its Contact says.
+            leg.peer = asked.peer;
+        }
         let mut answer = Response::to_request(&asked.request, 200);
         answer.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
         answer.headers.push(HeaderName::Allow, ALLOW);
@@ -61,103 +69,138 @@ impl Call {
         leg.reinvite = Some(Reinvited {
             server: asked.key,
             cseq: asked.request.cseq().ok().map(|cseq| cseq.number),
+            offered,
             response: Box::new(answer),
             retransmit: AnswerRetransmit::new(now.instant, &core.timers),
         });
-        leg.configure_media(core, core.settings.media.timeout);
-        let after = leg.media.negotiated.as_ref().map(|agreed| agreed.direction);
-        self.supervise_media(core);
-        if before != after {
-            if let Some(direction) = after {
-                self.mirror_direction(core, now, index, direction);
+        if !offered {
+            leg.configure_media(core);
+            self.supervise_media(core);
+            self.tell_directions(core, now);
+        }
+    }
+
+    /// The ACK of a re-INVITE that we answered; it brings the answer where the offer was ours.
+    pub(super) fn on_reinvite_ack(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        index: u8,
+        cseq: Option<u32>,
+        ack: &Request,
+    ) {
+        let Some(leg) = self.leg_mut(index) else { return };
+        let Some(pending) = leg.reinvite.take_if(|pending| pending.cseq == cseq) else { return };
+        if pending.offered {
+            // Without a usable answer the old session goes on.
+            let new = ack.sdp().and_then(|answer| leg.media.accept(&answer).ok());
+            if new == Some(true) {
+                leg.configure_media(core);
+            }
+            self.supervise_media(core);
+        }
+        self.tell_directions(core, now);
+    }
+
+    /// While one side holds, the silence of either is no failure.
+    pub(super) fn supervise_media(&self, core: &mut Core) {
+        let held = self.legs().any(|leg| leg.media.is_held());
+        let after = core.settings.media.timeout.filter(|_| !held);
+        for leg in self.legs().filter(|leg| leg.is_established() && leg.media.negotiated.is_some()) {
+            core.emit(Output::SetMediaTimeout { leg: leg.id, after });
+        }
+    }
+
+    /// What a leg of a conversation is to be told: what the far end of the other leg allows, seen from here.
+    fn wanted_direction(&self, index: u8) -> Option<MediaDirection> {
+        let Stage::Talking { callee, .. } = self.stage else { return None };
+        let other = if index == 0 { callee } else { 0 };
+        (index == 0 || index == callee)
+            .then(|| self.leg(other).map(|leg| leg.media.allowed.reversed()))
+            .flatten()
+    }
+
+    /// Tells each side that the other one holds or is back, where it does not know yet and can be told now. What can't
+    /// be told now is told when the exchange that is in the way is over.
+    pub(super) fn tell_directions(&mut self, core: &mut Core, now: Now) {
+        let Stage::Talking { callee, .. } = self.stage else { return };
+        for index in [0, callee] {
+            let Some(direction) = self.wanted_direction(index) else { continue };
+            let Some(leg) = self.leg_mut(index) else { continue };
+            let free = matches!(leg.state, LegState::Established)
+                && matches!(leg.modification, Modification::None)
+                && leg.reinvite.is_none();
+            if free && leg.media.told != direction {
+                send_reinvite(leg, core, now, direction);
             }
         }
     }
 
-    /// While one side holds, the silence of either is no failure.
-    fn supervise_media(&self, core: &mut Core) {
-        let held = self.legs().any(|leg| leg.media.is_held());
-        let after = core.settings.media.timeout.filter(|_| !held);
-        for leg in self.legs().filter(|leg| leg.is_established()) {
-            core.emit(crate::call::event::Output::SetMediaTimeout { leg: leg.id, after });
-        }
-    }
-
-    /// Tells the other side that this one holds or is back, so that it can say so to its user.
-    fn mirror_direction(&mut self, core: &mut Core, now: Now, held_index: u8, direction: MediaDirection) {
-        let Stage::Talking { callee, .. } = self.stage else { return };
-        let other = if held_index == 0 { callee } else { 0 };
-        let Some(leg) = self.leg_mut(other) else { return };
-        send_reinvite(leg, core, now, direction.reversed());
-    }
-
     pub(super) fn on_reinvite_response(&mut self, core: &mut Core, now: Now, index: u8, answer: Response) {
-        let timeout = core.settings.media.timeout;
+        let direction = self.wanted_direction(index);
         let Some(leg) = self.leg_mut(index) else { return };
         if answer.status < 200 {
             return;
         }
-        if answer.status < 300 {
-            if matches!(leg.modification, Modification::Pending { .. }) {
-                leg.modification = Modification::None;
-                if let Ok(description) = Session::parse(&answer.body) {
-                    if leg.media.accept(&description).is_ok() {
-                        leg.configure_media(core, timeout);
-                    }
-                }
+        if !matches!(leg.modification, Modification::Pending { .. }) {
+            // A repeated 2xx: its ACK was lost.
+            if let (true, Some((_, ack))) = (answer.status < 300, &leg.reinvite_ack) {
+                core.send_ack(now, leg.next_hop(), ack.clone());
             }
-            if let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) {
-                dialog.refresh_target(&answer);
-                let ack = dialog.ack(cseq.number);
-                core.send_ack(now, leg.next_hop(), ack);
-            }
-            self.supervise_media(core);
             return;
         }
-        let was_pending = matches!(leg.modification, Modification::Pending { .. });
-        leg.modification = Modification::None;
+        let pending = std::mem::replace(&mut leg.modification, Modification::None);
+        let Modification::Pending { client, credentials, before } = pending else { return };
         match answer.status {
-            491 if was_pending => {
+            200..=299 => {
+                let new = answer.sdp().and_then(|description| leg.media.accept(&description).ok());
+                if new == Some(true) {
+                    leg.configure_media(core);
+                }
+                if let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) {
+                    dialog.refresh_target(&answer);
+                    let mut ack = dialog.ack(cseq.number);
+                    for (name, value) in credentials {
+                        ack.headers.push(name, value);
+                    }
+                    core.send_ack(now, leg.next_hop(), ack.clone());
+                    leg.reinvite_ack = Some((client, ack));
+                }
+                self.supervise_media(core);
+                self.tell_directions(core, now);
+            }
+            491 => {
                 // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s.
                 let random = u64::from(core.octets::<1>()[0]);
                 let owns_call_id = index != 0;
                 let wait = if owns_call_id { 2_100 + random * 190 / 25 } else { random * 2_000 / 255 };
                 leg.modification = Modification::RetryAt { at: now.instant + Duration::from_millis(wait) };
+                leg.media.told = before;
+            }
+            401 | 407 => {
+                if leg.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok()) {
+                    send_reinvite(leg, core, now, direction.unwrap_or(leg.media.told));
+                }
             }
             408 | 481 => self.lose_dialog(core, now, index),
-            // Refused: the other side just is not told that it is held.
-            _ => {}
+            // Refused: this side just is not told what the other one does.
+            _ => self.tell_directions(core, now),
         }
     }
 
     /// Sends the re-INVITEs that had to wait after a 491, with what is true by now.
     pub(super) fn retry_reinvites(&mut self, core: &mut Core, now: Now) {
-        let Stage::Talking { callee, .. } = self.stage else { return };
-        for (index, other) in [(0, callee), (callee, 0)] {
-            let due = self.leg(index).is_some_and(
-                |leg| matches!(leg.modification, Modification::RetryAt { at } if at <= now.instant),
-            );
-            if !due {
-                continue;
-            }
-            let direction = self
-                .leg(other)
-                .and_then(|leg| leg.media.negotiated.as_ref())
-                .map_or(MediaDirection::SendRecv, |agreed| agreed.direction);
-            if let Some(leg) = self.leg_mut(index) {
+        for leg in std::iter::once(&mut self.caller).chain(self.callees.iter_mut()) {
+            if matches!(leg.modification, Modification::RetryAt { at } if at <= now.instant) {
                 leg.modification = Modification::None;
-                send_reinvite(leg, core, now, direction.reversed());
             }
         }
+        self.tell_directions(core, now);
     }
 }
 
 fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: MediaDirection) {
-    let free = matches!(leg.modification, Modification::None) && leg.reinvite.is_none();
-    if !matches!(leg.state, LegState::Established) || !free {
-        return;
-    }
-    let address = leg.peer.local.ip();
+    let (address, before) = (leg.peer.local.ip(), leg.media.told);
     let Some(offer) = leg.media.offer(address, 0, direction, core.randomness()) else { return };
     let Some(dialog) = leg.dialog.as_mut() else { return };
     let mut request = dialog.request(Method::Invite, None);
@@ -166,7 +209,11 @@ fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: MediaDirec
     request.headers.push(HeaderName::ContentType, "application/sdp");
     request.body = offer.into();
     leg.authorize(core, &mut request);
+    let credentials = credentials_of(&request);
     let owner = Owner::Leg { leg: leg.id, purpose: Purpose::Reinvite };
     let client = core.send(now, owner, leg.next_hop(), request);
-    leg.modification = Modification::Pending { client };
+    if let Some((answered, _)) = leg.reinvite_ack.take() {
+        core.forget_client(answered);
+    }
+    leg.modification = Modification::Pending { client, credentials, before };
 }

@@ -11,7 +11,30 @@ use crate::types::{Now, Peer};
 use std::sync::Arc;
 
 impl Exchange {
-    /// Proves an app user by digest. `None`: the request has been answered, with a challenge or a refusal.
+    /// Holds a source that has proven nothing to its rate. False: the request has been answered, or dropped.
+    pub(in crate::call) fn admit(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        peer: &Peer,
+        request: &Request,
+    ) -> bool {
+        match self.flood_guard.admit(now.instant, peer.remote.ip()) {
+            Admission::Admit => true,
+            Admission::Refuse { retry_after } => {
+                let seconds = retry_after.as_secs().max(1).to_string();
+                let answer = response(request, 503, "").with_header(HeaderName::RetryAfter, seconds);
+                self.refuse_with(key, request, answer, RefusedFor::Overload);
+                false
+            }
+            Admission::Drop => {
+                self.core.sip.ignore(key);
+                false
+            }
+        }
+    }
+
+    /// Proves an app user by digest. `None`: the request has been answered with a challenge.
     pub(in crate::call) fn prove_user(
         &mut self,
         now: Now,
@@ -20,25 +43,6 @@ impl Exchange {
         request: &Request,
     ) -> Option<Arc<User>> {
         let source = peer.remote.ip();
-        match self.flood_guard.admit(now.instant, source) {
-            Admission::Admit => {}
-            Admission::Refuse { retry_after } => {
-                let answer = response(request, 503, "")
-                    .with_stateless_tag()
-                    .with_header(HeaderName::RetryAfter, retry_after.as_secs().max(1).to_string());
-                self.core.event(Event::Refused {
-                    method: request.method.clone(),
-                    status: 503,
-                    why: RefusedFor::Overload,
-                });
-                self.core.respond_stateless(key, &request.method, answer);
-                return None;
-            }
-            Admission::Drop => {
-                self.core.sip.ignore(key);
-                return None;
-            }
-        }
         let directory = self.directory.clone();
         let claimed = request.from().map(|from| from.uri.user().to_owned()).unwrap_or_default();
         let verified = self.challenger.verify_request(now.unix_ms, request, |user, algorithm| {
@@ -110,12 +114,12 @@ pub fn on_register(exchange: &mut Exchange, now: Now, key: ServerKey, peer: Peer
     let Some(user) = exchange.prove_user(now, key, &peer, request) else { return };
     // RFC 3261 §10.3 step 3: somebody may only change the bindings of its own address.
     if request.to().map_or(true, |to| to.uri.user() != &*user.name) {
-        exchange.refuse(now, key, request, 403, RefusedFor::OtherUser);
+        exchange.refuse(key, request, 403, RefusedFor::OtherUser);
         return;
     }
     let (Ok(contacts), Ok(cseq), Ok(call_id)) = (request.contacts(), request.cseq(), request.call_id())
     else {
-        exchange.refuse(now, key, request, 400, RefusedFor::Malformed);
+        exchange.refuse(key, request, 400, RefusedFor::Malformed);
         return;
     };
     let register = Register {

@@ -7,12 +7,15 @@ use crate::call::leg::Leg;
 use crate::call::trunks::{OwnRegistration, Side, trunk_index};
 use crate::routing::{Evidence, TrunkOutput};
 use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed, Uri};
+use crate::sip::transaction::ClientKey;
 use crate::types::{HostPort, Now};
 use std::time::Duration;
 
 /// First pause after a failed registration; doubled up to [`LONGEST_PAUSE`] (RFC 5626 §4.5 has the same shape).
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Seconds; a registration that is asked about less than once a day is none.
+const LONGEST_LIFETIME: u32 = 86_400;
 /// How soon a trunk without a known address is looked at again.
 const UNRESOLVED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -23,7 +26,7 @@ pub fn handle_timeout(exchange: &mut Exchange, now: Now) {
     for index in 0..exchange.trunks.len() {
         let Some(side) = exchange.trunks.side_mut(index) else { continue };
         if side.upkeep.at.is_some_and(|at| at <= now.instant) {
-            register(&mut exchange.core, side, index, now);
+            register(&mut exchange.core, side, now);
         }
     }
 }
@@ -62,23 +65,26 @@ fn ask_health(exchange: &mut Exchange, index: usize, now: Now) {
     let Some(side) = exchange.trunks.side_mut(index) else { return };
     // Without an address nothing is asked, and the machine's own time-out says that it failed.
     let Some(target) = side.targets.first().cloned() else { return };
-    side.upkeep.options_sent = Some(now.instant);
     let core = &mut exchange.core;
     let call_id = core.token();
     let uri = Uri::sip(None, target.host.clone());
     let us = NameAddr::new(Uri::sip(None, own_host(&target)));
     let request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
         .with_header(HeaderName::CSeq, "1 OPTIONS");
-    core.send(now, Owner::TrunkHealth { trunk: index }, target.peer, request);
+    let owner = Owner::TrunkHealth { trunk: side.settings.name.clone() };
+    let key = core.send(now, owner, target.peer, request);
+    side.upkeep.options = Some((key, now.instant));
 }
 
 /// Any final answer proves the trunk alive, but for those that say that it is not.
-pub fn on_options_response(exchange: &mut Exchange, now: Now, index: usize, answer: Response) {
+pub fn on_options_response(exchange: &mut Exchange, now: Now, trunk: &str, key: ClientKey, answer: Response) {
     if answer.status < 200 {
         return;
     }
+    let Some(index) = exchange.trunks.index_of(trunk) else { return };
     let Some(side) = exchange.trunks.side_mut(index) else { return };
-    if let Some(sent) = side.upkeep.options_sent.take() {
+    // An answer to an earlier one proves life, but not how far away it is.
+    if let Some((_, sent)) = side.upkeep.options.take_if(|(latest, _)| *latest == key) {
         let round_trip = now.instant.saturating_duration_since(sent);
         let trunk = side.settings.name.clone();
         exchange.core.event(Event::TrunkOptions { trunk, round_trip });
@@ -88,11 +94,12 @@ pub fn on_options_response(exchange: &mut Exchange, now: Now, index: usize, answ
     exchange.trunks.table().handle_probe(trunk_index(index), now.instant, evidence);
 }
 
-pub fn on_options_lost(exchange: &mut Exchange, now: Now, index: usize) {
+pub fn on_options_lost(exchange: &mut Exchange, now: Now, trunk: &str) {
+    let Some(index) = exchange.trunks.index_of(trunk) else { return };
     exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Failed);
 }
 
-fn register(core: &mut Core, side: &mut Side, index: usize, now: Now) {
+fn register(core: &mut Core, side: &mut Side, now: Now) {
     let (true, Some(credentials)) = (side.settings.registers(), &side.settings.credentials) else {
         side.upkeep.at = None;
         return;
@@ -113,18 +120,11 @@ fn register(core: &mut Core, side: &mut Side, index: usize, now: Now) {
     let uri = Uri::sip(None, domain);
     let mut request = build(core, Method::Register, uri, account.clone(), account, &call_id, &target);
     request.headers.set(HeaderName::Contact, Leg::contact(&target.peer, Some(&user)));
-    request.headers.push(HeaderName::Expires, side.settings.config.register.as_secs().to_string());
-    send_register(core, side, index, now, target, request);
+    request.headers.push(HeaderName::Expires, side.upkeep.lifetime.as_secs().to_string());
+    send_register(core, side, now, target, request);
 }
 
-fn send_register(
-    core: &mut Core,
-    side: &mut Side,
-    index: usize,
-    now: Now,
-    target: Target,
-    mut request: Request,
-) {
+fn send_register(core: &mut Core, side: &mut Side, now: Now, target: Target, mut request: Request) {
     side.upkeep.cseq += 1;
     request.headers.set(HeaderName::CSeq, format!("{} REGISTER", side.upkeep.cseq));
     if let Some(auth) = side.upkeep.auth.as_mut() {
@@ -132,15 +132,21 @@ fn send_register(
         auth.authorize(&mut request, &cnonce);
     }
     side.upkeep.last = Some(request.clone());
-    core.send(now, Owner::TrunkRegistration { trunk: index }, target.peer, request);
+    let owner = Owner::TrunkRegistration { trunk: side.settings.name.clone() };
+    core.send(now, owner, target.peer, request);
 }
 
-pub fn on_register_response(exchange: &mut Exchange, now: Now, index: usize, answer: Response) {
+pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answer: Response) {
     if answer.status < 200 {
         return;
     }
     let core = &mut exchange.core;
+    let Some(index) = exchange.trunks.index_of(trunk) else { return };
     let Some(side) = exchange.trunks.side_mut(index) else { return };
+    if answer.call_id() != Ok(&side.upkeep.call_id) {
+        // Asked before a reload that changed the trunk: its registration has begun anew.
+        return;
+    }
     match answer.status {
         200..=299 => {
             let lifetime = Duration::from_secs(granted_seconds(&answer, side).into());
@@ -159,7 +165,7 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, index: usize, ans
         401 | 407 => {
             let met = side.upkeep.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok());
             match (met, side.upkeep.last.clone(), side.targets.first().cloned()) {
-                (true, Some(request), Some(target)) => send_register(core, side, index, now, target, request),
+                (true, Some(request), Some(target)) => send_register(core, side, now, target, request),
                 _ => register_failed(
                     core,
                     side,
@@ -169,6 +175,11 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, index: usize, ans
                 ),
             }
         }
+        // RFC 3261 §10.2.8: it wants to be asked for longer, and says how long.
+        423 if answer.min_expires().is_some_and(|least| longer(least) > side.upkeep.lifetime) => {
+            side.upkeep.lifetime = answer.min_expires().map_or(side.upkeep.lifetime, longer);
+            register(core, side, now);
+        }
         status => {
             let wait = answer.retry_after().map(u64::from);
             register_failed(core, side, now, format!("answers REGISTER with {status}"), wait);
@@ -176,7 +187,8 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, index: usize, ans
     }
 }
 
-pub fn on_register_lost(exchange: &mut Exchange, now: Now, index: usize) {
+pub fn on_register_lost(exchange: &mut Exchange, now: Now, trunk: &str) {
+    let Some(index) = exchange.trunks.index_of(trunk) else { return };
     if let Some(side) = exchange.trunks.side_mut(index) {
         register_failed(&mut exchange.core, side, now, "does not answer REGISTER".to_owned(), None);
     }
@@ -204,8 +216,13 @@ fn granted_seconds(answer: &Response, side: &Side) -> u32 {
             });
             is_ours.then(|| contact.params.value("expires")?.parse().ok()).flatten()
         });
-    let asked = side.settings.config.register.as_secs() as u32;
-    contact.or_else(|| answer.expires()).unwrap_or(asked).clamp(1, 86_400)
+    let asked = side.upkeep.lifetime.as_secs() as u32;
+    contact.or_else(|| answer.expires()).unwrap_or(asked).clamp(1, LONGEST_LIFETIME)
+}
+
+/// A lifetime that a registrar asks for, within reason.
+fn longer(least: u32) -> Duration {
+    Duration::from_secs(least.min(LONGEST_LIFETIME).into())
 }
 
 fn own_host(target: &Target) -> HostPort {

@@ -1,6 +1,6 @@
 //! Far ends: one side of a dialog as a phone or an operator keeps it, and the messages it writes.
 
-use super::world::{GATEWAY, OFFER, World};
+use super::world::{OFFER, World};
 use crate::sip::auth::{ClientAuth, Credentials};
 use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Response, Typed, Uri};
 use crate::types::Secret;
@@ -107,6 +107,8 @@ impl Side {
     /// The same request again with credentials, as a challenge asks.
     pub fn with_credentials(&mut self, request: &Request, challenge: &Response) -> Request {
         let auth = self.auth.as_mut().expect("credentials");
+        // A person types its password as often as it is asked.
+        auth.succeeded();
         auth.challenged(challenge).unwrap();
         let mut again = request.clone();
         self.cseq += 1;
@@ -190,6 +192,7 @@ impl World {
     /// The same with another description (empty: none) and a change to the INVITE.
     pub fn dial_with(&mut self, user: &str, number: &str, sdp: &str, shape: impl Fn(&mut Request)) -> Side {
         let at = self.phone_of(user);
+        self.inbox(at).clear();
         let mut side = self.side(at, user, &format!("sip:{number}@example.org"));
         side = side.with_password(user, &format!("{user}-secret"));
         let mut invite = side.invite(sdp);
@@ -296,6 +299,7 @@ impl World {
         let mut register = side.request(Method::Register);
         register.headers.set(HeaderName::Contact, format!("<sip:{user}@{}>", side.at));
         register.headers.set(HeaderName::Expires, seconds.to_string());
+        self.inbox(side.at).clear();
         self.send(side.at, &register);
         let challenge = self.any_response(side.at);
         assert_eq!(challenge.status, 401);
@@ -303,9 +307,4 @@ impl World {
         self.send(side.at, &again);
         self.any_response(side.at)
     }
-}
-
-/// Where the gateway can be reached, as a Request-URI.
-pub fn gateway_uri() -> Uri {
-    uri(&format!("sip:{GATEWAY}"))
 }

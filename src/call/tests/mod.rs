@@ -3,4 +3,21 @@
 mod far;
 mod world;
 
+mod admission;
+mod cancel;
+mod chaos;
+mod delayed_offer;
+mod failover;
+mod fork;
+mod journal;
+mod loss;
+mod progress;
+mod refusals;
+mod registration;
+mod reinvite;
+mod release;
+mod reload;
 mod setup;
+mod timers;
+mod trunk_auth;
+mod upkeep;

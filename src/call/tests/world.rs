@@ -13,7 +13,8 @@ use crate::sip::auth::Challenger;
 use crate::sip::message::{Message, Method, Request, Response, parse};
 use crate::sip::transaction::{Timers, TransactionLayer};
 use crate::types::{
-    CallId, ConnectionId, EndCause, HostPort, LegId, LegReport, NetworkId, Now, Peer, Secret, Transport,
+    CallId, ConnectionId, Direction, EndCause, HostPort, LegId, LegReport, NetworkId, Now, Peer, Secret,
+    Transport,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub const GATEWAY: &str = "192.0.2.1:5060";
-/// Trunk `a` has two proxies, trunk `b` one.
+/// Trunks `a` and `b`; some tests give `a` a second address.
 pub const A: &str = "203.0.113.1:5060";
 pub const A2: &str = "203.0.113.2:5060";
 pub const B: &str = "203.0.113.9:5060";
@@ -108,13 +109,6 @@ pub struct Line {
     pub ticket: u64,
 }
 
-/// What is to happen at a certain time.
-pub enum Due {
-    Input(Input),
-    /// A message on its way to a far end.
-    Arrival(SocketAddr, Message),
-}
-
 pub struct World {
     pub exchange: Exchange,
     pub now: Now,
@@ -127,12 +121,14 @@ pub struct World {
     pub bindings: Vec<String>,
     /// Far ends over streams.
     pub streams: HashMap<SocketAddr, ConnectionId>,
-    agenda: BTreeMap<(Instant, u64), Due>,
+    agenda: BTreeMap<(Instant, u64), Input>,
     inboxes: HashMap<SocketAddr, VecDeque<Message>>,
     /// Far ends that nothing can be sent to.
     pub unreachable: Vec<SocketAddr>,
     forgotten: Vec<CallId>,
     numbers: u64,
+    /// Named when a test fails: its seed.
+    pub label: String,
 }
 
 /// Two trunks, three users.
@@ -152,7 +148,7 @@ pub fn config() -> Config {
     };
     Config {
         users: vec![user("alice", "+3225550001"), user("bob", "+3225550002"), user("carol", "+3225550003")],
-        trunks: vec![trunk("a", &[A, A2]), trunk("b", &[B])],
+        trunks: vec![trunk("a", &[A]), trunk("b", &[B])],
         ..Config::default()
     }
 }
@@ -276,6 +272,7 @@ impl World {
             unreachable: Vec::new(),
             forgotten: Vec::new(),
             numbers: 0,
+            label: String::new(),
         };
         world.resolve();
         world
@@ -347,8 +344,8 @@ impl World {
         Input::Sip { peer: from, message, tls_names: Arc::new([]) }
     }
 
-    /// Does something at a later time.
-    pub fn later(&mut self, after: Duration, due: Due) {
+    /// The gateway gets an input at a later time.
+    pub fn later(&mut self, after: Duration, due: Input) {
         let number = self.number();
         self.agenda.insert((self.now.instant + after, number), due);
     }
@@ -378,10 +375,7 @@ impl World {
             let due =
                 self.agenda.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.now.instant);
             if let Some(due) = due.and_then(|key| self.agenda.remove(&key)) {
-                match due {
-                    Due::Input(input) => self.exchange.handle_input(self.now, input),
-                    Due::Arrival(at, message) => self.inboxes.entry(at).or_default().push_back(message),
-                }
+                self.exchange.handle_input(self.now, due);
             } else if self.exchange.poll_timeout().is_some_and(|at| at <= self.now.instant) {
                 self.exchange.handle_timeout(self.now);
             } else {
@@ -404,7 +398,7 @@ impl World {
                 let (at, far) = (self.now.instant, peer.remote);
                 self.trace.push(Line { at, sent: true, far, message: message.clone(), ticket });
                 if self.unreachable.contains(&far) {
-                    self.later(Duration::ZERO, Due::Input(Input::TransportFailed { ticket }));
+                    self.later(Duration::ZERO, Input::TransportFailed { ticket });
                 } else {
                     self.inboxes.entry(far).or_default().push_back(message);
                 }
@@ -414,7 +408,7 @@ impl World {
                 if reserved {
                     self.journal.reserved.push(call);
                 }
-                self.later(Duration::ZERO, Due::Input(Input::Reserved { call, reserved }));
+                self.later(Duration::ZERO, Input::Reserved { call, reserved });
             }
             Output::OpenMedia { leg, .. } => {
                 let result = if self.media.free == 0 {
@@ -425,7 +419,7 @@ impl World {
                     assert!(self.media.legs.insert(leg, MediaLeg::default()).is_none(), "{leg} opened twice");
                     Ok(MediaPorts { rtp, rtcp: rtp + 1 })
                 };
-                self.later(self.media.opens_after, Due::Input(Input::MediaOpened { leg, result }));
+                self.later(self.media.opens_after, Input::MediaOpened { leg, result });
             }
             Output::ConfigureMedia { leg, config } => {
                 let media = self.open_leg(leg);
@@ -441,14 +435,14 @@ impl World {
             Output::ReportMedia { leg } => {
                 self.open_leg(leg);
                 let report = self.media.report.clone();
-                self.later(Duration::ZERO, Due::Input(Input::MediaReport { leg, report }));
+                self.later(Duration::ZERO, Input::MediaReport { leg, report });
             }
             Output::CloseMedia { leg } => {
                 self.open_leg(leg).closed = true;
                 self.media.free += 1;
                 let report = self.media.report.clone();
                 if let Some(after) = self.media.closes_after {
-                    self.later(after, Due::Input(Input::MediaClosed { leg, report }));
+                    self.later(after, Input::MediaClosed { leg, report });
                 }
             }
             Output::Record { call, record, wait } => {
@@ -460,11 +454,11 @@ impl World {
                 };
                 match verdict {
                     Verdict::Durable(after) => {
-                        self.later(after, Due::Input(Input::Recorded { call, step, durable: true }));
+                        self.later(after, Input::Recorded { call, step, durable: true });
                     }
                     Verdict::Fails => {
                         let failed = Input::Recorded { call, step, durable: false };
-                        self.later(Duration::ZERO, Due::Input(failed));
+                        self.later(Duration::ZERO, failed);
                     }
                     Verdict::Hangs => {}
                 }
@@ -492,6 +486,11 @@ impl World {
         inbox.drain(..).map(|message| name(&message)).collect()
     }
 
+    /// What a far end has not looked at yet.
+    pub fn inbox(&mut self, at: SocketAddr) -> &mut VecDeque<Message> {
+        self.inboxes.entry(at).or_default()
+    }
+
     /// The next message at a far end.
     pub fn next(&mut self, at: SocketAddr) -> Option<Message> {
         self.inboxes.entry(at).or_default().pop_front()
@@ -505,8 +504,15 @@ impl World {
         }
     }
 
-    /// The next message at a far end, which is a response of this status.
+    /// The next message at a far end, which is a response of this status; provisional ones before a final one are
+    /// passed over.
     pub fn response(&mut self, at: SocketAddr, status: u16) -> Response {
+        if status >= 200 {
+            let inbox = self.inboxes.entry(at).or_default();
+            while matches!(inbox.front(), Some(Message::Response(response)) if response.status < 200) {
+                inbox.pop_front();
+            }
+        }
         match self.next(at) {
             Some(Message::Response(response)) if response.status == status => response,
             other => panic!("{at} waits for {status} and gets {:?}", other.as_ref().map(name)),
@@ -543,6 +549,17 @@ impl World {
             })
             .next()
             .unwrap_or_else(|| panic!("{at} never got {status}"))
+    }
+
+    /// Everything that reached far ends since the last look.
+    pub fn everything(&mut self) -> Vec<(SocketAddr, Message)> {
+        let mut all: Vec<(SocketAddr, Message)> = Vec::new();
+        for (at, inbox) in &mut self.inboxes {
+            all.extend(inbox.drain(..).map(|message| (*at, message)));
+        }
+        // The map has no order of its own; a seed must play the same piece each time.
+        all.sort_by_key(|(at, _)| *at);
+        all
     }
 
     /// When messages of this name went to a far end, in milliseconds after a moment.
@@ -641,6 +658,18 @@ impl World {
         for call in &self.journal.reserved {
             assert_eq!(self.forgotten.iter().filter(|id| *id == call).count(), 1, "room is given back once");
         }
+        let mut attempts: HashMap<(Option<Arc<str>>, Direction), i64> = HashMap::new();
+        for event in &self.events {
+            if let Event::AttemptStarted { trunk, direction } = event {
+                *attempts.entry((trunk.clone(), *direction)).or_default() += 1;
+            }
+            if let Event::AttemptEnded { trunk, direction, .. } = event {
+                let going = attempts.entry((trunk.clone(), *direction)).or_default();
+                *going -= 1;
+                assert!(*going >= 0, "an attempt ended that never began: {event:?}");
+            }
+        }
+        assert!(attempts.values().all(|going| *going == 0), "attempts without an end: {attempts:?}");
         for call in &self.forgotten {
             let after = self.journal.written.iter().filter(|(_, record)| is_of(record, *call)).count();
             assert!(after > 0, "a call left no record at all");
@@ -657,7 +686,25 @@ impl World {
         (alice, callee)
     }
 
-    /// How a caller that was never answered is told, and why.
+    /// As [`World::talking`], but the trunk called and bob answered.
+    pub fn talking_in(&mut self) -> (super::far::Side, super::far::Side) {
+        self.register("bob", BOB);
+        let mut caller = self.call_in(A, "+3225550002");
+        let bob = self.invited(BOB);
+        self.reply_with(&bob, 200, OPUS_ANSWER);
+        assert_eq!(self.heard(BOB), ["ACK"]);
+        self.ack(&mut caller);
+        (caller, bob)
+    }
+
+    /// The far end of a leg answers a BYE, and the caller's is answered too: all is over.
+    pub fn hang_up(&mut self, by: &mut super::far::Side, other: &super::far::Side) {
+        self.bye(by);
+        self.ok(other, Method::Bye);
+        self.response(by.at, 200);
+    }
+
+    /// Why the only call ended.
     pub fn cause(&self) -> EndCause {
         self.end().end_cause.expect("an end has a cause")
     }
@@ -708,6 +755,7 @@ impl Drop for World {
         if !std::thread::panicking() {
             return;
         }
+        eprintln!("{}", self.label);
         for line in &self.trace {
             let arrow = if line.sent { "gateway →" } else { "gateway ←" };
             eprintln!(

@@ -1,0 +1,366 @@
+//! What never becomes a call, and how many calls there may be.
+
+use super::world::*;
+use crate::call::event::{Event, RefusedFor};
+use crate::sip::message::{HeaderName, Method, Request, Typed};
+use crate::types::{EndCause, Outcome};
+use std::net::SocketAddr;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn refused_for(w: &World) -> Vec<RefusedFor> {
+    w.events
+        .iter()
+        .filter_map(|event| if let Event::Refused { why, .. } = event { Some(*why) } else { None })
+        .collect()
+}
+
+/// Sends a request of its own from somewhere and gives what comes back.
+fn ask(w: &mut World, at: &str, method: Method, shape: impl Fn(&mut Request)) -> Vec<String> {
+    let mut side = w.side(address(at), "someone", "sip:0470123456@example.org");
+    let mut request = if method == Method::Invite { side.invite(OFFER) } else { side.request(method) };
+    shape(&mut request);
+    w.send(address(at), &request);
+    w.heard(at)
+}
+
+#[test]
+fn requests_without_hops_left_are_refused() {
+    let mut w = World::new();
+    let out = ask(&mut w, A, Method::Invite, |request| request.headers.set(HeaderName::MaxForwards, "0"));
+    assert_eq!(out, ["483"]);
+    assert_eq!(refused_for(&w), [RefusedFor::Loop]);
+    assert!(w.journal.written.is_empty());
+    w.finish_all();
+}
+
+#[test]
+fn our_own_invite_that_comes_back_is_a_loop() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    let mut looped = callee.invite.clone();
+    looped.headers.push_front(HeaderName::Via, format!("SIP/2.0/UDP {A};branch=z9hG4bKproxy"));
+    w.send(address(A), &looped);
+    assert_eq!(w.heard(A), ["482"]);
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn a_caller_may_use_its_call_id_for_a_second_call() {
+    let mut w = World::new();
+    let first = w.call_in(A, "+31201234567");
+    w.invited(B);
+    let mut second = w.side(address(A), "+33123456789", "sip:+31201234568@192.0.2.1");
+    second.call_id = first.call_id.clone();
+    let invite = second.invite(OFFER);
+    w.send(address(A), &invite);
+    w.invited(B);
+    w.cancel(&first);
+    w.cancel(&second);
+    w.finish_all();
+    assert_eq!(w.ends().len(), 2);
+}
+
+#[test]
+fn copies_of_one_invite_that_took_different_ways_are_one() {
+    let mut w = World::new();
+    let side = w.call_in(A, "+31201234567");
+    w.invited(B);
+    let mut copy = side.invite.clone();
+    copy.headers.set(HeaderName::Via, format!("SIP/2.0/UDP {A};branch=z9hG4bKother"));
+    w.send(address(A), &copy);
+    assert_eq!(w.heard(A), ["482"]);
+    assert!(w.heard(B).is_empty());
+    w.cancel(&side);
+    w.finish();
+}
+
+#[test]
+fn extensions_that_are_required_and_unknown_are_all_named() {
+    let mut w = World::new();
+    let out = ask(&mut w, A, Method::Invite, |request| {
+        request.headers.push(HeaderName::Require, "100rel, precondition");
+    });
+    assert_eq!(out, ["420"]);
+    assert_eq!(w.last_response(A, 420).headers.get(&HeaderName::Unsupported), Some("100rel, precondition"));
+    w.finish_all();
+}
+
+#[test]
+fn an_invite_without_a_contact_is_malformed() {
+    let mut w = World::new();
+    let out = ask(&mut w, A, Method::Invite, |request| {
+        request.headers.remove(&HeaderName::Contact);
+    });
+    assert_eq!(out, ["400"]);
+    w.finish_all();
+}
+
+#[test]
+fn methods_that_are_not_served_say_which_are() {
+    let mut w = World::new();
+    for (method, out) in [
+        (Method::Subscribe, "405 SUBSCRIBE"),
+        (Method::Message, "405 MESSAGE"),
+        (Method::Bye, "405 BYE"),
+        (Method::Other("FROB".into()), "501 FROB"),
+    ] {
+        assert_eq!(ask(&mut w, A, method, |_| {}), [out]);
+    }
+    assert!(w.last_response(A, 501).headers.get(&HeaderName::Allow).unwrap().contains("INVITE"));
+    w.finish_all();
+}
+
+#[test]
+fn requests_into_dialogs_nobody_has_are_refused() {
+    let mut w = World::new();
+    for method in [Method::Bye, Method::Invite, Method::Info, Method::Update] {
+        let out = ask(&mut w, A, method.clone(), |request| {
+            let to = format!("{};tag=gone", request.headers.get(&HeaderName::To).unwrap());
+            request.headers.set(HeaderName::To, to);
+        });
+        let name = if method == Method::Invite { "481".to_owned() } else { format!("481 {method}") };
+        assert_eq!(out, [name]);
+    }
+    w.finish_all();
+}
+
+#[test]
+fn what_proves_nothing_is_answered_and_forgotten() {
+    let mut w = World::new();
+    for _ in 0..50 {
+        ask(&mut w, STRANGER, Method::Invite, |_| {});
+        ask(&mut w, STRANGER, Method::Bye, |_| {});
+        ask(&mut w, STRANGER, Method::Options, |_| {});
+        ask(&mut w, STRANGER, Method::Invite, |request| request.headers.set(HeaderName::MaxForwards, "0"));
+    }
+    assert_eq!(w.exchange.core.sip.active(), 0);
+    assert_eq!(w.exchange.held(), 0);
+}
+
+#[test]
+fn a_flood_is_held_off_without_harm_to_trunks_and_running_calls() {
+    let mut w = World::with(|config| {
+        config.guard.requests_per_second = 5;
+        config.guard.burst = 10;
+    });
+    let (mut alice, callee) = w.talking();
+    w.pass(secs(30));
+    let mut answered = 0;
+    for _ in 0..200 {
+        answered += ask(&mut w, STRANGER, Method::Options, |_| {}).len();
+    }
+    assert!(answered <= 11, "{answered}");
+    assert_eq!(w.last_response(STRANGER, 503).headers.get(&HeaderName::RetryAfter), Some("2"));
+    // The same from a trunk's address is a trunk's business, and inside a call too.
+    for _ in 0..50 {
+        assert_eq!(ask(&mut w, A, Method::Options, |_| {}), ["200 OPTIONS"]);
+        let options = alice.request(Method::Options);
+        w.send(alice.at, &options);
+    }
+    assert!(w.heard(ALICE).iter().all(|name| name == "200 OPTIONS"));
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn options_say_what_the_gateway_takes() {
+    let mut w = World::new();
+    assert_eq!(ask(&mut w, A, Method::Options, |_| {}), ["200 OPTIONS"]);
+    let answer = w.last_response(A, 200);
+    assert!(answer.headers.get(&HeaderName::Allow).unwrap().contains("INVITE"));
+    assert_eq!(answer.headers.get(&HeaderName::Accept), Some("application/sdp"));
+    w.exchange.set_draining(true);
+    assert_eq!(ask(&mut w, A, Method::Options, |_| {}), ["503 OPTIONS"]);
+    w.finish_all();
+}
+
+#[test]
+fn a_draining_gateway_takes_no_new_call_and_serves_those_that_run() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    w.exchange.set_draining(true);
+    assert_eq!(ask(&mut w, B, Method::Invite, |_| {}), ["503"]);
+    let refusal = w.last_response(B, 503);
+    assert_eq!(refusal.headers.get(&HeaderName::RetryAfter), Some("30"));
+    w.pass(secs(10));
+    w.hang_up(&mut alice, &callee);
+    assert_eq!(w.finish().duration_ms, 10_000);
+}
+
+#[test]
+fn a_trunks_channels_are_taken_and_given_back() {
+    let mut w = World::with(|config| config.trunks[0].max_channels = Some(1));
+    let (mut alice, callee) = w.talking();
+    let carol = w.dial("carol", "0499123456");
+    let answer = w.refused(&carol, 503);
+    assert_eq!(answer.headers.get(&HeaderName::RetryAfter), Some("5"));
+    // Both directions share them.
+    w.register("bob", BOB);
+    let incoming = w.call_in(A, "+3225550002");
+    w.refused(&incoming, 503);
+    w.hang_up(&mut alice, &callee);
+    w.heard(A);
+    let again = w.dial("alice", "0499123456");
+    w.invited(A);
+    w.cancel(&again);
+    w.finish_all();
+}
+
+#[test]
+fn a_full_trunk_gives_way_to_the_next() {
+    let mut w = World::with(|config| config.trunks[0].max_channels = Some(1));
+    let (mut alice, callee) = w.talking();
+    let carol = w.dial("carol", "0470123456");
+    w.invited(B);
+    w.cancel(&carol);
+    w.hang_up(&mut alice, &callee);
+    w.finish_all();
+}
+
+#[test]
+fn calls_a_second_are_limited() {
+    let mut w = World::with(|config| {
+        config.trunks[0].max_cps = Some(2);
+        config.limits.max_calls_per_user = 100;
+    });
+    let mut refused = 0;
+    let mut sides = Vec::new();
+    for _ in 0..4 {
+        sides.push(w.dial("alice", "0499123456"));
+        refused += w.heard(ALICE).iter().filter(|name| *name == "503").count();
+    }
+    assert_eq!((refused, w.heard(A).len()), (2, 2));
+    w.pass(secs(1));
+    sides.push(w.dial("alice", "0499123456"));
+    assert!(w.heard(A).contains(&"INVITE".to_owned()));
+    for side in &sides {
+        w.cancel(side);
+    }
+    w.finish_all();
+}
+
+#[test]
+fn a_user_has_so_many_calls_at_once() {
+    let mut w = World::with(|config| {
+        config.limits.max_calls_per_user = 2;
+        config.users[2].max_calls = Some(1);
+    });
+    let first = w.dial("alice", "0470123456");
+    let second = w.dial("alice", "0470123457");
+    let third = w.dial("alice", "0470123458");
+    w.refused(&third, 403);
+    assert_eq!(w.cause(), EndCause::UserLimit);
+    let own = w.dial("carol", "0470123456");
+    let over = w.dial("carol", "0470123456");
+    w.refused(&over, 403);
+    // A call that ended makes room, though its far end is still to answer the CANCEL.
+    w.cancel(&first);
+    let fourth = w.dial("alice", "0470123459");
+    assert!(w.heard(ALICE).is_empty());
+    for side in [&second, &fourth, &own] {
+        w.cancel(side);
+    }
+    w.finish_all();
+}
+
+#[test]
+fn the_gateway_has_so_many_calls_at_once() {
+    let mut w = World::with(|config| config.limits.max_calls = Some(1));
+    let first = w.dial("alice", "0470123456");
+    let second = w.dial("carol", "0470123456");
+    w.refused(&second, 503);
+    w.cancel(&first);
+    w.finish_all();
+}
+
+#[test]
+fn a_user_that_nobody_knows_or_that_lies_gets_no_call() {
+    let mut w = World::new();
+    let mut side = w.side(address(ALICE), "mallory", "sip:0470123456@example.org");
+    side = side.with_password("mallory", "x");
+    let invite = side.invite(OFFER);
+    w.send(side.at, &invite);
+    let challenge = w.response(side.at, 401);
+    let again = side.with_credentials(&invite, &challenge);
+    w.send(side.at, &again);
+    w.response(side.at, 401);
+    assert!(w.heard(A).is_empty());
+
+    let mut side =
+        w.side(address(ALICE), "alice", "sip:0470123456@example.org").with_password("alice", "wrong");
+    let invite = side.invite(OFFER);
+    w.send(side.at, &invite);
+    let challenge = w.response(side.at, 401);
+    let again = side.with_credentials(&invite, &challenge);
+    w.send(side.at, &again);
+    assert!(!String::from_utf8_lossy(&w.response(side.at, 401).to_bytes()).contains("stale=true"));
+    assert!(w.heard(A).is_empty());
+    w.finish_all();
+    assert!(w.journal.written.is_empty(), "no record before the source is proven");
+}
+
+#[test]
+fn a_user_presents_only_numbers_of_its_own() {
+    let mut w = World::new();
+    let alice = w.dial_with("alice", "0470123456", OFFER, |invite| {
+        let from = invite.from().unwrap();
+        let mut other = from.clone();
+        other.uri.user = Some("+3225550002".into());
+        invite.headers.set(HeaderName::From, other.to_string());
+    });
+    let callee = w.invited(A);
+    assert_eq!(callee.invite.from().unwrap().uri.user(), "+3225550001");
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn a_withheld_number_goes_out_as_anonymous() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    let caller = w.call_in_with(A, "+3225550002", OFFER, |invite| {
+        invite.headers.set(HeaderName::From, "\"Anonymous\" <sip:anonymous@anonymous.invalid>;tag=x1");
+    });
+    let bob = w.invited(BOB);
+    let from = bob.invite.from().unwrap();
+    assert_eq!((from.uri.user(), from.uri.host.host.as_str()), ("anonymous", "anonymous.invalid"));
+    w.cancel(&caller);
+    w.pass(secs(60));
+}
+
+#[test]
+fn every_attempt_is_counted_to_its_end() {
+    let mut w = World::new();
+    let first = w.dial("alice", "0900123456");
+    w.refused(&first, 403);
+    let second = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply(&callee, 503);
+    let last = w.invited(B);
+    w.reply(&last, 486);
+    w.refused(&second, 486);
+    let outcomes: Vec<_> = w
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::AttemptEnded { trunk, outcome, failed_over, .. } => {
+                Some((trunk.as_deref().map(str::to_owned), *outcome, *failed_over))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            (None, Outcome::Blocked, false),
+            (Some("a".to_owned()), Outcome::Congestion, true),
+            (Some("b".to_owned()), Outcome::Busy, false),
+        ]
+    );
+    w.finish_all();
+}

@@ -1,0 +1,153 @@
+//! What a caller learns and hears before the answer.
+
+use super::world::*;
+use crate::sip::message::{HeaderName, Method, Typed};
+use crate::types::AudioCodec;
+
+#[test]
+fn a_caller_hears_100_while_nothing_has_come_back() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    w.invited(A);
+    w.pass(ms(199));
+    assert!(w.heard(ALICE).is_empty());
+    w.pass(ms(1));
+    assert_eq!(w.heard(ALICE), ["100"]);
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn ringing_is_passed_on_with_one_tag_and_a_contact() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply(&callee, 180);
+    let ringing = w.response(alice.at, 180);
+    assert!(ringing.body.is_empty());
+    assert_eq!(ringing.headers.get(&HeaderName::Contact), Some("<sip:192.0.2.1:5060>"));
+    w.reply_with(&callee, 200, ANSWER);
+    let answer = w.ack(&mut alice);
+    assert_eq!(answer.to_tag(), ringing.to_tag());
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn early_media_reaches_the_caller_and_ringing_after_it_changes_nothing() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply_with(&callee, 183, ANSWER);
+    let progress = w.response(alice.at, 183);
+    assert!(!progress.body.is_empty());
+    assert_eq!(w.leg(0).config.as_ref().unwrap().codec, AudioCodec::Opus);
+    assert_eq!(w.leg(1).config.as_ref().unwrap().codec, AudioCodec::Pcma);
+    assert_eq!(w.media.bridges, 1);
+    // Announcements pause: silence before the answer ends no call.
+    assert_eq!((w.leg(0).timeout, w.leg(1).timeout), (None, None));
+
+    w.reply(&callee, 180);
+    let ringing = w.response(alice.at, 180);
+    assert_eq!(ringing.body, progress.body, "the description of the early dialog stays");
+    w.reply_with(&callee, 200, ANSWER);
+    let answer = w.ack(&mut alice);
+    assert_eq!(answer.body, progress.body);
+    assert_eq!((w.media.bridges, w.leg(0).configured, w.leg(1).configured), (1, 1, 1));
+    assert_eq!(w.leg(1).timeout, Some(secs(30)));
+    w.request(callee.at, Method::Ack);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn another_description_in_the_answer_arms_the_media_path_again() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply_with(&callee, 183, ANSWER);
+    w.reply_with(&callee, 200, &ANSWER.replace("6000", "6002"));
+    w.ack(&mut alice);
+    assert_eq!(w.leg(1).configured, 2);
+    assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6002);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn an_answer_may_stand_in_the_183_only() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply_with(&callee, 183, ANSWER);
+    w.reply(&callee, 200);
+    w.ack(&mut alice);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn without_early_media_the_caller_hears_its_own_ringback() {
+    let mut w = World::with(|config| config.trunks[0].early_media = false);
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply_with(&callee, 183, ANSWER);
+    assert!(w.response(alice.at, 180).body.is_empty());
+    assert!(w.leg(1).config.is_none());
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn a_183_without_media_says_that_it_rings() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply(&callee, 183);
+    assert_eq!(w.heard(ALICE), ["180"]);
+    w.cancel(&alice);
+    assert!(w.finish().ringing_at.is_some());
+}
+
+#[test]
+fn queued_and_forwarded_are_passed_on_but_nobody_rings_yet() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply(&callee, 181);
+    w.reply(&callee, 182);
+    assert_eq!(w.heard(ALICE), ["181", "182"]);
+    w.cancel(&alice);
+    assert_eq!(w.finish().ringing_at, None);
+}
+
+#[test]
+fn a_storm_of_progress_is_told_once_a_second_and_configures_nothing() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    for _ in 0..100 {
+        w.reply_with(&callee, 183, ANSWER);
+        w.pass(ms(20));
+    }
+    assert_eq!(w.heard(ALICE), ["183", "183"]);
+    assert_eq!((w.leg(1).configured, w.media.bridges), (1, 1));
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn the_description_is_found_beside_isup() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    let body = format!(
+        "--x\r\nContent-Type: application/isup;version=itu-t92+\r\n\r\n\u{1}\u{2}\r\n\
+         --x\r\nContent-Type: application/sdp\r\n\r\n{ANSWER}\r\n--x--\r\n"
+    );
+    let answer = callee.response(&callee.invite, 200).with_body("multipart/mixed;boundary=x", body);
+    w.send(callee.at, answer);
+    w.ack(&mut alice);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}

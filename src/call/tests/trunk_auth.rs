@@ -1,0 +1,175 @@
+//! Trunks that ask for credentials: answered where they may be, and never in a loop.
+
+use super::far::Side;
+use super::world::*;
+use crate::config::{Config, TrunkAuth};
+use crate::sip::message::{HeaderName, Method, Request, Typed};
+use crate::types::{EndCause, Secret};
+
+fn digest(config: &mut Config) {
+    config.trunks[0].auth = TrunkAuth::Digest;
+    config.trunks[0].username = "gw".into();
+    config.trunks[0].password = Secret::new("gw-secret");
+}
+
+fn challenge(w: &mut World, side: &Side, request: &Request, status: u16, extra: &str) {
+    let field = if status == 407 { HeaderName::ProxyAuthenticate } else { HeaderName::WwwAuthenticate };
+    let value = format!("Digest realm=\"operator\",nonce=\"n{}\",qop=\"auth\"{extra}", w.number());
+    let answer = side.response(request, status).with_header(field, value);
+    w.send(side.at, answer);
+}
+
+#[test]
+fn a_challenge_is_answered_in_the_same_dialog() {
+    for (status, field) in [(401, HeaderName::Authorization), (407, HeaderName::ProxyAuthorization)] {
+        let mut w = World::with(digest);
+        let mut alice = w.dial("alice", "0470123456");
+        let first = w.invited(A);
+        assert!(!first.invite.headers.contains(&field));
+        challenge(&mut w, &first, &first.invite, status, "");
+        w.request(first.at, Method::Ack);
+        let second = w.invited(A);
+        assert_eq!(second.call_id, first.call_id);
+        assert_eq!(second.invite.from_tag(), first.invite.from_tag());
+        assert_eq!(second.invite.cseq().unwrap().number, first.invite.cseq().unwrap().number + 1);
+        let credentials = second.invite.headers.get(&field).unwrap().to_owned();
+        assert!(credentials.contains("username=\"gw\""));
+        w.reply_with(&second, 200, ANSWER);
+        let ack = w.request(second.at, Method::Ack);
+        // RFC 3261 §13.2.2.4: the ACK carries what its INVITE was let in by.
+        assert_eq!(ack.headers.get(&field), Some(credentials.as_str()));
+        w.ack(&mut alice);
+        w.hang_up(&mut alice, &second);
+        assert_eq!(w.finish().legs.len(), 1, "a challenge is no attempt of its own");
+    }
+}
+
+#[test]
+fn credentials_that_are_refused_are_not_sent_again() {
+    let mut w = World::with(digest);
+    let alice = w.dial("alice", "0470123456");
+    for _ in 0..2 {
+        let side = w.invited(A);
+        challenge(&mut w, &side, &side.invite, 401, "");
+        w.request(side.at, Method::Ack);
+    }
+    assert!(w.heard(A).is_empty(), "two tries and no third");
+    w.invited(B);
+    w.cancel(&alice);
+    assert_eq!(w.finish().legs[0].end_cause, Some(EndCause::TrunkAuthFailed));
+}
+
+#[test]
+fn a_stale_nonce_is_replaced_once() {
+    let mut w = World::with(digest);
+    let alice = w.dial("alice", "0499123456");
+    for extra in ["", ",stale=true", ",stale=true"] {
+        let side = w.invited(A);
+        challenge(&mut w, &side, &side.invite, 401, extra);
+        w.request(side.at, Method::Ack);
+    }
+    assert!(w.heard(A).is_empty());
+    w.refused(&alice, 502);
+    w.finish();
+}
+
+#[test]
+fn a_trunk_by_address_or_with_another_realm_gets_no_credentials() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0499123456");
+    let side = w.invited(A);
+    challenge(&mut w, &side, &side.invite, 401, "");
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.refused(&alice, 502);
+    w.finish();
+
+    let mut w = World::with(|config| {
+        digest(config);
+        config.trunks[0].realm = Some("other".into());
+    });
+    let alice = w.dial("alice", "0499123456");
+    let side = w.invited(A);
+    challenge(&mut w, &side, &side.invite, 401, "");
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.refused(&alice, 502);
+    w.finish();
+}
+
+#[test]
+fn a_trunk_that_challenges_and_falls_silent_is_left_as_a_black_hole_is() {
+    let mut w = World::with(digest);
+    let alice = w.dial("alice", "0470123456");
+    let side = w.invited(A);
+    challenge(&mut w, &side, &side.invite, 407, "");
+    w.request(side.at, Method::Ack);
+    w.invited(A);
+    w.pass(ms(3_500));
+    w.invited(B);
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn a_challenged_bye_is_sent_again_with_credentials() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = w.talking();
+    w.bye(&mut alice);
+    let bye = w.request(callee.at, Method::Bye);
+    challenge(&mut w, &callee, &bye, 407, "");
+    let again = w.request(callee.at, Method::Bye);
+    assert!(again.headers.contains(&HeaderName::ProxyAuthorization));
+    assert_eq!(again.cseq().unwrap().number, bye.cseq().unwrap().number + 1);
+    w.ok(&callee, Method::Bye);
+    assert!(w.exchange.calls().next().is_none());
+    w.finish();
+}
+
+#[test]
+fn a_bye_is_not_challenged_for_ever() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = w.talking();
+    w.bye(&mut alice);
+    let mut byes = 0;
+    while let Some(crate::sip::message::Message::Request(bye)) = w.next(callee.at) {
+        byes += 1;
+        challenge(&mut w, &callee, &bye, 401, ",stale=true");
+    }
+    assert!(byes <= 3, "{byes}");
+    w.finish();
+}
+
+#[test]
+fn a_challenged_reinvite_is_sent_again_with_credentials() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = w.talking();
+    let hold = alice.invite(&directed(OFFER, "sendonly"));
+    w.send(alice.at, &hold);
+    w.ack(&mut alice);
+    let reinvite = w.request(callee.at, Method::Invite);
+    challenge(&mut w, &callee, &reinvite, 401, "");
+    w.request(callee.at, Method::Ack);
+    let again = w.request(callee.at, Method::Invite);
+    assert!(again.headers.contains(&HeaderName::Authorization));
+    assert!(String::from_utf8_lossy(&again.body).contains("a=sendonly"));
+    let answer = callee.response(&again, 200).with_body("application/sdp", directed(ANSWER, "recvonly"));
+    w.send(callee.at, answer);
+    let ack = w.request(callee.at, Method::Ack);
+    assert!(ack.headers.contains(&HeaderName::Authorization));
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn an_account_speaks_in_its_domain() {
+    let mut w = World::with(|config| {
+        digest(config);
+        config.trunks[0].domain = Some("operator.example".into());
+    });
+    let alice = w.dial("alice", "0470123456");
+    let side = w.invited(A);
+    assert_eq!(side.invite.from().unwrap().uri.host.host, "operator.example");
+    assert_eq!(side.invite.to().unwrap().uri.host.host, "operator.example");
+    assert_eq!(side.invite.uri.host.host, "203.0.113.1");
+    w.cancel(&alice);
+    w.finish();
+}
