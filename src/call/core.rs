@@ -172,6 +172,12 @@ impl Core {
         self.sip.send_request(now.instant, peer, bye);
     }
 
+    /// Stops a request whose answer nobody waits for any more.
+    pub fn abandon(&mut self, key: ClientKey) {
+        self.owners.remove(&key);
+        self.sip.abandon(key);
+    }
+
     pub fn forget_client(&mut self, key: ClientKey) {
         self.owners.remove(&key);
     }

@@ -170,10 +170,11 @@ impl Call {
                 self.tell_directions(core, now);
             }
             491 => {
-                // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s.
+                // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
                 let random = u64::from(core.octets::<1>()[0]);
                 let owns_call_id = index != 0;
-                let wait = if owns_call_id { 2_100 + random * 190 / 25 } else { random * 2_000 / 255 };
+                let steps = if owns_call_id { 210 + random * 190 / 255 } else { random * 200 / 255 };
+                let wait = steps * 10;
                 leg.modification = Modification::RetryAt { at: now.instant + Duration::from_millis(wait) };
                 leg.media.told = before;
             }

@@ -71,6 +71,10 @@ fn ask_health(exchange: &mut Exchange, index: usize, now: Now) {
     let us = NameAddr::new(Uri::sip(None, own_host(&target)));
     let request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
         .with_header(HeaderName::CSeq, "1 OPTIONS");
+    // One at a time: to ask a dead trunk ever more does not wake it.
+    if let Some((unanswered, _)) = side.upkeep.options.take() {
+        core.abandon(unanswered);
+    }
     let owner = Owner::TrunkHealth { trunk: side.settings.name.clone() };
     let key = core.send(now, owner, target.peer, request);
     side.upkeep.options = Some((key, now.instant));

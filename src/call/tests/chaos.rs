@@ -65,14 +65,39 @@ struct Chaos {
 fn whatever_happens_every_call_ends_and_nothing_is_left() {
     let only = std::env::var("TANDEM_CHAOS_SEED").ok().and_then(|text| text.parse().ok());
     let seeds = only.map_or(0..120, |seed: u64| seed..seed + 1);
-    let mut calls = 0;
+    let all = seeds.end - seeds.start > 1;
+    let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
     for seed in seeds {
-        calls += run(seed);
+        for cause in run(seed) {
+            *causes.entry(cause.as_str()).or_default() += 1;
+        }
     }
-    assert!(calls > 0);
+    // A storm in which nothing but calm comes to pass proves nothing.
+    for cause in [
+        EndCause::NormalClearing,
+        EndCause::CallerCancelled,
+        EndCause::NoAnswer,
+        EndCause::Busy,
+        EndCause::Declined,
+        EndCause::NoAck,
+        EndCause::DialogLost,
+        EndCause::MaxDuration,
+        EndCause::MediaTimeout,
+        EndCause::AdminHangup,
+        EndCause::JournalFailed,
+        EndCause::GatewayCongested,
+        EndCause::TrunkCongested,
+        EndCause::TrunkTimeout,
+        EndCause::TransportFailed,
+        EndCause::NotAcceptable,
+        EndCause::FarEndFailure,
+    ] {
+        assert!(!all || causes.contains_key(cause.as_str()), "no {} in {causes:?}", cause.as_str());
+    }
 }
 
-fn run(seed: u64) -> usize {
+/// One storm; why its calls ended.
+fn run(seed: u64) -> Vec<EndCause> {
     let mut config = config();
     let mut dice = Dice(seed.wrapping_mul(0x1234_5678_9abc_def1) + 1);
     config.limits.ring = secs(20);
@@ -109,7 +134,7 @@ fn run(seed: u64) -> usize {
     let Chaos { w, .. } = chaos;
     // Calls whose room was never reserved have no Start; the others have one End each.
     w.assert_nothing_left();
-    w.ends().len()
+    w.ends().iter().filter_map(|cdr| cdr.end_cause).collect()
 }
 
 impl Chaos {

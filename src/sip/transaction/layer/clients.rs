@@ -282,6 +282,16 @@ impl TransactionLayer {
         }
     }
 
+    /// Stops repeating a request whose answer nobody waits for any more. An INVITE has to be cancelled instead.
+    pub fn abandon(&mut self, key: ClientKey) {
+        let waits = self.clients.get_mut(&key.0).filter(|client| client.method != Method::Invite);
+        let Some(client) = waits else { return };
+        reschedule(&mut self.deadlines, key.0, &mut client.deadline, None);
+        if let Some(client) = self.clients.remove(&key.0) {
+            self.clients_by_branch.remove(&client.branch);
+        }
+    }
+
     /// The transport could not send what had this ticket. A response's failure changes nothing: the far end
     /// repeats its request, and the timers end the transaction (RFC 6026 §7.1, §8.7).
     pub fn handle_transport_failure(&mut self, _now: Instant, ticket: u64) {
