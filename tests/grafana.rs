@@ -43,8 +43,8 @@ fn exported() -> BTreeSet<String> {
             }
         }
     }
-    // Exported only where the kernel's clock follows a time server.
-    names.insert("tandem_clock_offset_seconds".to_owned());
+    // Exported only where the kernel's clock may be asked, and follows a time server.
+    names.extend(["tandem_clock_synchronised", "tandem_clock_offset_seconds"].map(str::to_owned));
     names
 }
 

@@ -19,6 +19,7 @@ mod operate;
 mod registration;
 mod route;
 mod scene;
+mod settings;
 mod simulator;
 mod speech;
 mod trunk;

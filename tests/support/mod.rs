@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 pub mod baresip;
+pub mod dashboard;
 pub mod digest;
 pub mod gateway;
 pub mod http;

@@ -16,6 +16,14 @@ pub struct Series {
     pub value: f64,
 }
 
+impl Series {
+    /// The value of one label; empty where there is none, as Prometheus sees it.
+    pub fn label(&self, name: &str) -> &str {
+        let found = self.labels.iter().find(|(label, _)| label == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+}
+
 impl Prometheus {
     /// Starts a Prometheus that scrapes `targets` and loads the rule files.
     #[track_caller]
@@ -64,7 +72,15 @@ impl Prometheus {
 
     /// As [`query`](Prometheus::query), with what Prometheus finds wrong with it.
     pub fn try_query(&self, expression: &str) -> Result<Vec<Series>, String> {
-        let path = format!("/api/v1/query?query={}", http::escape(expression));
+        self.answer(format!("/api/v1/query?query={}", http::escape(expression)))
+    }
+
+    /// The value that an expression had at a moment, in seconds since the epoch.
+    pub fn query_at(&self, expression: &str, unix_seconds: f64) -> Result<Vec<Series>, String> {
+        self.answer(format!("/api/v1/query?query={}&time={unix_seconds:.3}", http::escape(expression)))
+    }
+
+    fn answer(&self, path: String) -> Result<Vec<Series>, String> {
         let answer = http::get(self.address, &path).map_err(|error| error.to_string())?;
         let json = answer.json();
         if json["status"] != "success" {
