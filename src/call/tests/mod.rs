@@ -1,6 +1,7 @@
 //! Whole calls in virtual time: scripted phones and operators around one exchange, no socket, no sleep.
 
 mod far;
+mod lab;
 mod world;
 
 mod admission;
