@@ -25,7 +25,8 @@ impl Floor {
         let seats = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4));
         wait::until("a turn to speak", Duration::from_secs(1_200), || {
             (0..seats).find_map(|seat| {
-                let path = std::env::temp_dir().join(format!("tandem-floor-{seat}.lock"));
+                let user = std::env::var("USER").unwrap_or_else(|_| "tests".to_owned());
+                let path = std::env::temp_dir().join(format!("tandem-floor-{user}-{seat}.lock"));
                 let lock =
                     std::fs::File::options().create(true).append(true).open(path).expect("a lock file");
                 lock.try_lock().is_ok().then_some(Floor { _lock: lock })
