@@ -324,3 +324,19 @@ fn a_via_is_read_back_from_what_was_sent() {
     let via = text.lines().nth(1).and_then(|line| line.strip_prefix("Via: ")).unwrap();
     assert!(Via::parse(via).is_ok(), "{via}");
 }
+
+#[test]
+fn an_abandoned_request_is_not_repeated_and_its_answer_is_nobodys() {
+    let (mut layer, now) = (layer(), Instant::now());
+    let key = layer.send_request(now, udp(FAR), own_request(Method::Options));
+    let bytes = only_transmit(&drain(&mut layer));
+    layer.abandon(key);
+    assert_eq!((layer.poll_timeout(), layer.active()), (None, 0));
+    layer.handle_message(now, udp(FAR), response_to(&bytes, 200, "f1"));
+    assert_eq!(layer.poll_output(), None);
+    assert!(layer.holds_nothing());
+    // An INVITE may ring somewhere: it has to be cancelled.
+    let (key, _) = invite(&mut layer, now);
+    layer.abandon(key);
+    assert_eq!(layer.active(), 1);
+}
