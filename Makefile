@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tandem
 VENV := $(CACHE)/venv
 PYTHON_LIST := tests/tools/requirements.txt
 # Most end-to-end tests wait for speech to be spoken, so more of them run at once than there are cores.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 3
 FUZZ_SECONDS ?= 60
 
 .PHONY: help build demo test bench lint clean fuzz deps test-deps python-env

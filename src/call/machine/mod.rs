@@ -328,10 +328,11 @@ impl Call {
     /// How far the call has come, for views.
     pub fn phase(&self) -> CallPhase {
         match self.stage {
-            Stage::Hunting { .. } if self.early.is_some() => CallPhase::EarlyMedia,
-            Stage::Hunting { .. } if self.ringing.is_some() => CallPhase::Ringing,
-            Stage::Opening | Stage::Hunting { .. } => CallPhase::Trying,
-            Stage::Answering { .. } | Stage::Talking { .. } => CallPhase::Answered,
+            // Nobody knows of an answer before its record is durable.
+            Stage::Hunting { .. } | Stage::Answering { .. } if self.early.is_some() => CallPhase::EarlyMedia,
+            Stage::Hunting { .. } | Stage::Answering { .. } if self.ringing.is_some() => CallPhase::Ringing,
+            Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } => CallPhase::Trying,
+            Stage::Talking { .. } => CallPhase::Answered,
             Stage::Closing(_) => CallPhase::Ending,
         }
     }
