@@ -101,6 +101,8 @@ url = "sqlite:tandem.db"
 listen = ""
 [log]
 level = "warn"
+[media]
+timeout_seconds = 0
 [billing]
 journal_dir = "journal"
 [[trunk]]
