@@ -4,16 +4,19 @@ use crate::support::{
     baresip::{Baresip, PhoneCodec},
     digest,
     gateway::PASSWORD,
+    impairment::{Fate, ImpairedStream, Impairment, MediaPort, Packet, Tally},
     kamailio::{Kamailio, Outer},
     lane::Lane,
     linphone::Linphone,
     prometheus::Prometheus,
+    rtp::{self, RtpSocket},
     sipp::Sipp,
     speech::{self, Floor, Voice},
     tls::Authority,
     wait,
+    wire::Wire,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One phone calls the other, both speak their nine seconds, both recordings are judged.
 fn two_phones_hear_each_other(test: &str, codec: PhoneCodec, transport: &str, secure: bool) {
@@ -132,4 +135,93 @@ fn sipp_plays_operator_and_caller_and_shows_what_it_received() {
         .key("calling", "+3225559999");
     assert!(caller.start().succeed().response(486).header("Server").is_some());
     assert_eq!(refusing.succeed().count("FailedCall(C)"), 0);
+}
+
+/// A thousand packets, 20 ms apart, through one impaired stream: sequence numbers with the time they took.
+fn through(plan: &Impairment) -> (Vec<(u16, Duration)>, Tally) {
+    let mut stream = ImpairedStream::new(plan);
+    let start = Instant::now();
+    let mut arrived = Vec::new();
+    for count in 0..1_000_u16 {
+        let sent = start + 20 * Duration::from_millis(1) * u32::from(count);
+        let mut bytes = vec![0x80, 8];
+        bytes.extend_from_slice(&count.to_be_bytes());
+        stream.handle_input(sent, Packet { port: MediaPort::Rtp, bytes });
+        while let Some(at) = stream.poll_timeout() {
+            let packet = stream.poll_output(at).expect("a packet whose time has come");
+            arrived.push((u16::from_be_bytes([packet.bytes[2], packet.bytes[3]]), at - sent));
+        }
+    }
+    (arrived, stream.tally().clone())
+}
+
+#[test]
+fn a_seeded_wire_does_the_same_each_time_and_about_what_it_is_told() {
+    let plan = |seed| Impairment::seeded(seed).loss(0.05).duplication(0.05).reordering(0.05, 2);
+    let (arrived, tally) = through(&plan(1));
+    assert_eq!((&arrived, &tally), (&through(&plan(1)).0, &through(&plan(1)).1));
+    assert_ne!(tally.dropped, through(&plan(2)).1.dropped);
+    for share in [&tally.dropped, &tally.doubled, &tally.overtaken] {
+        assert!((25..=75).contains(&share.len()), "{tally:?}");
+    }
+    let held = 1_000 + tally.doubled.len() - tally.dropped.len() - arrived.len();
+    assert!(held <= 2 && tally.delivered as usize == arrived.len(), "{held} never overtaken, {tally:?}");
+    // Another chance changes nothing for the loss.
+    assert_eq!(through(&Impairment::seeded(1).loss(0.05)).1.dropped, tally.dropped);
+
+    let (_, tally) = through(&Impairment::seeded(3).bursts(0.02, 0.25));
+    let bursts = tally.dropped.windows(2).filter(|pair| pair[1] != pair[0] + 1).count() + 1;
+    let mean = tally.dropped.len() as f64 / bursts as f64;
+    assert!((2.0..=8.0).contains(&mean) && tally.dropped.len() > 20, "mean burst {mean}, {tally:?}");
+
+    let ms = Duration::from_millis;
+    let (arrived, _) = through(&Impairment::seeded(4).delay(ms(40)).jitter(ms(30)));
+    assert!(arrived.iter().all(|(_, took)| (ms(40)..=ms(70)).contains(took)));
+    assert!(arrived.iter().any(|(_, took)| *took < ms(45)) && arrived.iter().any(|(_, took)| *took > ms(65)));
+    assert!(arrived.iter().enumerate().all(|(place, (count, _))| place == usize::from(*count)));
+}
+
+#[test]
+fn a_wire_stays_in_the_way_of_a_call_and_does_to_its_media_what_the_script_says() {
+    let lane = Lane::take("harness-wire");
+    let operator = Sipp::server(&lane, "operator-asks-407").key("operator_realm", "operator.test");
+    let operator = operator.arg("-rtp_echo").start();
+    let fates = [(3, Fate::Drop), (4, Fate::Drop), (6, Fate::Twice), (8, Fate::Behind(2))];
+    let back = Duration::from_millis(100);
+    let wire = Wire::on(&lane, operator.address()).to_gateway(Impairment::script(fates));
+    let wire = wire.to_peer(Impairment::none().delay(back)).start();
+    let caller = Sipp::client(&lane, "user-calls", wire.address()).user("alice").number("+32470123456");
+    let caller = caller.pause(Duration::from_secs(2)).start();
+    let at = rtp::audio_of(&caller.wait_status(200));
+    let asked = rtp::audio_of(&operator.wait_request("INVITE"));
+    assert!(at.port() != operator.media_port() && asked.port() != caller.media_port());
+    let phone = RtpSocket::new(&lane);
+    let sent = Instant::now();
+    for count in 0..12 {
+        phone.send(at, 8, count, 160, &[0xd5; 160]);
+    }
+    let heard: Vec<u16> =
+        (0..11).filter_map(|_| phone.receive(wait::SOON)).map(|packet| packet.sequence).collect();
+    assert_eq!(heard, [0, 1, 2, 5, 6, 6, 7, 9, 10, 8, 11]);
+    assert!(sent.elapsed() >= back);
+    let tallies = wire.call();
+    let expected = Tally {
+        seen: 12,
+        delivered: 11,
+        dropped: vec![3, 4],
+        doubled: vec![6],
+        overtaken: vec![8],
+        reports: 0,
+    };
+    assert_eq!(tallies.to_gateway, expected);
+    assert_eq!((tallies.to_peer.seen, tallies.to_peer.delivered), (11, 11));
+    caller.succeed();
+    let operator = operator.succeed();
+    assert!(
+        operator
+            .request("BYE")
+            .headers("Via")
+            .next()
+            .is_some_and(|via| via.contains(&wire.address().to_string()))
+    );
 }
