@@ -11,6 +11,7 @@ mod database;
 mod dialog;
 mod did;
 mod failover;
+mod glare;
 mod harness;
 mod lifecycle;
 mod media;
