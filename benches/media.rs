@@ -445,6 +445,7 @@ fn config(codec: AudioCodec, far: SocketAddr) -> LegConfig {
         send_payload_type: payload_type(codec),
         receive_payload_type: payload_type(codec),
         dtmf: None,
+        comfort_noise: false,
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: false,

@@ -59,6 +59,7 @@ fn config(codec: AudioCodec, srtp: Option<SrtpKeys>) -> LegConfig {
             receive_payload_type: 101,
             clock_rate: codec.clock_rate(),
         }),
+        comfort_noise: false,
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: true,
@@ -138,7 +139,31 @@ impl Wire for Sink {
     }
 }
 
-/// Allocations for `MEASURED` packets each way, with deadlines met and every tenth packet lost.
+/// Which packets arrive in each 20 ms: every tenth is lost, every tenth is overtaken by the next, and 200 ms out of
+/// every two seconds come in one go.
+fn schedule() -> Vec<Vec<usize>> {
+    let ticks = (WARM_UP + MEASURED) as usize;
+    let mut arrivals = vec![Vec::new(); ticks + 1];
+    for number in 0..ticks {
+        let tick = match number {
+            _ if (60..70).contains(&(number % 100)) => number - number % 100 + 70,
+            _ if number % 10 == 4 => number + 1,
+            _ => number,
+        };
+        if number % 10 != 9 {
+            arrivals[tick].push(number);
+        }
+    }
+    for arrivals in &mut arrivals {
+        if let [first, second] = arrivals[..] {
+            // The one that was overtaken comes behind the one that overtook it.
+            *arrivals = vec![first.max(second), first.min(second)];
+        }
+    }
+    arrivals
+}
+
+/// Allocations for `MEASURED` packets each way, with deadlines met and all that a network does to packets.
 fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
     let keys = srtp.then(|| SrtpKeys {
         suite: SrtpSuite::AesCm128HmacSha1_80,
@@ -157,23 +182,25 @@ fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
     let mut sink = Sink { packets: 0, bytes: 0 };
     let far: SocketAddr = FAR.parse().unwrap();
     let mut before = 0;
-    for number in 0..(WARM_UP + MEASURED) as usize {
-        if number == WARM_UP as usize {
+    for (tick, arrivals) in schedule().into_iter().enumerate() {
+        if tick == WARM_UP as usize {
             before = ALLOCATIONS.load(Ordering::Relaxed);
         }
         now = now.after(Duration::from_millis(20));
         let mut out = Out { wire: &mut sink, work: &mut work };
         leg_a.handle_timeout(now, &mut out);
         leg_b.handle_timeout(now, &mut out);
-        if number % 10 == 9 {
-            continue;
+        for number in arrivals {
+            let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut from_a[number] };
+            bridge::forward(&mut leg_a, &mut leg_b, datagram, now, &mut out);
+            let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut from_b[number] };
+            bridge::forward(&mut leg_b, &mut leg_a, datagram, now, &mut out);
         }
-        let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut from_a[number] };
-        bridge::forward(&mut leg_a, &mut leg_b, datagram, now, &mut out);
-        let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut from_b[number] };
-        bridge::forward(&mut leg_b, &mut leg_a, datagram, now, &mut out);
     }
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let counts = leg_a.counts();
+    let repairs = (a == AudioCodec::Opus) != (b == AudioCodec::Opus);
+    assert_eq!(counts.recovered_fec + counts.recovered_plc > 90, repairs, "what is repaired is counted");
     assert!(sink.packets >= 2 * 900, "{} packets went through", sink.packets);
     assert!(sink.bytes > 0);
     allocations

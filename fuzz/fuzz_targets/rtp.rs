@@ -38,6 +38,7 @@ fn config(codec: AudioCodec, ptime_ms: u8, dtmf: bool, srtp: Option<SrtpKeys>) -
             receive_payload_type: 101,
             clock_rate: codec.clock_rate(),
         }),
+        comfort_noise: false,
         remote_rtp: FAR,
         remote_rtcp: FAR,
         rtcp_mux: true,

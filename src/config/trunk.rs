@@ -85,6 +85,8 @@ pub struct TrunkConfig {
     /// Its own time to answer; `None`: `limits.ring`.
     pub ring: Option<Duration>,
     pub dtmf: DtmfMode,
+    /// Offer and accept comfort noise (RFC 3389) in place of a silence that is sent.
+    pub comfort_noise: bool,
     pub srtp: SrtpMode,
     pub prack: Prack,
     /// Session timer (RFC 4028); `None`: off.
@@ -128,6 +130,7 @@ impl TrunkConfig {
             max_duration: None,
             ring: None,
             dtmf: DtmfMode::Rfc4733,
+            comfort_noise: false,
             srtp: SrtpMode::Off,
             prack: Prack::Off,
             session_timer: None,
@@ -202,6 +205,7 @@ pub(super) fn read(
             "seconds until a call nobody answers ends, 0 = limits.ring_seconds",
         )),
         dtmf: s.parsed("dtmf", dtmf).unwrap_or(default.dtmf),
+        comfort_noise: s.flag("comfort_noise", default.comfort_noise),
         srtp: s.parsed("srtp", srtp).unwrap_or(default.srtp),
         prack: s.parsed("prack", prack).unwrap_or(default.prack),
         session_timer: optional_seconds(s.number(

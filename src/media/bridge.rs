@@ -36,7 +36,7 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
         return Outcome::default();
     }
     let outcome = match heard {
-        Heard::Voice(..) | Heard::Event(..) => to.feed(heard, now.instant, out),
+        Heard::Voice(..) | Heard::Event(..) | Heard::Noise(..) => to.feed(heard, now.instant, out),
     };
     from.note(outcome);
     outcome

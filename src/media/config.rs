@@ -14,6 +14,8 @@ pub struct LegConfig {
     pub receive_payload_type: u8,
     /// `None` where the far side takes no telephone events; key presses then go as tones in the voice.
     pub dtmf: Option<DtmfFormat>,
+    /// The far side takes comfort noise (RFC 3389) in place of a silence that is sent.
+    pub comfort_noise: bool,
     pub remote_rtp: SocketAddr,
     pub remote_rtcp: SocketAddr,
     /// RTCP shares the RTP port (RFC 5761).

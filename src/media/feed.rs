@@ -1,12 +1,18 @@
-//! One direction of a bridge: makes the packets of one leg into those of the other.
+//! One direction of a bridge: puts the packets of one leg in order and makes them into those of the other.
 
-use super::config::LegConfig;
+use super::adaptation::Diet;
+use super::codec::comfort_noise::NoiseGenerator;
+use super::codec::g711::Law;
+use super::config::{LegConfig, OpusSettings};
+use super::dtmf::detector::{Detector, Found};
 use super::dtmf::{Event, EventCarrier};
+use super::recovery::reorder::{Reorder, Turn};
 use super::relay::{Passing, Relay, is_near};
+use super::rtp::{Arrival, RtpPacket};
 use super::tone::KeyTone;
 use super::transcoder::{G711ToG711, G711ToOpus, Incoming, OpusToG711, Outcome, law};
 use super::transmit::{Chunk, Out, Transmitter};
-use crate::types::AudioCodec;
+use crate::types::{AudioCodec, DtmfMode};
 use std::time::{Duration, Instant};
 
 /// A press whose packets stopped without an end is over after this long (RFC 4733 §2.5.2.3 leaves it to us).
@@ -15,11 +21,20 @@ const PRESS_TIMEOUT: Duration = Duration::from_millis(200);
 /// The way of the voice and of key presses towards one leg.
 pub struct Feed {
     shape: Shape,
+    /// How Opus is encoded where the network carries it, and what it carries.
+    opus: OpusSettings,
+    diet: Diet,
     /// Clock of the events received, in Hz.
     event_rate: u32,
+    order: Reorder,
     path: Path,
     carrier: EventCarrier,
     press: Option<Press>,
+    /// Where the source presses its keys as tones in the voice.
+    listening: Option<Box<Listening>>,
+    comfort: Comfort,
+    /// What became of packets that were let go by the clock; told with the next one that comes.
+    untold: Outcome,
 }
 
 /// What a feed was built for; while it stays the same its state does too.
@@ -36,6 +51,36 @@ enum Path {
     Decode(Box<OpusToG711>),
     Encode(Box<G711ToOpus>),
 }
+
+/// The source's silence as it described it, where the far side wants to hear it.
+#[derive(Default)]
+struct Comfort {
+    noise: NoiseGenerator,
+    /// When the next frame has been heard whole; `None` while the source speaks.
+    next: Option<Instant>,
+}
+
+/// One frame of comfort noise.
+const COMFORT: usize = 160;
+const COMFORT_TIME: Duration = Duration::from_millis(20);
+/// The most of it that is made at once between the last frame and the voice that follows; after a longer standstill of
+/// the machine it goes on from now.
+const MOST_COMFORT: usize = 800;
+
+/// Looks for key presses in G.711 and makes them events, each in the place of a voice packet.
+struct Listening {
+    law: Law,
+    detector: Detector,
+    /// Timestamp of the present press in the received stream.
+    began: Option<u32>,
+    /// The end of a press, and how often it is still to be said (RFC 4733 §2.5.1.4).
+    ended: Option<(Event, u8)>,
+}
+
+/// The level that is stated for presses that were found, in −dBm0.
+const FOUND_VOLUME: u8 = 10;
+/// The end of an event is sent three times: it may be lost.
+const END_AGAIN: u8 = 2;
 
 /// A key press that goes out as sound.
 struct Press {
@@ -59,18 +104,51 @@ impl Feed {
             (Some(law), None) => Path::Encode(Box::new(G711ToOpus::new(law, to.ptime_ms, to.opus))),
         };
         let event_rate = event_rate(from);
-        Feed { shape, event_rate, path, carrier: EventCarrier::default(), press: None }
+        Feed {
+            shape,
+            opus: to.opus,
+            diet: Diet::default(),
+            event_rate,
+            order: Reorder::default(),
+            path,
+            carrier: EventCarrier::default(),
+            press: None,
+            listening: Listening::to(from),
+            comfort: Comfort::default(),
+            untold: Outcome::NOTHING,
+        }
     }
 
     /// Applies new configurations; what need not change goes on undisturbed.
     pub fn renew(&mut self, from: &LegConfig, to: &LegConfig) {
-        if self.shape != (Shape { from: from.codec, to: to.codec, ptime_ms: to.ptime_ms }) {
+        if (self.shape.from, self.shape.to) != (from.codec, to.codec) {
+            let diet = self.diet;
             *self = Feed::between(from, to);
+            self.set_diet(diet);
             return;
         }
+        self.shape.ptime_ms = to.ptime_ms;
+        self.opus = to.opus;
+        self.apply_wishes();
         self.event_rate = event_rate(from);
-        if let Path::Encode(encode) = &mut self.path {
-            encode.configure(to.opus);
+        let fresh = Listening::to(from);
+        if self.listening.is_some() != fresh.is_some() {
+            self.listening = fresh;
+        }
+    }
+
+    /// Sends in the length and at the rate that the far side wants and its network carries.
+    fn apply_wishes(&mut self) {
+        let ptime_ms = self.shape.ptime_ms;
+        match &mut self.path {
+            Path::Relay(relay) => relay.set_ptime(ptime_ms),
+            Path::Reframe(reframe) => reframe.set_ptime(ptime_ms),
+            Path::Decode(decode) => decode.set_ptime(ptime_ms),
+            Path::Encode(encode) => {
+                let (settings, ptime_ms) = self.diet.limit(self.opus, ptime_ms);
+                encode.configure(settings);
+                encode.set_ptime(ptime_ms);
+            }
         }
     }
 
@@ -82,11 +160,48 @@ impl Feed {
         }
     }
 
-    /// Sends a voice packet on.
+    /// Sends a voice packet on when its turn comes, and what waited for it.
     #[inline]
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
+        if let Path::Relay(_) = self.path {
+            // A relay leaves the order as it is: the far side's own buffer is the better place to mend it.
+            return self.play(incoming, tx, out);
+        }
+        self.order.prepare(incoming.now);
+        let told = std::mem::take(&mut self.untold);
+        let outcome = loop {
+            match self.order.arrive(&incoming) {
+                Turn::Play(arrival) => break self.play(Incoming { arrival, ..incoming }, tx, out),
+                Turn::Held => break Outcome::NOTHING,
+                Turn::TooLate => break Outcome::TOO_LATE,
+                Turn::MakeRoom => self.release_one(incoming.now, true, tx, out),
+            };
+        };
+        if !self.order.is_empty() {
+            while self.release_one(incoming.now, false, tx, out) {}
+        }
+        outcome.and(told).and(std::mem::take(&mut self.untold))
+    }
+
+    /// Plays the next packet that waited, if it need not wait any longer; false if none did.
+    fn release_one(&mut self, now: Instant, at_once: bool, tx: &mut Transmitter, out: &mut Out<'_>) -> bool {
+        let Some((held, arrival)) = self.order.release(now, at_once) else { return false };
+        let outcome = self.play(held.incoming(arrival, now), tx, out);
+        // How long it was inside says nothing about our speed.
+        self.untold = self.untold.and(Outcome { transcoded: false, ..outcome });
+        true
+    }
+
+    #[inline]
+    fn play(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
         if self.press_sounds(incoming.now) {
-            return Outcome::default();
+            return Outcome::NOTHING;
+        }
+        if self.comfort.next.is_some() {
+            self.end_comfort(incoming, tx, out);
+        }
+        if self.listening.is_some() && self.hear_press(incoming, tx, out) {
+            return Outcome::NOTHING;
         }
         match &mut self.path {
             Path::Decode(decode) => decode.voice(incoming, tx, out),
@@ -105,6 +220,15 @@ impl Feed {
         }
     }
 
+    /// Looks for a press in a voice packet; true if an event went out in its place.
+    fn hear_press(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> bool {
+        let (Some(format), Some(listening)) = (tx.dtmf(), &mut self.listening) else { return false };
+        let Some((event, began)) = listening.hear(incoming, &mut out.work.pcm) else { return false };
+        let packet = RtpPacket { timestamp: began, ..incoming.packet };
+        self.event_as_event(Incoming { packet, ..incoming }, event, format.clock_rate, tx, out);
+        true
+    }
+
     /// While a press goes out as sound, the voice beside it stays out.
     fn press_sounds(&mut self, now: Instant) -> bool {
         let Some(press) = &self.press else { return false };
@@ -116,6 +240,79 @@ impl Feed {
         false
     }
 
+    /// The source describes its silence: that is passed on, or made to be heard. Opus has its own way to be silent: an
+    /// encoder that hears a silence sends nothing.
+    pub fn comfort_noise(
+        &mut self,
+        incoming: Incoming<'_>,
+        tx: &mut Transmitter,
+        out: &mut Out<'_>,
+    ) -> Outcome {
+        while self.release_one(incoming.now, true, tx, out) {}
+        match (&mut self.path, incoming.arrival) {
+            (_, Arrival::Late | Arrival::Duplicate | Arrival::Suspect) | (Path::Decode(_), _) => {}
+            (Path::Relay(relay), Arrival::First | Arrival::Next | Arrival::Gap(_))
+                if tx.takes_comfort_noise() =>
+            {
+                relay.comfort_noise(incoming, tx, out);
+            }
+            (
+                Path::Relay(_) | Path::Reframe(_) | Path::Encode(_),
+                Arrival::First | Arrival::Next | Arrival::Gap(_),
+            ) => {
+                self.comfort.noise.describe(incoming.packet.payload);
+                self.comfort.next.get_or_insert(incoming.now + COMFORT_TIME);
+            }
+        }
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Makes the comfort noise that has been due.
+    fn comfort(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let Some(mut next) = self.comfort.next else { return };
+        if now.saturating_duration_since(next) > COMFORT_TIME * (MOST_COMFORT / COMFORT) as u32 {
+            next = now;
+        }
+        while next <= now {
+            // It belongs where its time began, however late we wake.
+            let began = next - COMFORT_TIME;
+            self.comfort.noise.fill(&mut out.work.pcm[..COMFORT]);
+            match &mut self.path {
+                Path::Encode(encode) => encode.comfort(COMFORT, began, tx, out),
+                Path::Relay(_) | Path::Reframe(_) | Path::Decode(_) => self.inject(COMFORT, began, tx, out),
+            }
+            next += COMFORT_TIME;
+        }
+        self.comfort.next = Some(next);
+    }
+
+    /// The source speaks again: the noise goes on to right before it.
+    fn end_comfort(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.comfort(incoming.now, tx, out);
+        self.comfort.next = None;
+        let timestamp = incoming.packet.timestamp;
+        let missing = match &self.path {
+            Path::Reframe(reframe) => reframe.missing_before(timestamp),
+            Path::Encode(encode) => encode.missing_before(timestamp),
+            // A relay finds the voice's place behind what it sent.
+            Path::Relay(_) | Path::Decode(_) => 0,
+        };
+        if (1..=MOST_COMFORT).contains(&missing) {
+            self.comfort.noise.fill(&mut out.work.pcm[..missing]);
+            self.inject(missing, incoming.now, tx, out);
+        }
+    }
+
+    /// Sends sound of our own making in place of the voice.
+    fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        match &mut self.path {
+            Path::Relay(relay) => relay.inject(samples, now, tx, out),
+            Path::Reframe(reframe) => reframe.inject(samples, now, tx, out),
+            Path::Decode(decode) => decode.inject(samples, now, tx, out),
+            Path::Encode(encode) => encode.inject(samples, now, tx, out),
+        }
+    }
+
     /// Sends a telephone event on, or sounds it where the far side takes none.
     pub fn event(
         &mut self,
@@ -124,6 +321,8 @@ impl Feed {
         tx: &mut Transmitter,
         out: &mut Out<'_>,
     ) -> Outcome {
+        while self.release_one(incoming.now, true, tx, out) {}
+        self.comfort.next = None;
         match tx.dtmf() {
             Some(format) => self.event_as_event(incoming, event, format.clock_rate, tx, out),
             None => self.event_as_sound(incoming, event, tx, out),
@@ -131,7 +330,7 @@ impl Feed {
         if let Path::Decode(decode) = &mut self.path {
             decode.pause_for_press();
         }
-        Outcome::default()
+        std::mem::take(&mut self.untold)
     }
 
     fn event_as_event(
@@ -187,12 +386,7 @@ impl Feed {
         press.sounded += samples as u32;
         let Some(tone) = press.tone.as_mut().filter(|_| samples > 0) else { return };
         tone.fill(&mut out.work.pcm[..samples]);
-        match &mut self.path {
-            Path::Relay(relay) => relay.inject(samples, now, tx, out),
-            Path::Reframe(reframe) => reframe.inject(samples, now, tx, out),
-            Path::Decode(decode) => decode.inject(samples, now, tx, out),
-            Path::Encode(encode) => encode.inject(samples, now, tx, out),
-        }
+        self.inject(samples, now, tx, out);
     }
 
     fn map(&self, timestamp: u32) -> Option<u32> {
@@ -211,8 +405,16 @@ impl Feed {
         }
     }
 
+    /// Tells what the far side's network carries.
+    pub fn set_diet(&mut self, diet: Diet) {
+        self.diet = diet;
+        self.apply_wishes();
+    }
+
     /// The source stopped on purpose (hold): nothing is filled until its next packet.
     pub fn pause(&mut self) {
+        self.order.clear();
+        self.comfort.next = None;
         if let Path::Decode(decode) = &mut self.path {
             decode.pause();
         }
@@ -220,6 +422,8 @@ impl Feed {
 
     /// Starts anew with the next packet, right behind what the leg sent meanwhile.
     pub fn forget(&mut self) {
+        self.order.clear();
+        self.comfort.next = None;
         match &mut self.path {
             Path::Relay(relay) => relay.forget(),
             Path::Reframe(reframe) => reframe.forget(),
@@ -228,17 +432,60 @@ impl Feed {
         }
     }
 
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let filling = self.filling_due();
+        match self.order.poll_timeout() {
+            Some(given_up) => Some(filling.map_or(given_up, |filling| filling.min(given_up))),
+            None => filling,
+        }
+    }
+
+    /// When sound of our own is due where packets fail to come.
+    fn filling_due(&self) -> Option<Instant> {
         match &self.path {
             Path::Decode(decode) => decode.poll_timeout(),
-            Path::Relay(_) | Path::Reframe(_) | Path::Encode(_) => None,
+            Path::Relay(_) | Path::Reframe(_) | Path::Encode(_) => self.comfort.next,
         }
     }
 
     pub fn handle_timeout(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
-        if let Path::Decode(decode) = &mut self.path {
-            decode.handle_timeout(now, tx, out);
+        // Nothing is made up while there is something real to play.
+        let filling = self.filling_due().is_some_and(|due| due <= now);
+        while self.release_one(now, filling, tx, out) {}
+        match &mut self.path {
+            Path::Decode(decode) => decode.handle_timeout(now, tx, out),
+            Path::Relay(_) | Path::Reframe(_) | Path::Encode(_) => self.comfort(now, tx, out),
         }
+    }
+}
+
+impl Listening {
+    /// `None` where the source says its presses itself, or speaks a codec that tones do not survive.
+    fn to(from: &LegConfig) -> Option<Box<Listening>> {
+        let law = law(from.codec).filter(|_| from.dtmf_mode == DtmfMode::Inband)?;
+        Some(Box::new(Listening { law, detector: Detector::default(), began: None, ended: None }))
+    }
+
+    /// The event to be told instead of a voice packet, and its timestamp in the received stream.
+    fn hear(&mut self, incoming: Incoming<'_>, pcm: &mut [i16]) -> Option<(Event, u32)> {
+        let samples = self.law.expand_into(incoming.packet.payload, pcm);
+        let Some(Found { code, duration, ended }) = self.detector.hear(&pcm[..samples]) else {
+            let ((event, again), began) = (self.ended?, self.began?);
+            self.ended = (again > 1).then_some((event, again - 1));
+            if self.ended.is_none() {
+                self.began = None;
+            }
+            return Some((event, began));
+        };
+        let event = Event { code, end: ended, volume: FOUND_VOLUME, duration: duration.min(0xffff) as u16 };
+        let fresh = self.began.is_none() || self.ended.is_some();
+        if fresh {
+            let sounded = incoming.packet.timestamp.wrapping_add(samples as u32).wrapping_sub(duration);
+            self.began = Some(sounded);
+        }
+        self.ended = ended.then_some((event, END_AGAIN));
+        self.began.map(|began| (event, began))
     }
 }
 

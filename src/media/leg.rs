@@ -3,6 +3,7 @@
 mod reports;
 
 use super::announcer::Announcer;
+use super::codec::comfort_noise;
 use super::config::{LegConfig, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
@@ -15,9 +16,6 @@ use crate::types::{LegKind, Now, SrtpKeys};
 use reports::Reports;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-/// Comfort noise (RFC 3389) has the same number everywhere. It is no voice, but a sign of life.
-const COMFORT_NOISE: u8 = 13;
 
 /// A datagram as it came from a socket.
 pub struct Datagram<'p> {
@@ -32,6 +30,8 @@ pub struct Datagram<'p> {
 pub enum Heard<'p> {
     Voice(RtpPacket<'p>, Arrival),
     Event(RtpPacket<'p>, Arrival, Event),
+    /// The far side is silent, and says what its silence sounds like (RFC 3389).
+    Noise(RtpPacket<'p>, Arrival),
 }
 
 /// What signalling should know of; each is said once.
@@ -238,7 +238,7 @@ impl Leg {
         match kind {
             PacketKind::Voice => Some(Heard::Voice(packet, arrival)),
             PacketKind::Event(event) => Some(Heard::Event(packet, arrival, event)),
-            PacketKind::ComfortNoise => None,
+            PacketKind::ComfortNoise => Some(Heard::Noise(packet, arrival)),
         }
     }
 
@@ -258,6 +258,10 @@ impl Leg {
             Heard::Event(packet, arrival, event) => {
                 let incoming = super::transcoder::Incoming { packet, arrival, now };
                 feed.event(incoming, event, &mut media.tx, out)
+            }
+            Heard::Noise(packet, arrival) => {
+                let incoming = super::transcoder::Incoming { packet, arrival, now };
+                feed.comfort_noise(incoming, &mut media.tx, out)
             }
         }
     }
@@ -368,7 +372,7 @@ impl Media {
         if self.config.dtmf.is_some_and(|format| format.receive_payload_type == packet.payload_type) {
             return Event::parse(packet.payload).map(|event| (packet, PacketKind::Event(event)));
         }
-        (packet.payload_type == COMFORT_NOISE).then_some((packet, PacketKind::ComfortNoise))
+        (packet.payload_type == comfort_noise::PAYLOAD_TYPE).then_some((packet, PacketKind::ComfortNoise))
     }
 
     /// Each direction keeps its rollover counter and replay window while its own key stays: nothing may be protected

@@ -1,5 +1,6 @@
 //! The voice itself: RTP, RTCP, SRTP, codecs, bridge, quality. Pure; `io` holds ports and workers.
 
+pub mod adaptation;
 pub mod announcer;
 pub mod bridge;
 pub mod codec;
@@ -10,6 +11,7 @@ pub mod io;
 pub mod latch;
 pub mod leg;
 pub mod quality;
+pub mod recovery;
 pub mod relay;
 pub mod rtcp;
 pub mod rtp;

@@ -37,6 +37,13 @@ impl Relay {
         Relay { passing, anchor: None }
     }
 
+    /// Changes the length of the G.711 packets the far side wants.
+    pub fn set_ptime(&mut self, ptime_ms: u8) {
+        if let Passing::G711 { frame, .. } = &mut self.passing {
+            *frame = usize::from(ptime_ms.clamp(10, 60)) * 8;
+        }
+    }
+
     /// The frame length this relay needs and a packet does not have.
     pub fn misfit(&self, payload: &[u8]) -> Option<(Law, Law)> {
         match self.passing {
@@ -100,6 +107,17 @@ impl Relay {
             self.anchor = Some(Anchor { sequence: offset, timestamp: None, fresh: true });
         }
         self.anchor.map(|anchor| sequence.wrapping_add(anchor.sequence))
+    }
+
+    /// Sends a description of silence on to a side that takes it.
+    pub fn comfort_noise(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let Incoming { packet, arrival, now } = incoming;
+        let Some((sequence, timestamp, _)) = self.place(packet.sequence, packet.timestamp, arrival, now, tx)
+        else {
+            return;
+        };
+        let chunk = Chunk { timestamp, marker: false, duration: 0, payload: packet.payload };
+        tx.send_comfort_noise(now, sequence, chunk, out.wire, &mut out.work.packet);
     }
 
     /// Starts anew with the next packet, right behind what the leg sent meanwhile.

@@ -70,11 +70,11 @@ impl TonePlayer {
 }
 
 /// Frequencies of a key, low and high group (ITU-T Q.23).
-const ROWS: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
-const COLUMNS: [f32; 4] = [1209.0, 1336.0, 1477.0, 1633.0];
+pub const ROWS: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
+pub const COLUMNS: [f32; 4] = [1209.0, 1336.0, 1477.0, 1633.0];
 
 /// Where event codes 0 to 15 lie on the keypad, as row and column.
-const KEYS: [(usize, usize); 16] = [
+pub const KEYS: [(usize, usize); 16] = [
     (3, 1),
     (0, 0),
     (0, 1),

@@ -68,13 +68,20 @@ impl Track {
         self.position = self.position.wrapping_add(units);
     }
 
-    /// Takes back so much of the delay, if there is that much; the samples that would have filled it stay unplayed.
-    pub fn give_back(&mut self, units: u32) -> bool {
-        let enough = self.shift >= units;
-        if enough {
-            self.shift -= units;
-        }
-        enough
+    /// By how many units of our clock the stream is played behind its true time.
+    #[inline]
+    pub fn behind(&self) -> u32 {
+        self.shift
+    }
+
+    /// Takes back so much of the delay: so many samples stay unplayed.
+    pub fn give_back(&mut self, units: u32) {
+        self.shift = self.shift.saturating_sub(units);
+    }
+
+    /// How much is missing between what was played and a timestamp of the received stream; negative if that has passed.
+    pub fn missing_before(&self, timestamp: u32) -> Option<i32> {
+        self.map(timestamp).map(|place| timestamp_distance(self.position, place))
     }
 
     /// Where a timestamp of the received stream lies in ours, if that is known.

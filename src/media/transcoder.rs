@@ -1,7 +1,7 @@
 //! Turns the voice of one leg into the other's codec, straight at 8 kHz, packet by packet as it arrives.
 //!
 //! Nothing is held back: a packet's sound leaves in the call that brings it, unless the packet lengths of the two sides
-//! do not divide.
+//! do not divide. Packets come here in order: `recovery` stands before it.
 
 pub mod decode;
 pub mod encode;
@@ -41,10 +41,22 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub const TOO_LATE: Outcome =
-        Outcome { recovered_fec: 0, recovered_plc: 0, too_late: true, unusable: false, transcoded: false };
-    pub const UNUSABLE: Outcome =
-        Outcome { unusable: true, ..Outcome { too_late: false, ..Outcome::TOO_LATE } };
+    pub const NOTHING: Outcome =
+        Outcome { recovered_fec: 0, recovered_plc: 0, too_late: false, unusable: false, transcoded: false };
+    pub const TOO_LATE: Outcome = Outcome { too_late: true, ..Outcome::NOTHING };
+    pub const UNUSABLE: Outcome = Outcome { unusable: true, ..Outcome::NOTHING };
+
+    /// What became of a packet and of those that waited for it.
+    #[inline]
+    pub fn and(self, waited: Outcome) -> Outcome {
+        Outcome {
+            recovered_fec: self.recovered_fec.saturating_add(waited.recovered_fec),
+            recovered_plc: self.recovered_plc.saturating_add(waited.recovered_plc),
+            too_late: self.too_late || waited.too_late,
+            unusable: self.unusable || waited.unusable,
+            transcoded: self.transcoded || waited.transcoded,
+        }
+    }
 }
 
 /// The companding law of a codec; `None` for Opus.

@@ -1,5 +1,6 @@
 //! The stream we send on one leg: its numbers, its protection, and where it goes.
 
+use super::codec::comfort_noise;
 use super::config::{DtmfFormat, LegConfig};
 use super::rtp::{self, RtpHeader};
 use super::srtp;
@@ -59,6 +60,7 @@ pub struct Transmitter {
     srtp: Option<srtp::Outgoing>,
     voice_payload_type: u8,
     dtmf: Option<DtmfFormat>,
+    comfort_noise: bool,
     clock_rate: u32,
     ssrc: u32,
     next_sequence: u16,
@@ -80,6 +82,7 @@ impl Transmitter {
             srtp,
             voice_payload_type: config.send_payload_type,
             dtmf: usable_dtmf(config),
+            comfort_noise: config.comfort_noise,
             clock_rate: config.codec.clock_rate(),
             ssrc: seed as u32,
             // The lower half of the range: a receiver that joins late still guesses the SRTP rollover counter
@@ -98,6 +101,7 @@ impl Transmitter {
     pub fn configure(&mut self, config: &LegConfig, seed: u64) {
         self.voice_payload_type = config.send_payload_type;
         self.dtmf = usable_dtmf(config);
+        self.comfort_noise = config.comfort_noise;
         if self.clock_rate != config.codec.clock_rate() {
             self.clock_rate = config.codec.clock_rate();
             self.ssrc = seed as u32;
@@ -120,6 +124,11 @@ impl Transmitter {
     /// The format key presses go out in; `None` if they go as tones.
     pub fn dtmf(&self) -> Option<DtmfFormat> {
         self.dtmf
+    }
+
+    /// True if the far side takes comfort noise.
+    pub fn takes_comfort_noise(&self) -> bool {
+        self.comfort_noise
     }
 
     pub fn clock_rate(&self) -> u32 {
@@ -174,6 +183,18 @@ impl Transmitter {
         buffer: &mut [u8],
     ) {
         self.send(now, self.voice_payload_type, sequence, chunk, wire, buffer);
+    }
+
+    /// Sends a description of silence in place of voice.
+    pub fn send_comfort_noise(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        chunk: Chunk<'_>,
+        wire: &mut dyn Wire,
+        buffer: &mut [u8],
+    ) {
+        self.send(now, comfort_noise::PAYLOAD_TYPE, sequence, chunk, wire, buffer);
     }
 
     /// Sends a telephone event. It takes no time on the voice's timeline: that is the voice's own matter.

@@ -25,6 +25,8 @@ pub struct Capability {
     pub opus: OpusParams,
     /// Offer and accept `telephone-event` (RFC 4733), at each codec's clock rate.
     pub dtmf: bool,
+    /// Offer and accept comfort noise (RFC 3389) beside G.711.
+    pub comfort_noise: bool,
     pub srtp: SrtpPolicy,
     /// Suites offered and accepted, best first. In an answer the offer's order decides (RFC 4568 §5.1.2).
     pub suites: Vec<SrtpSuite>,
@@ -47,6 +49,7 @@ impl Capability {
             codecs: vec![AudioCodec::Opus, AudioCodec::Pcma, AudioCodec::Pcmu],
             opus: OpusParams::default(),
             dtmf: true,
+            comfort_noise: false,
             srtp: SrtpPolicy::Off,
             suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
             address,
@@ -74,6 +77,8 @@ pub struct Negotiated {
     pub send_payload_type: u8,
     pub receive_payload_type: u8,
     pub dtmf: Option<DtmfFormat>,
+    /// Both sides take comfort noise, payload type 13, beside this codec.
+    pub comfort_noise: bool,
     /// Unspecified (`0.0.0.0`) where the far side holds the old way; then `direction` doesn't send.
     pub remote_rtp: SocketAddr,
     pub remote_rtcp: SocketAddr,

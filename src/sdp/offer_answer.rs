@@ -13,7 +13,11 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Voice(AudioCodec),
-    Event { clock_rate: u32 },
+    Event {
+        clock_rate: u32,
+    },
+    /// Comfort noise (RFC 3389); at 8 kHz its number is static.
+    Noise,
 }
 
 impl Format {
@@ -25,6 +29,7 @@ impl Format {
             Format::Voice(AudioCodec::Opus) => 96,
             Format::Event { clock_rate: 8_000 } => 101,
             Format::Event { clock_rate: _ } => 100,
+            Format::Noise => 13,
         }
     }
 
@@ -39,6 +44,8 @@ impl Format {
             Some(Format::Voice(AudioCodec::Pcmu))
         } else if is("telephone-event") && payload.clock_rate > 0 {
             Some(Format::Event { clock_rate: payload.clock_rate })
+        } else if is("CN") && payload.number == 13 {
+            Some(Format::Noise)
         } else {
             None
         }
@@ -87,6 +94,7 @@ struct Choice {
     codec: AudioCodec,
     payload_type: u8,
     event: Option<(u8, u32)>,
+    noise: bool,
     crypto: Option<Crypto>,
     remote: Remote,
 }
@@ -153,6 +161,10 @@ impl Local {
                 }
             }
         }
+        let g711 = |codec: &AudioCodec| *codec != AudioCodec::Opus;
+        if self.capability.comfort_noise && self.capability.codecs.iter().any(g711) {
+            formats.push(Format::Noise);
+        }
         let formats: Vec<(u8, Format)> =
             formats.into_iter().filter_map(|format| Some((self.payload_type(format)?, format))).collect();
         let crypto = match self.capability.srtp {
@@ -197,6 +209,10 @@ impl Local {
             self.bind(Format::Event { clock_rate }, payload_type);
             formats.push((payload_type, Format::Event { clock_rate }));
         }
+        if choice.noise {
+            self.bind(Format::Noise, Format::Noise.usual());
+            formats.push((Format::Noise.usual(), Format::Noise));
+        }
         let srtp = choice.crypto.as_ref().map(|theirs| SrtpKeys {
             suite: theirs.suite,
             local: self.own_key(theirs.suite, random),
@@ -228,6 +244,7 @@ impl Local {
                 receive_payload_type: payload_type,
                 clock_rate,
             }),
+            comfort_noise: choice.noise,
             remote_rtp: choice.remote.rtp,
             remote_rtcp: choice.remote.rtcp,
             rtcp_mux: choice.remote.mux,
@@ -278,9 +295,10 @@ impl Local {
                 Format::Voice(codec) if self.capability.codecs.contains(codec) => {
                     Some((*number, *codec, self.bound(*format)?))
                 }
-                Format::Voice(_) | Format::Event { .. } => None,
+                Format::Voice(_) | Format::Event { .. } | Format::Noise => None,
             })
             .ok_or(AnswerError::CodecNotOffered)?;
+        let comfort_noise = self.takes_noise(codec, &answered);
         let dtmf = event(codec, &answered)
             .filter(|_| self.capability.dtmf)
             .and_then(|(number, clock_rate)| {
@@ -299,6 +317,7 @@ impl Local {
             send_payload_type,
             receive_payload_type,
             dtmf,
+            comfort_noise,
             remote_rtp: remote.rtp,
             remote_rtcp: remote.rtcp,
             rtcp_mux: remote.mux,
@@ -349,7 +368,14 @@ impl Local {
             .find_map(find)
             .ok_or(Refusal::NoSharedCodec)?;
         let event = event(codec, &offered).filter(|_| self.capability.dtmf);
-        Ok(Choice { codec, payload_type, event, crypto, remote })
+        let noise = self.takes_noise(codec, &offered);
+        Ok(Choice { codec, payload_type, event, noise, crypto, remote })
+    }
+
+    /// Whether both sides take comfort noise beside a codec; Opus has its own.
+    fn takes_noise(&self, codec: AudioCodec, formats: &[(u8, Format)]) -> bool {
+        let offered = formats.iter().any(|(_, format)| *format == Format::Noise);
+        offered && self.capability.comfort_noise && codec != AudioCodec::Opus
     }
 
     /// The keys of an answer: its one crypto line must take up a line of our offer (RFC 4568 §5.1.3).
@@ -442,6 +468,7 @@ impl Local {
                     attributes.push(("rtpmap", Some(format!("{number} telephone-event/{clock_rate}"))));
                     attributes.push(("fmtp", Some(format!("{number} 0-16"))));
                 }
+                Format::Noise => attributes.push(("rtpmap", Some(format!("{number} CN/8000")))),
             }
         }
         attributes.push(("ptime", Some(self.capability.ptime_ms.to_string())));
@@ -498,7 +525,7 @@ fn event(codec: AudioCodec, formats: &[(u8, Format)]) -> Option<(u8, u32)> {
     let events = || {
         formats.iter().filter_map(|(number, format)| match format {
             Format::Event { clock_rate } => Some((*number, *clock_rate)),
-            Format::Voice(_) => None,
+            Format::Voice(_) | Format::Noise => None,
         })
     };
     events().find(|(_, rate)| *rate == codec.clock_rate()).or_else(|| events().next())

@@ -13,22 +13,38 @@ pub struct OpusParams {
     pub dtx: bool,
     /// Hz; what is above is wasted on us. 48000 is not written.
     pub max_playback_rate: u32,
+    /// Hz; what is above is not in what we send. 48000 is not written.
+    pub max_capture_rate: u32,
 }
 
 impl Default for OpusParams {
-    /// 24 kbit/s is transparent for one voice; the playback rate stays open, because app users among themselves
-    /// keep the full band.
+    /// 24 kbit/s is transparent for one voice; the rates stay open, because app users among themselves keep the full
+    /// band.
     fn default() -> OpusParams {
-        OpusParams { max_average_bitrate: 24_000, fec: true, dtx: true, max_playback_rate: 48_000 }
+        OpusParams {
+            max_average_bitrate: 24_000,
+            fec: true,
+            dtx: true,
+            max_playback_rate: 48_000,
+            max_capture_rate: 48_000,
+        }
     }
 }
 
 impl OpusParams {
+    /// The far end is a telephone: neither way holds more than 4 kHz of sound, and no bit is to be spent on more.
+    pub fn narrowband(self) -> OpusParams {
+        OpusParams { max_playback_rate: 8_000, max_capture_rate: 8_000, ..self }
+    }
+
     /// The text behind `a=fmtp:PT `.
     pub fn to_fmtp(self) -> String {
         let mut text = String::new();
         if self.max_playback_rate != 48_000 {
             let _ = write!(text, "maxplaybackrate={};", self.max_playback_rate);
+        }
+        if self.max_capture_rate != 48_000 {
+            let _ = write!(text, "sprop-maxcapturerate={};", self.max_capture_rate);
         }
         let _ =
             write!(text, "maxaveragebitrate={};useinbandfec={}", self.max_average_bitrate, self.fec as u8);
@@ -101,11 +117,19 @@ mod tests {
     #[test]
     fn what_we_write_reads_back() {
         let ours =
-            OpusParams { max_average_bitrate: 20_000, fec: true, dtx: true, max_playback_rate: 16_000 };
+            OpusParams { max_average_bitrate: 20_000, max_playback_rate: 16_000, ..OpusParams::default() };
         let read = OpusRemote::parse(&ours.to_fmtp());
         assert_eq!(read.maxplaybackrate, 16_000);
         assert_eq!(read.maxaveragebitrate, Some(20_000));
         assert!(read.useinbandfec && read.usedtx && !read.stereo);
+    }
+
+    #[test]
+    fn a_telephone_behind_us_asks_for_no_more_than_it_can_play() {
+        let open = OpusParams::default().to_fmtp();
+        assert_eq!(open, "maxaveragebitrate=24000;useinbandfec=1;usedtx=1");
+        let narrow = OpusParams::default().narrowband().to_fmtp();
+        assert_eq!(narrow, format!("maxplaybackrate=8000;sprop-maxcapturerate=8000;{open}"));
     }
 
     #[test]

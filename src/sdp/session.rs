@@ -296,10 +296,11 @@ impl<'a> Media<'a> {
             let channels = parts.next().and_then(|channels| channels.trim().parse().ok()).unwrap_or(1);
             return Payload { number, encoding, clock_rate, channels };
         }
-        // RFC 3551 §6: these two mean themselves without a map.
+        // RFC 3551 §6: these mean themselves without a map.
         match number {
             0 => Payload { number, encoding: "PCMU", clock_rate: 8000, channels: 1 },
             8 => Payload { number, encoding: "PCMA", clock_rate: 8000, channels: 1 },
+            13 => Payload { number, encoding: "CN", clock_rate: 8000, channels: 1 },
             _ => Payload { number, encoding: "", clock_rate: 0, channels: 1 },
         }
     }

@@ -96,6 +96,32 @@ fn operators_get_g711_and_our_order_decides() {
 }
 
 #[test]
+fn comfort_noise_is_agreed_beside_g711_where_both_want_it_and_never_otherwise() {
+    let willing = Capability { comfort_noise: true, ..g711() };
+    let has_noise = |session: &Session| {
+        session.medias().next().unwrap().payloads().iter().any(|payload| payload.number == 13)
+    };
+    let offers_noise = with(samples::ASTERISK, "RTP/AVP 8", "RTP/AVP 8 13");
+    for (capability, offer, agreed) in [
+        (willing.clone(), &offers_noise, true),
+        (g711(), &offers_noise, false),
+        (willing.clone(), &samples::ASTERISK.to_owned(), false),
+        (Capability { comfort_noise: true, ..plain() }, &samples::LINPHONE.to_owned(), false),
+    ] {
+        let (ours, n) = answer(capability, offer).unwrap();
+        assert_eq!((has_noise(&ours), n.comfort_noise), (agreed, agreed), "{offer}");
+    }
+    for (theirs, agreed) in [(willing.clone(), true), (g711(), false)] {
+        let mut local = Local::new(1, willing.clone());
+        let offer = session(&local.offer(&mut random));
+        assert!(has_noise(&offer));
+        let (answer, _) = Local::new(2, theirs).answer(&offer, &mut random).unwrap();
+        let n = local.accept(&session(&answer)).unwrap();
+        assert_eq!((n.codec, n.comfort_noise), (AudioCodec::Pcma, agreed));
+    }
+}
+
+#[test]
 fn what_nobody_shares_is_refused() {
     let opus = Capability { codecs: vec![AudioCodec::Opus], ..plain() };
     assert_eq!(answer(opus, samples::ASTERISK).unwrap_err(), Refusal::NoSharedCodec);

@@ -14,6 +14,7 @@ pub mod speech;
 pub mod stream;
 pub mod voice;
 pub mod wav;
+pub mod wire;
 
 pub use error::SimulatorError;
 pub use spectrum::{Alignment, align};

@@ -18,6 +18,7 @@ mod media;
 mod network;
 mod operate;
 mod registration;
+mod repair;
 mod route;
 mod scene;
 mod settings;

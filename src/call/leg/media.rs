@@ -17,8 +17,11 @@ pub struct MediaPolicy {
     pub srtp: SrtpMode,
     pub latch: bool,
     pub dtmf: DtmfMode,
+    pub comfort_noise: bool,
     pub ptime_ms: u8,
     pub opus: OpusSettings,
+    /// The other side of the call is a telephone: the app need not send or expect more than it can carry.
+    pub narrowband: bool,
 }
 
 impl MediaPolicy {
@@ -28,8 +31,10 @@ impl MediaPolicy {
             srtp: trunk.config.srtp,
             latch: trunk.config.latch,
             dtmf: trunk.config.dtmf,
+            comfort_noise: trunk.config.comfort_noise,
             ptime_ms: settings.media.ptime_ms,
             opus: opus_settings(settings),
+            narrowband: false,
         }
     }
 
@@ -46,23 +51,28 @@ impl MediaPolicy {
             srtp,
             latch: settings.app.latch,
             dtmf: settings.app.dtmf,
+            // Apps are silent in Opus.
+            comfort_noise: false,
             ptime_ms: settings.media.ptime_ms,
             opus: opus_settings(settings),
+            narrowband: false,
         }
     }
 }
 
 impl MediaPolicy {
     fn capability(&self, address: SocketAddr, rtcp_port: u16) -> Capability {
+        let opus = OpusParams {
+            max_average_bitrate: self.opus.bitrate,
+            fec: self.opus.fec,
+            dtx: self.opus.dtx,
+            ..OpusParams::default()
+        };
         Capability {
             codecs: self.codecs.clone(),
-            opus: OpusParams {
-                max_average_bitrate: self.opus.bitrate,
-                fec: self.opus.fec,
-                dtx: self.opus.dtx,
-                ..OpusParams::default()
-            },
+            opus: if self.narrowband { opus.narrowband() } else { opus },
             dtmf: self.dtmf == DtmfMode::Rfc4733,
+            comfort_noise: self.comfort_noise,
             srtp: match self.srtp {
                 SrtpMode::Off => SrtpPolicy::Off,
                 SrtpMode::Sdes => SrtpPolicy::Sdes,
@@ -247,6 +257,7 @@ impl LegMedia {
                 receive_payload_type: dtmf.receive_payload_type,
                 clock_rate: dtmf.clock_rate,
             }),
+            comfort_noise: agreed.comfort_noise,
             remote_rtp: agreed.remote_rtp,
             remote_rtcp: agreed.remote_rtcp,
             rtcp_mux: false,

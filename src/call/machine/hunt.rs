@@ -45,7 +45,8 @@ impl Call {
     }
 
     fn ring_device(&mut self, core: &mut Core, now: Now, device: Device) {
-        let policy = MediaPolicy::user(device.peer.transport.is_secure(), &core.settings);
+        let mut policy = MediaPolicy::user(device.peer.transport.is_secure(), &core.settings);
+        policy.narrowband = !self.caller.media.policy.codecs.contains(&AudioCodec::Opus);
         let party = Party::User { name: device.user.clone() };
         let attempt = Attempt {
             called: device.contact,
@@ -312,6 +313,7 @@ impl Call {
             } else {
                 codecs.sort_by_key(|codec| Some(*codec) != callee_codec);
             }
+            self.caller.media.policy.narrowband = callee_codec.is_some_and(|codec| codec != AudioCodec::Opus);
             let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
             let address = self.caller.peer.local.ip();
             // What an early description allows may change with the answer: the caller is told then.

@@ -43,6 +43,33 @@ fn a_user_rings_a_number_through_a_trunk_and_hangs_up() {
 }
 
 #[test]
+fn an_app_is_asked_for_a_narrow_band_where_the_other_side_is_a_telephone_and_only_there() {
+    let narrow = "maxplaybackrate=8000;sprop-maxcapturerate=8000;";
+    let body = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
+
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let trunk = w.invited(A);
+    w.reply_with(&trunk, 200, ANSWER);
+    let answer = body(&w.ack(&mut alice).body);
+    assert!(answer.contains(narrow) && answer.contains("useinbandfec=1;usedtx=1"), "{answer}");
+
+    let mut w = World::new();
+    w.register("bob", BOB);
+    w.call_in(A, "+3225550002");
+    let offer = body(&w.invited(BOB).invite.body);
+    assert!(offer.contains(narrow), "{offer}");
+
+    let mut w = World::new();
+    w.register("bob", BOB);
+    let mut alice = w.dial("alice", "bob");
+    let bob = w.invited(BOB);
+    assert!(!body(&bob.invite.body).contains("maxplaybackrate"), "apps keep the full band among themselves");
+    w.reply_with(&bob, 200, OPUS_ANSWER);
+    assert!(!body(&w.ack(&mut alice).body).contains("maxplaybackrate"));
+}
+
+#[test]
 fn a_trunk_rings_a_user_by_its_number_and_the_user_hangs_up() {
     let mut w = World::new();
     w.register("bob", BOB);

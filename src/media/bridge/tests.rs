@@ -1,9 +1,12 @@
 //! Whole calls in virtual time: an app and a trunk on either side of a bridge, heard packet by packet.
 
 mod calls;
+mod changes;
 mod presses;
+mod recovery;
 mod reports;
 mod security;
+mod silence;
 
 use super::*;
 use crate::media::codec::g711::Law;
@@ -35,6 +38,7 @@ fn config(codec: AudioCodec) -> LegConfig {
         send_payload_type: payload_type,
         receive_payload_type: payload_type,
         dtmf: Some(DtmfFormat { send_payload_type: 101, receive_payload_type: 101, clock_rate }),
+        comfort_noise: false,
         remote_rtp: at(remote),
         remote_rtcp: SocketAddr::new(at(remote).ip(), at(remote).port() + 1),
         rtcp_mux: false,

@@ -1,7 +1,9 @@
 //! Voice in and out of its coded forms.
 
+pub mod comfort_noise;
 pub mod concealment;
 pub mod g711;
+pub mod level;
 pub mod opus;
 
 #[cfg(test)]

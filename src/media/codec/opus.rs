@@ -1,5 +1,6 @@
 //! Opus (RFC 6716) behind one face over libopus: decoding and encoding at any of its sample rates, mono.
 
+use super::level::mean_square;
 use crate::media::config::OpusSettings;
 
 /// RTP clock of Opus whatever its sample rate (RFC 7587 §4.1).
@@ -129,12 +130,6 @@ impl Encoder {
         let len = self.inner.encode(pcm, packet).map_err(|_| OpusError::BadFrame)?;
         Ok(if len <= DTX_LEN { Encoded::Silence } else { Encoded::Packet(len) })
     }
-}
-
-#[inline]
-fn mean_square(pcm: &[i16]) -> i64 {
-    let sum: i64 = pcm.iter().map(|sample| i64::from(i32::from(*sample) * i32::from(*sample))).sum();
-    sum / pcm.len().max(1) as i64
 }
 
 /// Duration of a packet in samples at `sample_rate`; `None` if it is not an Opus packet.

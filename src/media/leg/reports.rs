@@ -1,6 +1,7 @@
 //! RTCP of one leg, and the quality that comes out of it.
 
 use super::{Datagram, Leg, Media};
+use crate::media::adaptation::Adaptation;
 use crate::media::latch::Latched;
 use crate::media::quality::{self, Heard, Impairment};
 use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo};
@@ -26,6 +27,7 @@ pub(super) struct Reports {
     rtt: Option<Duration>,
     remote: Option<Remote>,
     expected_loss: u8,
+    adaptation: Adaptation,
 }
 
 /// What the peer says of our stream.
@@ -52,6 +54,7 @@ impl Reports {
             rtt: None,
             remote: None,
             expected_loss: 0,
+            adaptation: Adaptation::default(),
         }
     }
 
@@ -166,8 +169,12 @@ impl Media {
         // Redundancy rises at once and falls slowly: loss comes in spells.
         let reported = (u32::from(about_us.reception.fraction_lost) * 100 / 256) as u8;
         reports.expected_loss = reported.max(reports.expected_loss - reports.expected_loss.div_ceil(4));
+        let diet = reports.adaptation.report(reported, reports.rtt);
         if let Some(feed) = &mut self.feed {
             feed.set_expected_loss(reports.expected_loss);
+            if let Some(diet) = diet {
+                feed.set_diet(diet);
+            }
         }
     }
 

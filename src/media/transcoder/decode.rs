@@ -2,11 +2,14 @@
 
 use super::packer::Packer;
 use super::{Incoming, Outcome};
+use crate::media::codec::comfort_noise::NoiseEstimator;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
+use crate::media::codec::level::Background;
 use crate::media::codec::opus::{CLOCK_RATE, Decoder, OpusError, has_redundancy, packet_samples};
+use crate::media::recovery::catch_up::CatchUp;
 use crate::media::rtp::Arrival;
 use crate::media::track::{Place, Track};
-use crate::media::transmit::{Out, Transmitter};
+use crate::media::transmit::{Chunk, Out, Transmitter};
 use std::time::{Duration, Instant};
 
 /// The most that is filled in one go when a packet comes back after a gap; a longer one was filled as time passed, or
@@ -20,10 +23,21 @@ const FRAME_TIME: Duration = Duration::from_millis(20);
 /// How overdue a packet is before the gap is filled while the app talks: most networks' jitter stays below it, and what
 /// is filled too early delays what follows.
 const GRACE_TALKING: Duration = Duration::from_millis(60);
-/// The same while the app is silent (DTX): the next packet may be hundreds of milliseconds away.
+/// What that grows to where packets that were given up keep coming.
+const GRACE_LONGEST: Duration = Duration::from_millis(120);
+/// How overdue it is where the last one held nothing but background: an app that stops sending there (DTX) has nothing
+/// to say.
+const GRACE_QUIET: Duration = Duration::from_millis(40);
+/// The same while the app is silent: the next packet may be hundreds of milliseconds away.
 const GRACE_SILENT: Duration = Duration::from_millis(10);
-/// So many packets in time end a silence.
+/// So many frames made up in the middle of a voice, one by one as each is given up, are a silence too.
+const SILENT_AFTER: u8 = 3;
+/// So many packets in time end a silence, and so does a voice.
 const TALKING_AFTER: u8 = 5;
+/// So many in time, five seconds of them, end the longer patience.
+const CALM_AFTER: u8 = u8::MAX;
+/// A silence is described anew after so many frames, a fifth of a second.
+const DESCRIBE_EVERY: u8 = 10;
 /// After a standstill of the machine at most so many frames are made up; the rest of the time is skipped.
 const MAX_CATCH_UP: u32 = 5;
 
@@ -33,16 +47,22 @@ pub struct OpusToG711 {
     decoder: Option<Decoder>,
     track: Track,
     packer: Packer,
+    catch_up: CatchUp,
     pace: Option<Pace>,
+    /// How overdue a packet may be while the app talks.
+    patience: Duration,
+    background: Background,
+    /// The last packet held no voice.
+    quiet: bool,
     silent: bool,
+    /// Frames made up since the last packet.
+    made_up: u8,
     in_time: u8,
+    /// The app's silence for a trunk that takes descriptions of it, and frames since the last one.
+    silence: NoiseEstimator,
+    described: Option<u8>,
     /// Key presses took the place of the voice since the last packet: the gap is theirs.
     pressed: bool,
-}
-
-/// Below −48 dBm0 a frame more or less is not noticed.
-fn is_quiet(pcm: &[i16]) -> bool {
-    pcm.iter().all(|sample| sample.unsigned_abs() < 90)
 }
 
 /// When the next frame is due, and how long it is waited for.
@@ -58,11 +78,23 @@ impl OpusToG711 {
             decoder: None,
             track: Track::new(CLOCK_RATE, SAMPLE_RATE),
             packer: Packer::new(law, ptime_ms),
+            catch_up: CatchUp::default(),
             pace: None,
+            patience: GRACE_TALKING,
+            background: Background::default(),
+            quiet: false,
             silent: false,
+            made_up: 0,
             in_time: 0,
+            silence: NoiseEstimator::default(),
+            described: None,
             pressed: false,
         }
+    }
+
+    /// Changes the length of the packets sent, from the next one on.
+    pub fn set_ptime(&mut self, ptime_ms: u8) {
+        self.packer.set_ptime(ptime_ms);
     }
 
     /// Decodes a packet and sends what it holds, after what is missing before it.
@@ -71,6 +103,7 @@ impl OpusToG711 {
         let Some(samples) = packet_samples(packet.payload, SAMPLE_RATE) else {
             return Outcome::UNUSABLE;
         };
+        let behind = self.track.behind();
         let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
             Place::TooLate => return Outcome::TOO_LATE,
             Place::Restart => 0,
@@ -91,16 +124,32 @@ impl OpusToG711 {
         }
         self.pressed = false;
         if self.decode(packet.payload, now, tx, out).is_err() {
-            return Outcome::UNUSABLE;
+            return Outcome { transcoded: false, unusable: true, ..outcome };
         }
-        self.in_time = if missing == 0 { self.in_time.saturating_add(1) } else { 0 };
-        if self.in_time >= TALKING_AFTER {
-            self.silent = false;
-        }
-        let grace = if self.silent { GRACE_SILENT } else { GRACE_TALKING };
+        self.note_pace(missing == 0, self.track.behind() > behind);
+        self.made_up = 0;
+        self.described = None;
+        let grace = match (self.silent, self.quiet) {
+            (true, _) => GRACE_SILENT,
+            (false, true) => GRACE_QUIET,
+            (false, false) => self.patience,
+        };
         let duration = Duration::from_micros(samples as u64 * 125);
         self.pace = Some(Pace { slot: now + duration, grace });
         outcome
+    }
+
+    /// Learns from a packet whether the app talks, and whether its network needs more patience.
+    fn note_pace(&mut self, in_time: bool, given_up_too_early: bool) {
+        self.in_time = if in_time { self.in_time.saturating_add(1) } else { 0 };
+        if self.in_time == CALM_AFTER {
+            self.patience = GRACE_TALKING;
+        } else if given_up_too_early && self.made_up > 0 && !self.quiet {
+            self.patience = (self.patience + FRAME_TIME).min(GRACE_LONGEST);
+        }
+        if !self.quiet || self.in_time >= TALKING_AFTER {
+            self.silent = false;
+        }
     }
 
     /// Fills the gap before a packet: from its redundancy if packets were lost, else as the silence it was.
@@ -131,10 +180,15 @@ impl OpusToG711 {
             none => none.insert(Decoder::new(SAMPLE_RATE)?),
         };
         let samples = decoder.decode(payload, &mut out.work.pcm)?;
-        // Delay that a hiccup of the network left behind is given back where nobody hears it: in a pause.
-        if !(is_quiet(&out.work.pcm[..samples]) && self.track.give_back(samples as u32)) {
+        self.quiet = self.background.is_all_of(&out.work.pcm[..samples]);
+        let behind = self.track.behind() as usize;
+        if behind == 0 {
             self.emit(samples, now, tx, out);
+            return Ok(());
         }
+        let kept = self.catch_up.shorten(&mut out.work.pcm[..samples], behind);
+        self.track.give_back((samples - kept) as u32);
+        self.emit(kept, now, tx, out);
         Ok(())
     }
 
@@ -171,6 +225,7 @@ impl OpusToG711 {
         self.track.forget();
         self.pace = None;
         self.silent = false;
+        self.made_up = 0;
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -180,8 +235,18 @@ impl OpusToG711 {
     /// Fills what is overdue: the far side hears concealment, then comfort noise, and no hole.
     pub fn handle_timeout(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         let Some(mut pace) = self.pace.filter(|pace| pace.slot + pace.grace <= now) else { return };
-        self.silent = true;
         self.in_time = 0;
+        if !self.quiet && self.made_up < SILENT_AFTER {
+            // Perhaps it is only late: no more is made up than has to be.
+            while pace.slot + pace.grace <= now && self.made_up < SILENT_AFTER {
+                self.fill_frame(now, tx, out);
+                self.made_up += 1;
+                pace.slot += FRAME_TIME;
+            }
+            self.pace = Some(pace);
+            return;
+        }
+        self.silent = true;
         pace.grace = GRACE_SILENT;
         let overdue = now.saturating_duration_since(pace.slot + pace.grace);
         let behind = (overdue.as_millis() / FRAME_TIME.as_millis()) as u32;
@@ -201,7 +266,32 @@ impl OpusToG711 {
         if decoder.conceal(&mut out.work.pcm[..FRAME]).is_err() {
             out.work.pcm[..FRAME].fill(0);
         }
-        self.emit(FRAME, now, tx, out);
+        // What follows a voice that broke off is concealment; what follows a pause is the pause.
+        if tx.takes_comfort_noise() && self.silent && self.quiet {
+            self.describe_silence(now, tx, out);
+        } else {
+            self.emit(FRAME, now, tx, out);
+        }
+    }
+
+    /// Tells the trunk what silence sounds like instead of sending it (RFC 3389 §4).
+    fn describe_silence(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let work = &mut *out.work;
+        self.silence.note(&work.pcm[..FRAME]);
+        let (timestamp, duration) = (self.track.position(), FRAME as u32);
+        let since = self.described.map_or(DESCRIBE_EVERY, |since| since + 1);
+        if since >= DESCRIBE_EVERY {
+            let payload = self.silence.payload();
+            let chunk = Chunk { timestamp, marker: false, duration, payload: &payload };
+            // What still waits for its packet to be full is older.
+            self.packer.finish(now, tx, out.wire, &mut work.packet);
+            tx.send_comfort_noise(now, tx.next_sequence(), chunk, out.wire, &mut work.packet);
+            self.described = Some(0);
+        } else {
+            tx.skip(now, timestamp, duration);
+            self.described = Some(since);
+        }
+        self.track.played(duration);
     }
 
     /// Where a timestamp of the source lies in our stream.

@@ -14,6 +14,9 @@ use std::time::Instant;
 const MAX_FRAME: usize = 480;
 /// Clock units of Opus per sample of G.711.
 const UNITS: u32 = CLOCK_RATE / SAMPLE_RATE;
+/// Comfort noise is sent for 200 ms, then one frame every 400 ms, as libopus does in DTX.
+const COMFORT_TOLD: u32 = 10;
+const COMFORT_EVERY: u32 = 20;
 /// The longest gap that is concealed; a longer one is left to the listener's own decoder.
 const MAX_CONCEALED: usize = 480;
 
@@ -27,12 +30,16 @@ pub struct G711ToOpus {
     track: Track,
     concealer: Concealer,
     frame: usize,
+    /// The length of the frames from the next one on.
+    next_frame: usize,
     waiting: [i16; MAX_FRAME],
     len: usize,
     /// Timestamp of the first sample waiting.
     start: u32,
     /// The next packet begins a talk spurt (RFC 7587 §4.1).
     marker: bool,
+    /// Frames of comfort noise since the trunk spoke.
+    comforted: u32,
 }
 
 impl G711ToOpus {
@@ -45,10 +52,12 @@ impl G711ToOpus {
             track: Track::new(SAMPLE_RATE, CLOCK_RATE),
             concealer: Concealer::default(),
             frame: frame_samples(ptime_ms),
+            next_frame: frame_samples(ptime_ms),
             waiting: [0; MAX_FRAME],
             len: 0,
             start: 0,
             marker: true,
+            comforted: 0,
         }
     }
 
@@ -58,6 +67,14 @@ impl G711ToOpus {
         if let Some(encoder) = &mut self.encoder {
             // The values are clamped to what libopus takes.
             let _ = encoder.configure(settings);
+        }
+    }
+
+    /// Changes the length of the packets sent, from the next one on.
+    pub fn set_ptime(&mut self, ptime_ms: u8) {
+        self.next_frame = frame_samples(ptime_ms);
+        if self.len == 0 {
+            self.frame = self.next_frame;
         }
     }
 
@@ -80,6 +97,7 @@ impl G711ToOpus {
             Place::Restart => 0,
             Place::Play { missing } => missing,
         };
+        self.comforted = 0;
         let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
         if missing > 0 {
             outcome.recovered_plc = self.fill_gap(missing, incoming, tx, out);
@@ -123,6 +141,7 @@ impl G711ToOpus {
         if self.start.wrapping_add(self.len as u32 * UNITS) != position {
             // A hole in time: the part of a frame before it is too short to be sent.
             self.len = 0;
+            self.frame = self.next_frame;
             self.start = position;
             self.marker = true;
         }
@@ -157,6 +176,7 @@ impl G711ToOpus {
                 self.marker = true;
             }
         }
+        self.frame = self.next_frame;
     }
 
     #[inline]
@@ -178,11 +198,29 @@ impl G711ToOpus {
         self.push(samples, now, tx, out);
     }
 
+    /// Sends a frame of comfort noise that the trunk described: an app with DTX learns from the first ones and from one
+    /// now and then what the silence sounds like, as from an encoder that hears it.
+    pub fn comfort(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.comforted += 1;
+        let told = self.comforted <= COMFORT_TOLD || self.comforted.is_multiple_of(COMFORT_EVERY);
+        if told || !self.settings.dtx {
+            return self.inject(samples, now, tx, out);
+        }
+        let (position, units) = (self.track.position(), samples as u32 * UNITS);
+        tx.skip(now, position, units);
+        self.track.played(units);
+    }
+
     /// Starts anew with the next packet, right behind what the leg sent meanwhile.
     pub fn forget(&mut self) {
         self.track.forget();
         self.len = 0;
         self.concealer = Concealer::default();
+    }
+
+    /// Samples missing before a timestamp of the source.
+    pub fn missing_before(&self, timestamp: u32) -> usize {
+        self.track.missing_before(timestamp).map_or(0, |missing| missing.max(0) as usize / UNITS as usize)
     }
 
     /// Where a timestamp of the source lies in our stream.

@@ -11,6 +11,8 @@ const MAX_FRAME: usize = 480;
 pub struct Packer {
     law: Law,
     frame: usize,
+    /// The length of the packets from the next one on.
+    next_frame: usize,
     /// Timestamp of the first sample waiting.
     start: u32,
     waiting: [u8; MAX_FRAME],
@@ -21,8 +23,16 @@ pub struct Packer {
 impl Packer {
     /// Packets of `ptime_ms`, limited to 10 to 60 ms.
     pub fn new(law: Law, ptime_ms: u8) -> Packer {
-        let frame = usize::from(ptime_ms.clamp(10, 60)) * (SAMPLE_RATE as usize / 1000);
-        Packer { law, frame, start: 0, waiting: [0; MAX_FRAME], len: 0, marker: true }
+        let frame = frame_samples(ptime_ms);
+        Packer { law, frame, next_frame: frame, start: 0, waiting: [0; MAX_FRAME], len: 0, marker: true }
+    }
+
+    /// Changes the length of the packets, from the next one on.
+    pub fn set_ptime(&mut self, ptime_ms: u8) {
+        self.next_frame = frame_samples(ptime_ms);
+        if self.len == 0 {
+            self.frame = self.next_frame;
+        }
     }
 
     /// The next samples belong at `position`; where that leaves a hole, what waits goes out short and the next packet
@@ -43,6 +53,13 @@ impl Packer {
         }
         self.start = position;
         self.marker = true;
+    }
+
+    /// Sends what waits, short of a whole packet.
+    pub fn finish(&mut self, now: Instant, tx: &mut Transmitter, wire: &mut dyn Wire, buffer: &mut [u8]) {
+        if self.len > 0 {
+            self.flush(now, tx, wire, buffer);
+        }
     }
 
     /// Adds samples and sends each packet that becomes full.
@@ -77,6 +94,11 @@ impl Packer {
         tx.send_voice(now, chunk, wire, buffer);
         self.start = self.start.wrapping_add(duration);
         self.len = 0;
+        self.frame = self.next_frame;
         self.marker = false;
     }
+}
+
+fn frame_samples(ptime_ms: u8) -> usize {
+    usize::from(ptime_ms.clamp(10, 60)) * (SAMPLE_RATE as usize / 1000)
 }

@@ -30,6 +30,11 @@ impl G711ToG711 {
         }
     }
 
+    /// Changes the length of the packets sent, from the next one on.
+    pub fn set_ptime(&mut self, ptime_ms: u8) {
+        self.packer.set_ptime(ptime_ms);
+    }
+
     /// Sends what a packet fills, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
         let Incoming { packet, arrival, now } = incoming;
@@ -78,6 +83,11 @@ impl G711ToG711 {
     pub fn forget(&mut self) {
         self.track.forget();
         self.concealer = Concealer::default();
+    }
+
+    /// Samples missing before a timestamp of the source.
+    pub fn missing_before(&self, timestamp: u32) -> usize {
+        self.track.missing_before(timestamp).map_or(0, |missing| missing.max(0) as usize)
     }
 
     /// Where a timestamp of the source lies in our stream.

@@ -465,6 +465,7 @@ impl Task {
             codecs: voice.codecs.clone(),
             opus: voice.opus,
             dtmf: voice.dtmf,
+            comfort_noise: false,
             srtp: voice.srtp,
             suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
             address: sockets.address,

@@ -17,6 +17,7 @@ fn negotiated(codec: AudioCodec, to: &str, srtp: Option<SrtpKeys>) -> Negotiated
             receive_payload_type: 101,
             clock_rate: codec.clock_rate(),
         }),
+        comfort_noise: false,
         remote_rtp,
         remote_rtcp: SocketAddr::new(remote_rtp.ip(), remote_rtp.port() + 1),
         rtcp_mux: false,

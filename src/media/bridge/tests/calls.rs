@@ -188,13 +188,20 @@ fn a_packet_that_comes_behind_its_successor_is_counted_and_not_played_twice() {
 fn while_the_app_is_silent_the_trunk_gets_a_steady_stream_on_true_time() {
     let mut call = Call::opus_to_pcma();
     let mut app = Talker::new(Side::A, 111);
+    let mut update = [0; 1276];
+    let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
+    let Ok(Encoded::Packet(len)) = encoder.encode(&[0; 160], &mut update) else { unreachable!("no DTX") };
     // One second of voice, one and a half of nothing (DTX) with an update now and then, then voice again.
     for (n, packet) in opus_speech(200, 0).iter().enumerate() {
         call.until(20 * MS * n as u32);
-        if (50..125).contains(&n) && n != 70 && n != 90 && n != 110 {
-            app.timestamp = app.timestamp.wrapping_add(960);
-        } else {
-            app.say(&mut call, 960, packet);
+        match n {
+            70 | 90 | 110 => {
+                app.say(&mut call, 960, &update[..len]);
+            }
+            50..125 => app.timestamp = app.timestamp.wrapping_add(960),
+            _ => {
+                app.say(&mut call, 960, packet);
+            }
         }
     }
     assert_continuous(&call.at_b, 160);
@@ -224,7 +231,7 @@ fn jitter_alone_inserts_nothing() {
 }
 
 #[test]
-fn the_delay_of_a_hiccup_is_given_back_in_the_next_pause() {
+fn the_delay_of_a_hiccup_is_given_back() {
     let mut call = Call::opus_to_pcma();
     let mut app = Talker::new(Side::A, 111);
     // At one second the network stops for 300 ms and then brings everything at once.
@@ -240,8 +247,8 @@ fn the_delay_of_a_hiccup_is_given_back_in_the_next_pause() {
         place - (call.at_b[n].at - first.at).as_millis() as i64
     };
     let (last, worst) = (call.at_b.len() - 1, (0..call.at_b.len()).map(behind).max().unwrap());
-    assert!(worst >= 200, "{worst} ms");
-    assert!(behind(last) < 80, "{} ms of {worst}", behind(last));
+    assert!(worst >= 100, "{worst} ms");
+    assert!(behind(last) <= 1, "{} ms of {worst}", behind(last));
 }
 
 #[test]

@@ -106,6 +106,51 @@ fn a_side_without_events_hears_tones_as_long_as_the_press() {
 }
 
 #[test]
+fn tones_from_a_trunk_without_events_reach_the_app_as_events_and_not_as_sound() {
+    use crate::media::tone::KeyTone;
+    for codec in [AudioCodec::Opus, AudioCodec::Pcma] {
+        let from = LegConfig { dtmf: None, dtmf_mode: DtmfMode::Inband, ..config(AudioCodec::Pcma) };
+        let mut to = config(codec);
+        to.remote_rtp = at(APP);
+        let mut call = Call::new(from, to);
+        let mut trunk = Talker::new(Side::A, 8);
+        let mut say = |call: &mut Call, pcm: Vec<i16>| {
+            for frame in pcm.chunks(160) {
+                let base = call.now.instant - call.start;
+                call.until(base + 20 * MS);
+                let payload: Vec<u8> = frame.iter().map(|sample| Law::A.compress(*sample)).collect();
+                trunk.say(call, 160, &payload);
+            }
+        };
+        say(&mut call, speech(0, 8_000));
+        for code in [4, 4, 11] {
+            let mut pcm = vec![0; 960];
+            KeyTone::new(code).unwrap().fill(&mut pcm);
+            say(&mut call, pcm);
+            say(&mut call, vec![0; 960]);
+        }
+        say(&mut call, speech(0, 8_000));
+        let sent = events(&call.at_b);
+        let began: Vec<u8> = sent.iter().filter(|(got, _)| got.marker).map(|(_, event)| event.code).collect();
+        assert_eq!(began, [4, 4, 11], "{codec}");
+        let mut times: Vec<u32> = sent.iter().map(|(got, _)| got.timestamp).collect();
+        times.dedup();
+        assert_eq!(times.len(), 3, "one timestamp each");
+        let clock = codec.clock_rate() / 1000;
+        for end in sent.iter().filter(|(_, event)| event.end) {
+            let ms = u32::from(end.1.duration) / clock;
+            assert!((95..=130).contains(&ms), "{codec}: {ms} ms");
+        }
+        assert_eq!(sent.iter().filter(|(_, event)| event.end).count(), 9, "each end three times");
+        for pair in call.at_b.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        }
+        let voice = call.at_b.iter().filter(|got| got.payload_type != 101);
+        assert!(voice.count() >= 2 * 50 + 6, "the voice between and behind the presses");
+    }
+}
+
+#[test]
 fn a_trunk_configured_for_tones_gets_them_from_a_trunk_with_events() {
     let mut to = config(AudioCodec::Pcma);
     to.dtmf_mode = DtmfMode::Inband;

@@ -73,6 +73,7 @@ fn config(codec: AudioCodec, far: &FarSide) -> Box<LegConfig> {
             receive_payload_type: 101,
             clock_rate: codec.clock_rate(),
         }),
+        comfort_noise: false,
         remote_rtp: far.address(),
         remote_rtcp: far.address(),
         rtcp_mux: false,

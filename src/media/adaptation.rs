@@ -1,0 +1,186 @@
+//! How frugal to be towards an app, by what it reports of our stream: bit rate and packet length, step by step.
+//!
+//! A network that is full shows it by a round trip that grows; what is only lost on the air is the redundancy's matter.
+
+use super::config::OpusSettings;
+use std::time::Duration;
+
+/// What is asked of the encoder: at most this share of the configured bit rate, packets at least this long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Diet {
+    pub bitrate_percent: u32,
+    pub ptime_ms: u8,
+}
+
+/// From all there is to the least a voice needs. Headers of 40 bytes cost 16 kb/s at 20 ms, 8 at 40 and 5.3 at 60: they
+/// go first. Below 18 kb/s libopus leaves out the redundancy, which a network that loses needs most: the rate goes last.
+const STEPS: [Diet; 5] = [
+    Diet { bitrate_percent: 100, ptime_ms: 10 },
+    Diet { bitrate_percent: 100, ptime_ms: 40 },
+    Diet { bitrate_percent: 80, ptime_ms: 40 },
+    Diet { bitrate_percent: 80, ptime_ms: 60 },
+    Diet { bitrate_percent: 50, ptime_ms: 60 },
+];
+/// A narrow voice stays understandable down to this.
+const LEAST_BITRATE: u32 = 8_000;
+/// Loss, in percent, that no network has unless it is full.
+const FULL: u8 = 15;
+/// Loss that means the same when the round trip has grown too.
+const SUSPICIOUS: u8 = 3;
+/// Loss below which a network is called calm.
+const CALM: u8 = 2;
+/// The round trip over the shortest one: beyond this a queue stands somewhere, or an endless one.
+const QUEUE: Duration = Duration::from_millis(50);
+const LONG_QUEUE: Duration = Duration::from_millis(300);
+/// Reports come about every five seconds: so many calm ones in a row allow a step back, and up to so many after steps
+/// back that did not last.
+const PATIENCE: u8 = 3;
+const MOST_PATIENCE: u8 = 24;
+/// A step back that is undone within so many reports did not last.
+const TRIAL: u8 = 4;
+
+/// The ladder and where on it a leg stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Adaptation {
+    step: usize,
+    calm: u8,
+    patience: u8,
+    /// Reports since the last step back; `None` if it has lasted.
+    trial: Option<u8>,
+    shortest: Option<Duration>,
+}
+
+impl Default for Adaptation {
+    fn default() -> Adaptation {
+        Adaptation { step: 0, calm: 0, patience: PATIENCE, trial: None, shortest: None }
+    }
+}
+
+impl Adaptation {
+    /// Takes a report: loss since the one before it, in percent, and the round trip if it is known. Says what to
+    /// change to, if to anything.
+    pub fn report(&mut self, loss_percent: u8, rtt: Option<Duration>) -> Option<Diet> {
+        let queue = self.queue(rtt);
+        self.trial = self.trial.map(|reports| reports + 1).filter(|reports| *reports <= TRIAL);
+        let full =
+            loss_percent >= FULL || queue >= LONG_QUEUE || (loss_percent >= SUSPICIOUS && queue >= QUEUE);
+        if full {
+            self.calm = 0;
+            if self.trial.take().is_some() {
+                self.patience = (self.patience * 2).min(MOST_PATIENCE);
+            }
+            return self.go(self.step + 1);
+        }
+        if loss_percent >= CALM || queue >= QUEUE {
+            self.calm = 0;
+            return None;
+        }
+        self.calm = self.calm.saturating_add(1);
+        if self.step == 0 || self.calm < self.patience {
+            return None;
+        }
+        self.calm = 0;
+        self.trial = Some(0);
+        self.go(self.step - 1)
+    }
+
+    fn go(&mut self, step: usize) -> Option<Diet> {
+        let step = step.min(STEPS.len() - 1);
+        (std::mem::replace(&mut self.step, step) != step).then_some(STEPS[step])
+    }
+
+    /// How much longer than the shortest the round trip is. The shortest follows slowly: routes change.
+    fn queue(&mut self, rtt: Option<Duration>) -> Duration {
+        let Some(rtt) = rtt else { return Duration::ZERO };
+        let shortest =
+            self.shortest.map_or(rtt, |shortest| rtt.min(shortest + rtt.saturating_sub(shortest) / 64));
+        self.shortest = Some(shortest);
+        rtt.saturating_sub(shortest)
+    }
+}
+
+impl Default for Diet {
+    fn default() -> Diet {
+        STEPS[0]
+    }
+}
+
+impl Diet {
+    /// What becomes of settings and packet length.
+    pub fn limit(self, settings: OpusSettings, ptime_ms: u8) -> (OpusSettings, u8) {
+        let share = settings.bitrate / 100 * self.bitrate_percent;
+        let bitrate = share.max(LEAST_BITRATE).min(settings.bitrate);
+        (OpusSettings { bitrate, ..settings }, ptime_ms.max(self.ptime_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_full_network_gets_less_step_by_step_down_to_the_least() {
+        let mut adaptation = Adaptation::default();
+        let steps: Vec<_> = (0..6).filter_map(|_| adaptation.report(20, Some(40 * MS))).collect();
+        assert_eq!(steps, STEPS[1..]);
+    }
+
+    #[test]
+    fn loss_on_the_air_alone_changes_nothing() {
+        let mut adaptation = Adaptation::default();
+        for loss in [0, 5, 14, 3, 7] {
+            assert_eq!(adaptation.report(loss, Some(40 * MS)), None);
+        }
+        assert_eq!(adaptation.report(5, Some(120 * MS)), Some(STEPS[1]), "loss and a queue");
+    }
+
+    #[test]
+    fn a_queue_alone_is_a_full_network_once_it_is_long() {
+        let mut adaptation = Adaptation::default();
+        assert_eq!(adaptation.report(0, Some(40 * MS)), None);
+        assert_eq!(adaptation.report(0, Some(200 * MS)), None);
+        assert_eq!(adaptation.report(0, Some(400 * MS)), Some(STEPS[1]));
+    }
+
+    #[test]
+    fn a_calm_network_gets_it_back_after_three_reports_a_step() {
+        let mut adaptation = Adaptation::default();
+        adaptation.report(20, None);
+        adaptation.report(20, None);
+        let back: Vec<_> = (0..9).map(|_| adaptation.report(0, None)).collect();
+        let (one, none) = (Some(STEPS[1]), None);
+        assert_eq!(back, [none, none, one, none, none, Some(STEPS[0]), none, none, none]);
+    }
+
+    #[test]
+    fn steps_back_that_do_not_last_are_tried_ever_less_often() {
+        let mut adaptation = Adaptation::default();
+        // A network that carries the second step and not the first.
+        let mut tries = Vec::new();
+        adaptation.report(20, None);
+        adaptation.report(20, None);
+        for report in 0..120 {
+            let loss = if adaptation.step < 2 { 20 } else { 0 };
+            if adaptation.report(loss, None) == Some(STEPS[1]) {
+                tries.push(report);
+            }
+        }
+        let pauses: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.is_sorted() && pauses[0] < 10 && *pauses.last().unwrap() > 20, "{tries:?}");
+    }
+
+    #[test]
+    fn what_is_configured_is_never_exceeded_and_the_voice_stays_understandable() {
+        let settings = OpusSettings { bitrate: 24_000, ..OpusSettings::default() };
+        assert_eq!(STEPS[0].limit(settings, 20), (settings, 20));
+        let (least, ptime) = STEPS[4].limit(settings, 20);
+        assert_eq!((least.bitrate, ptime), (12_000, 60));
+        let low = OpusSettings { bitrate: 6_000, ..settings };
+        assert_eq!(STEPS[4].limit(low, 20).0.bitrate, 6_000);
+        let small = OpusSettings { bitrate: 12_000, ..settings };
+        assert_eq!(STEPS[4].limit(small, 20).0.bitrate, 8_000);
+        assert_eq!(STEPS[2].limit(settings, 60).1, 60, "what the far side wanted longer stays so");
+    }
+}

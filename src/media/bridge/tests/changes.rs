@@ -1,0 +1,269 @@
+//! What changes in the middle of a call: packet lengths, codecs, addresses, numbers; and two clocks that part.
+
+use super::*;
+use crate::media::codec::opus::packet_samples;
+use crate::media::rtcp::{self, Compound, Report};
+
+fn reconfigure(call: &mut Call, side: Side, config: LegConfig) {
+    let now = call.now;
+    match side {
+        Side::A => {
+            call.config_a = config.clone();
+            call.a.configure(config, now).unwrap();
+        }
+        Side::B => {
+            call.config_b = config.clone();
+            call.b.configure(config, now).unwrap();
+        }
+    }
+    join(&mut call.a, &mut call.b);
+}
+
+/// Each packet begins where the one before it ended.
+fn assert_seamless(got: &[Got], length: impl Fn(&Got) -> u32) {
+    for pair in got.windows(2) {
+        assert_eq!(pair[1].ssrc, pair[0].ssrc);
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1), "after {:?}", pair[0].at);
+        let ends = pair[0].timestamp.wrapping_add(length(&pair[0]));
+        assert_eq!(pair[1].timestamp, ends, "after {:?}", pair[0].at);
+    }
+}
+
+#[test]
+fn the_wanted_packet_length_changes_in_the_middle_of_a_call() {
+    let lengths = [20u8, 60, 10, 30, 40, 20];
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let (opus, pcma) = (opus_speech(300, 0), pcma_speech(300, 160));
+    for n in 0..300 {
+        call.until(20 * MS * n as u32);
+        if n % 50 == 0 {
+            let ptime_ms = lengths[n / 50];
+            reconfigure(&mut call, Side::A, LegConfig { ptime_ms, ..config(AudioCodec::Opus) });
+            reconfigure(&mut call, Side::B, LegConfig { ptime_ms, ..config(AudioCodec::Pcma) });
+        }
+        app.say(&mut call, 960, &opus[n]);
+        trunk.say(&mut call, 160, &pcma[n]);
+    }
+    assert_seamless(&call.at_b, |got| got.payload.len() as u32);
+    assert_seamless(&call.at_a, |got| packet_samples(&got.payload, 48_000).unwrap() as u32);
+    for (index, ptime_ms) in lengths.iter().enumerate() {
+        let settled = |got: &&Got| {
+            let from = 1_000 * MS * index as u32;
+            got.at >= from + 200 * MS && got.at < from + 1_000 * MS
+        };
+        let mut to_trunk = call.at_b.iter().filter(settled);
+        assert!(to_trunk.all(|got| got.payload.len() == usize::from(*ptime_ms) * 8), "{ptime_ms} ms");
+        let opus_ms = [60, 40, 20, 10].into_iter().find(|ms| ms <= ptime_ms).unwrap();
+        let mut to_app = call.at_a.iter().filter(settled);
+        assert!(
+            to_app.all(|got| packet_samples(&got.payload, 1_000) == Some(usize::from(opus_ms))),
+            "{ptime_ms} ms"
+        );
+    }
+}
+
+#[test]
+fn the_far_sides_packet_length_changes_in_the_middle_of_a_call() {
+    let said = speech(0, 6 * 8_000);
+    let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let mut at = 0usize;
+    for ms in [20usize, 60, 10, 40, 20, 60] {
+        let samples = ms * 8;
+        for pcm in said[at..at + 7_680].chunks_exact(samples) {
+            call.until(MS * (at / 8) as u32);
+            let mut packet = [0; 1276];
+            let Ok(Encoded::Packet(len)) = encoder.encode(pcm, &mut packet) else { unreachable!("no DTX") };
+            app.say(&mut call, 6 * samples as u32, &packet[..len]);
+            let payload: Vec<u8> = pcm.iter().map(|sample| Law::A.compress(*sample)).collect();
+            trunk.say(&mut call, samples as u32, &payload);
+            at += samples;
+        }
+    }
+    assert_continuous(&call.at_b, 160);
+    assert_continuous(&call.at_a, 960);
+    assert_eq!((call.at_b.len(), call.at_a.len()), (at / 160, at / 160), "all that was said");
+}
+
+#[test]
+fn a_codec_changes_and_changes_back_by_reinvite() {
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let (opus, pcma) = (opus_speech(150, 0), pcma_speech(150, 160));
+    for n in 0..150 {
+        call.until(20 * MS * n as u32);
+        if n == 50 || n == 100 {
+            let codec = if n == 50 { AudioCodec::Pcmu } else { AudioCodec::Opus };
+            let changed = LegConfig { remote_rtp: at(APP), ..config(codec) };
+            reconfigure(&mut call, Side::A, changed);
+            app.payload_type = if n == 50 { 0 } else { 111 };
+        }
+        if (50..100).contains(&n) {
+            let mut mu = vec![0; 160];
+            Law::A.translate_into(Law::Mu, &pcma[n], &mut mu);
+            app.say(&mut call, 160, &mu);
+        } else {
+            app.say(&mut call, 960, &opus[n]);
+        }
+        trunk.say(&mut call, 160, &pcma[n]);
+    }
+    // Towards the trunk it is one stream all the time.
+    assert_eq!(call.at_b.len(), 150);
+    for pair in call.at_b.windows(2) {
+        assert_eq!(pair[1].ssrc, pair[0].ssrc);
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+        assert!((160..=320).contains(&step), "{step}");
+    }
+    // Towards the app another clock is another source (RFC 7160 §4.1).
+    let parts: Vec<&[Got]> = [&call.at_a[..50], &call.at_a[50..100], &call.at_a[100..]].into();
+    for (part, (payload_type, step)) in parts.iter().zip([(111, 960), (0, 160), (111, 960)]) {
+        assert!(part.iter().all(|got| got.payload_type == payload_type));
+        assert_continuous(part, step);
+    }
+    assert!(parts.windows(2).all(|pair| pair[0][0].ssrc != pair[1][0].ssrc));
+}
+
+#[test]
+fn an_address_changes_by_reinvite_and_the_stream_goes_on() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let elsewhere = "192.0.2.99:7000";
+    for (n, packet) in opus_speech(60, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        if n == 30 {
+            let moved = LegConfig { remote_rtp: at(elsewhere), ..config(AudioCodec::Pcma) };
+            reconfigure(&mut call, Side::B, moved);
+            let header = Talker::new(Side::B, 8).header();
+            let mut bytes = [0x55; 172];
+            header.write(&[0xd5; 160], &mut bytes).unwrap();
+            call.arrive(Side::B, at(TRUNK), &bytes);
+            assert!(call.at_a.is_empty(), "the old place is not heard any more");
+        }
+        app.say(&mut call, 960, packet);
+    }
+    assert_continuous(&call.at_b, 160);
+    assert!(call.at_b[..30].iter().all(|got| got.to == at(TRUNK)));
+    assert!(call.at_b[30..].iter().all(|got| got.to == at(elsewhere)));
+}
+
+#[test]
+fn each_side_has_its_own_payload_types_and_event_clocks() {
+    let mut a = config(AudioCodec::Opus);
+    (a.send_payload_type, a.receive_payload_type) = (120, 97);
+    a.dtmf = Some(DtmfFormat { send_payload_type: 99, receive_payload_type: 98, clock_rate: 8_000 });
+    let mut call = Call::new(a, config(AudioCodec::Pcma));
+    let (mut app, mut trunk) = (Talker::new(Side::A, 97), Talker::new(Side::B, 8));
+    let (opus, pcma) = (opus_speech(20, 0), pcma_speech(20, 160));
+    for n in 0..20 {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, &opus[n]);
+        trunk.say(&mut call, 160, &pcma[n]);
+    }
+    assert!(call.at_a.iter().all(|got| got.payload_type == 120));
+    assert!(call.at_b.iter().all(|got| got.payload_type == 8));
+    // Events beside Opus in the clock of a telephone, as some app stacks have them.
+    let press = crate::media::dtmf::Event { code: 3, end: false, volume: 10, duration: 480 };
+    let (at_app, at_trunk) = (call.at_a.len(), call.at_b.len());
+    let header = RtpHeader { payload_type: 98, marker: true, ..app.header() };
+    call.send(Side::A, header, &press.to_bytes());
+    let header = RtpHeader { payload_type: 101, marker: true, ..trunk.header() };
+    call.send(Side::B, header, &press.to_bytes());
+    for (got, payload_type) in [(&call.at_a[at_app], 99), (&call.at_b[at_trunk], 101)] {
+        assert_eq!(got.payload_type, payload_type);
+        assert_eq!(got.payload, press.to_bytes(), "8000 and 8000: the same duration");
+    }
+}
+
+/// The app says what it lost of our stream since the last time, in 256ths.
+fn report_loss(call: &mut Call, fraction_lost: u8) {
+    let ssrc = call.at_a.last().unwrap().ssrc;
+    let reception =
+        rtp::Reception { ssrc, fraction_lost, cumulative_lost: 0, highest_sequence: 1, jitter: 0 };
+    let report = Some(Report { reception, last_sr: 0, delay_since_last_sr: 0 });
+    let compound = Compound { ssrc: 5, sender: None, report, cname: "app", bye: false };
+    let mut bytes = [0; rtcp::MAX_WRITTEN];
+    let len = compound.write(&mut bytes).unwrap();
+    let datagram =
+        Datagram { from: call.config_a.remote_rtcp, arrival: call.now.instant, bytes: &mut bytes[..len] };
+    call.a.receive_rtcp(datagram, Channel::Rtcp, call.now);
+}
+
+#[test]
+fn a_full_network_of_the_app_gets_longer_packets_and_fewer_bits_and_them_back_when_it_is_calm() {
+    let mut call = Call::opus_to_pcma();
+    let mut trunk = Talker::new(Side::B, 8);
+    let voice = pcma_speech(250, 160);
+    for n in 0..6_000usize {
+        call.until(20 * MS * n as u32);
+        trunk.say(&mut call, 160, &voice[n % 250]);
+        // Full from the tenth to the thirtieth second.
+        if n % 250 == 249 {
+            report_loss(&mut call, if (500..1_500).contains(&n) { 64 } else { 0 });
+        }
+    }
+    assert_seamless(&call.at_a, |got| packet_samples(&got.payload, 48_000).unwrap() as u32);
+    let second = |from: u32| {
+        let within = |got: &&Got| got.at >= 1_000 * MS * from && got.at < 1_000 * MS * (from + 5);
+        let packets: Vec<&Got> = call.at_a.iter().filter(within).collect();
+        let bits = packets.iter().map(|got| (got.bytes.len() + 28) * 8).sum::<usize>() / 5;
+        (bits, packet_samples(&packets.last().unwrap().payload, 1_000).unwrap())
+    };
+    let ((before, short), (full, long), (after, short_again)) = (second(5), second(30), second(115));
+    assert_eq!((short, long, short_again), (20, 60, 20));
+    assert!(full < before * 6 / 10, "{full} bit/s of {before}");
+    assert!(after > before * 9 / 10, "{after} bit/s of {before}");
+}
+
+/// An hour of packets whose sender's clock is off by so many millionths.
+fn hour(call: &mut Call, side: Side, ppm: i64, payloads: &[Vec<u8>], pauses: bool) -> Vec<(u32, usize)> {
+    let (payload_type, step) = if side == Side::A { (111, 960) } else { (8, 160) };
+    let mut talker = Talker::new(side, payload_type);
+    let mut seen = Vec::new();
+    for n in 0..180_000u64 {
+        let true_nanos = n as i64 * 20_000_000;
+        call.until(Duration::from_nanos((true_nanos + true_nanos / 1_000_000 * ppm) as u64));
+        // Three seconds of voice, three of nothing but a sign of life every 400 ms.
+        let silent = pauses && n / 150 % 2 == 1 && n % 20 != 0;
+        if silent {
+            talker.timestamp = talker.timestamp.wrapping_add(step);
+            continue;
+        }
+        let before = if side == Side::A { call.at_b.len() } else { call.at_a.len() };
+        let header = talker.next(step);
+        call.send(side, header, &payloads[n as usize % payloads.len()]);
+        seen.push((header.timestamp, before));
+    }
+    seen
+}
+
+#[test]
+fn a_clock_that_is_200_ppm_off_leaves_no_trace_in_an_hour_from_the_app() {
+    for ppm in [-200, 200] {
+        let mut call = Call::opus_to_pcma();
+        let seen = hour(&mut call, Side::A, ppm, &opus_speech(150, 0), true);
+        assert_continuous(&call.at_b, 160);
+        assert!(call.at_b.len().abs_diff(180_000) <= 4, "{} packets", call.at_b.len());
+        // Every packet lies where the app said, to the sample: nothing was put in, nothing left out.
+        let origin = call.at_b[0].timestamp;
+        for (timestamp, index) in seen {
+            let place = call.at_b[index].timestamp.wrapping_sub(origin);
+            assert_eq!(place, timestamp.wrapping_sub(u32::MAX - 5_000) / 6, "{ppm} ppm, packet {index}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_200_ppm_off_leaves_no_trace_in_an_hour_from_the_trunk() {
+    for ppm in [-200, 200] {
+        let mut to = config(AudioCodec::Opus);
+        to.opus.complexity = 0;
+        to.ptime_ms = 60;
+        let mut call = Call::new(to, config(AudioCodec::Pcma));
+        hour(&mut call, Side::B, ppm, &pcma_speech(150, 160), false);
+        assert_continuous(&call.at_a, 2_880);
+        assert_eq!(call.at_a.len(), 60_000);
+    }
+}

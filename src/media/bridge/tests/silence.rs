@@ -1,0 +1,193 @@
+//! Silence on either side of a bridge: Opus that stops sending, comfort noise, and the voice that comes back.
+
+use super::*;
+use crate::media::codec::comfort_noise::{NoiseEstimator, PAYLOAD_TYPE};
+use crate::media::codec::level::mean_square;
+
+/// Faint noise as every room has it, about −50 dBm0.
+fn room(from: usize, len: usize) -> Vec<i16> {
+    let scramble = |n: usize| (n as u32).wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b);
+    (from..from + len).map(|n| (((scramble(n) >> 16) as i32 - 32_768) / 500) as i16).collect()
+}
+
+/// A second of voice, `pause` frames of the room alone, a second of voice; in frames of 20 ms.
+fn spoken_pause(pause: usize) -> Vec<Vec<i16>> {
+    (0..100 + pause)
+        .map(|n| {
+            let mut pcm = room(n * 160, 160);
+            if !(50..50 + pause).contains(&n) {
+                pcm.iter_mut().zip(speech(n * 160, 160)).for_each(|(room, voice)| *room += voice);
+            }
+            pcm
+        })
+        .collect()
+}
+
+/// Sends frames as an app with DTX does; returns which of them it did not send.
+fn say_with_dtx(call: &mut Call, frames: &[Vec<i16>]) -> Vec<usize> {
+    let mut encoder = Encoder::new(8_000, OpusSettings { dtx: true, ..OpusSettings::default() }).unwrap();
+    let mut app = Talker::new(Side::A, 111);
+    let mut unsent = Vec::new();
+    for (n, pcm) in frames.iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        let mut packet = [0; 1276];
+        match encoder.encode(pcm, &mut packet).unwrap() {
+            Encoded::Packet(len) => {
+                app.say(call, 960, &packet[..len]);
+            }
+            Encoded::Silence => {
+                app.timestamp = app.timestamp.wrapping_add(960);
+                unsent.push(n);
+            }
+        }
+    }
+    unsent
+}
+
+fn decibels(pcm: &[i16]) -> f64 {
+    10.0 * (mean_square(pcm).max(1) as f64).log10()
+}
+
+#[test]
+fn the_apps_silence_goes_on_at_its_level_without_a_hole_or_a_click() {
+    let mut call = Call::opus_to_pcma();
+    let mut unsent = say_with_dtx(&mut call, &spoken_pause(200));
+    unsent.retain(|n| (50..250).contains(n));
+    assert!(unsent.len() > 100, "{} frames were not sent", unsent.len());
+    assert_continuous(&call.at_b, 160);
+    let heard = listen_pcma(&call.at_b);
+    let frame = |n: usize| &heard[n * 160..(n + 1) * 160];
+    // The room as the app still sent it, before it stopped.
+    let sent: Vec<i16> = (52..unsent[0]).flat_map(|n| frame(n).to_vec()).collect();
+    let filled: Vec<i16> = unsent.iter().flat_map(|n| frame(*n).to_vec()).collect();
+    let (sent_level, filled_level) = (decibels(&sent), decibels(&filled));
+    assert!((sent_level - filled_level).abs() < 3.0, "{filled_level} dB after {sent_level} dB");
+    for n in &unsent {
+        let level = decibels(frame(*n));
+        assert!((level - sent_level).abs() < 9.0, "frame {n}: {level} dB in a room of {sent_level} dB");
+    }
+    let largest_step = |pcm: &[i16]| pcm.windows(2).map(|pair| pair[1].abs_diff(pair[0])).max().unwrap();
+    let silence = &heard[unsent[0] * 160 - 160..(unsent[unsent.len() - 1] + 1) * 160];
+    assert!(largest_step(silence) <= 3 * largest_step(&sent), "a click");
+}
+
+#[test]
+fn a_trunk_that_takes_comfort_noise_gets_a_silence_in_a_few_packets_on_true_time() {
+    let mut to = config(AudioCodec::Pcma);
+    to.comfort_noise = true;
+    let mut call = Call::new(config(AudioCodec::Opus), to);
+    let unsent = say_with_dtx(&mut call, &spoken_pause(200));
+    let noise: Vec<&Got> = call.at_b.iter().filter(|got| got.payload_type == PAYLOAD_TYPE).collect();
+    assert!(
+        (unsent.len() / 15..unsent.len() / 5).contains(&noise.len()),
+        "{} for {}",
+        noise.len(),
+        unsent.len()
+    );
+    // The room is about −50 dBm0, −56 dBov.
+    assert!(noise.iter().all(|got| (50..=66).contains(&got.payload[0])), "{:?}", noise[0].payload);
+    let first = &call.at_b[0];
+    for pair in call.at_b.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+        assert!(step.is_multiple_of(160) && step > 0, "{step} after {pair:?}");
+        let begins = pair[0].payload_type == PAYLOAD_TYPE && pair[1].payload_type == 8;
+        assert_eq!(pair[1].marker, begins, "a talk spurt is marked: {pair:?}");
+    }
+    let voice = call.at_b.iter().filter(|got| got.payload_type == 8);
+    for got in voice {
+        let due = i64::from(got.timestamp.wrapping_sub(first.timestamp) / 8);
+        assert!((got.at.as_millis() as i64 - due).abs() <= 60, "{due} ms sent at {:?}", got.at);
+    }
+}
+
+/// The trunk speaks for a second, describes two seconds of silence, and speaks again.
+fn trunk_with_described_silence(call: &mut Call) -> Vec<u8> {
+    let mut estimator = NoiseEstimator::default();
+    room(0, 16_000).chunks(160).for_each(|frame| estimator.note(frame));
+    let description = estimator.payload().to_vec();
+    let voice = pcma_speech(100, 160);
+    let mut trunk = Talker::new(Side::A, 8);
+    for n in 0..200usize {
+        call.until(20 * MS * n as u32);
+        match n {
+            0..50 => {
+                trunk.say(call, 160, &voice[n]);
+            }
+            50..150 if n % 25 == 0 => {
+                let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..trunk.next(160) };
+                call.send(Side::A, header, &description);
+            }
+            50..150 => trunk.timestamp = trunk.timestamp.wrapping_add(160),
+            _ => {
+                trunk.say(call, 160, &voice[n - 100]);
+            }
+        }
+    }
+    description
+}
+
+#[test]
+fn silence_that_a_trunk_describes_is_heard_by_an_app_without_dtx() {
+    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Opus));
+    trunk_with_described_silence(&mut call);
+    assert_eq!(call.at_b.len(), 200);
+    assert_continuous(&call.at_b, 960);
+    let mut decoder = Decoder::new(8_000).unwrap();
+    let heard: Vec<i16> = call
+        .at_b
+        .iter()
+        .flat_map(|got| {
+            let mut pcm = [0; 960];
+            let samples = decoder.decode(&got.payload, &mut pcm).unwrap();
+            pcm[..samples].to_vec()
+        })
+        .collect();
+    let level = decibels(&heard[70 * 160..140 * 160]);
+    let wanted = decibels(&room(0, 16_000));
+    assert!((level - wanted).abs() < 5.0, "{level} dB for {wanted} dB");
+    assert_eq!(call.a.report().packets_lost, 0);
+}
+
+#[test]
+fn silence_that_a_trunk_describes_is_silence_of_opus_for_an_app_with_dtx() {
+    let mut to = config(AudioCodec::Opus);
+    to.opus.dtx = true;
+    let mut call = Call::new(config(AudioCodec::Pcma), to);
+    trunk_with_described_silence(&mut call);
+    let silent = call.at_b.iter().filter(|got| got.at >= 1_400 * MS && got.at < 3_000 * MS);
+    assert!(silent.count() < 20, "of 80 frames");
+    let first = &call.at_b[0];
+    for got in &call.at_b {
+        let due = u128::from(got.timestamp.wrapping_sub(first.timestamp) / 48);
+        assert!(got.at.as_millis().abs_diff(due) <= 21, "{due} ms sent at {:?}", got.at);
+    }
+}
+
+#[test]
+fn comfort_noise_passes_between_trunks_that_take_it_and_sounds_where_one_does_not() {
+    let mut to = config(AudioCodec::Pcma);
+    to.comfort_noise = true;
+    let mut call = Call::new(config(AudioCodec::Pcma), to);
+    let description = trunk_with_described_silence(&mut call);
+    assert_eq!(call.at_b.len(), 104);
+    let noise: Vec<&Got> = call.at_b.iter().filter(|got| got.payload_type == PAYLOAD_TYPE).collect();
+    assert!(noise.iter().all(|got| got.payload == description));
+    for pair in call.at_b.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+    }
+
+    for other in [AudioCodec::Pcma, AudioCodec::Pcmu] {
+        let mut call = Call::new(config(AudioCodec::Pcma), config(other));
+        trunk_with_described_silence(&mut call);
+        assert_eq!(call.at_b.len(), 200, "{other}");
+        assert_continuous(&call.at_b, 160);
+        let law = if other == AudioCodec::Pcma { Law::A } else { Law::Mu };
+        let silence: Vec<i16> = call.at_b[60..140]
+            .iter()
+            .flat_map(|got| got.payload.iter().map(|code| law.expand(*code)))
+            .collect();
+        let (level, wanted) = (decibels(&silence), decibels(&room(0, 16_000)));
+        assert!((level - wanted).abs() < 3.0, "{other}: {level} dB for {wanted} dB");
+    }
+}

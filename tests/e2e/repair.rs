@@ -1,0 +1,297 @@
+//! Speech over a wire that loses packets, through a bridge in virtual time, judged by PESQ: what the repair is worth.
+
+use crate::support::{lane::Lane, speech, wav::Wav};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tandem::media::bridge;
+use tandem::media::codec::g711::Law;
+use tandem::media::codec::opus::{Decoder, Encoded, Encoder, MAX_ENCODED};
+use tandem::media::config::{LegConfig, OpusSettings};
+use tandem::media::leg::{Datagram, Leg};
+use tandem::media::rtp::{self, RtpHeader};
+use tandem::media::transmit::{Channel, Out, Wire, Workspace};
+use tandem::simulator::speech::{callee, caller};
+use tandem::simulator::wire::{ImpairedWire, Impairments, Loss};
+use tandem::types::{AudioCodec, DtmfMode, LegKind, MediaDirection, Now};
+
+const FRAME: usize = 160;
+const TICK: Duration = Duration::from_millis(20);
+const FAR: &str = "192.0.2.1:4000";
+/// By how much repaired speech must score above unrepaired speech of the same losses.
+const WORTH: f64 = 0.4;
+
+/// Which way the speech goes; the loss is on the sender's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    AppToTrunk,
+    TrunkToApp,
+}
+
+/// What is done about lost packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    /// The gateway's.
+    Tandem,
+    /// None, on a true timeline: a lost packet is 20 ms of silence.
+    Off,
+}
+
+#[test]
+fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
+    let lane = Lane::take("repair");
+    let said: Vec<i16> = [caller().samples, callee().samples].concat();
+    let folder = lane.folder().to_path_buf();
+    let reference = folder.join("said.wav");
+    write(&reference, &said);
+    let judged = |way, loss: Loss, repair| {
+        let seeds = if loss == Loss::None { 1..2 } else { 1..3 };
+        let scores: Vec<f64> = seeds
+            .map(|seed| {
+                let heard = hear(&said, way, loss, repair, seed);
+                let file = folder.join(format!("heard-{way:?}-{repair:?}-{loss:?}-{seed}.wav"));
+                write(&file, &heard);
+                let score = speech::score(&reference, &file);
+                score.pesq_nb.unwrap_or_else(|| panic!("{way:?} {loss:?} {repair:?}: {score:?}"))
+            })
+            .collect();
+        scores.iter().sum::<f64>() / scores.len() as f64
+    };
+    let mut table = Vec::new();
+    for way in [Way::AppToTrunk, Way::TrunkToApp] {
+        for percent in [0, 1, 3, 5, 10, 20] {
+            let loss = if percent == 0 { Loss::None } else { Loss::Random(f64::from(percent) / 100.0) };
+            table.push((way, percent, loss));
+        }
+        table.push((way, 10, Loss::Bursts { share: 0.1, mean_run: 2.5 }));
+    }
+    // Two cores judge at once; the speech itself takes no time.
+    let scores: Vec<(f64, f64)> = std::thread::scope(|scope| {
+        let (judged, table) = (&judged, &table);
+        let half = |from: usize| {
+            scope.spawn(move || {
+                let mine = table.iter().skip(from).step_by(2);
+                mine.map(|(way, _, loss)| {
+                    (judged(*way, *loss, Repair::Tandem), judged(*way, *loss, Repair::Off))
+                })
+                .collect::<Vec<_>>()
+            })
+        };
+        let (even, odd) = (half(0), half(1));
+        let (even, odd) = (even.join().expect("judged"), odd.join().expect("judged"));
+        (0..table.len()).map(|row| if row % 2 == 0 { even[row / 2] } else { odd[row / 2] }).collect()
+    });
+    println!("PESQ-NB                     repaired   not");
+    for ((way, percent, loss), (with, without)) in table.iter().zip(&scores) {
+        let kind = if matches!(loss, Loss::Bursts { .. }) { "bursts" } else { "random" };
+        println!("  {way:?} {percent:>2} % {kind}   {with:>6.2}  {without:>6.2}");
+    }
+    for ((way, percent, loss), (with, without)) in table.iter().zip(&scores) {
+        let case = format!("{way:?}, {percent} %, {loss:?}: {with:.2} repaired, {without:.2} not");
+        match percent {
+            0 => assert!(*with > speech::GOOD && (with - without).abs() < 0.05, "{case}"),
+            1 => assert!(with > without, "{case}"),
+            _ => assert!(with - without >= WORTH, "{case}"),
+        }
+    }
+}
+
+/// What the far side hears, whose jitter buffer is ideal.
+fn hear(said: &[i16], way: Way, loss: Loss, repair: Repair, seed: u64) -> Vec<i16> {
+    let mut wire = ImpairedWire::new(Impairments { loss, ..Impairments::default() }, seed);
+    let arrived: Vec<bool> =
+        (0..said.len() / FRAME).map(|n| wire.carry(TICK * n as u32).next().is_some()).collect();
+    match (way, repair) {
+        (Way::AppToTrunk, Repair::Tandem) => {
+            let call = Call::carry(AudioCodec::Opus, AudioCodec::Pcma, &opus(said, loss), &arrived);
+            play_g711(&call.sent)
+        }
+        (Way::AppToTrunk, Repair::Off) => {
+            let mut decoder = Decoder::new(8_000).expect("a decoder");
+            let frame = |(packet, arrived): (Vec<u8>, &bool)| {
+                let mut pcm = vec![0; 960];
+                let samples = if *arrived { decoder.decode(&packet, &mut pcm).expect("Opus") } else { FRAME };
+                pcm.truncate(samples);
+                pcm
+            };
+            opus(said, loss).into_iter().zip(&arrived).flat_map(frame).collect()
+        }
+        (Way::TrunkToApp, Repair::Tandem) => {
+            let call = Call::carry(AudioCodec::Pcma, AudioCodec::Opus, &g711(said), &arrived);
+            play_opus(&call.sent)
+        }
+        (Way::TrunkToApp, Repair::Off) => {
+            let frames = said.chunks_exact(FRAME).zip(&arrived);
+            let holed: Vec<i16> = frames
+                .flat_map(|(frame, arrived)| if *arrived { frame.to_vec() } else { vec![0; FRAME] })
+                .map(|sample| Law::A.expand(Law::A.compress(sample)))
+                .collect();
+            let mut decoder = Decoder::new(8_000).expect("a decoder");
+            opus(&holed, Loss::None)
+                .iter()
+                .flat_map(|packet| {
+                    let mut pcm = [0; 960];
+                    let samples = decoder.decode(packet, &mut pcm).expect("Opus");
+                    pcm[..samples].to_vec()
+                })
+                .collect()
+        }
+    }
+}
+
+/// As an app encodes whose receiver reports this loss.
+fn opus(said: &[i16], loss: Loss) -> Vec<Vec<u8>> {
+    let settings = OpusSettings { dtx: false, ..OpusSettings::default() };
+    let mut encoder = Encoder::new(8_000, settings).expect("an encoder");
+    encoder.set_expected_loss(match loss {
+        Loss::None => 0,
+        Loss::Random(share) | Loss::Bursts { share, .. } => (share * 100.0) as u8,
+    });
+    let frame = |pcm: &[i16]| {
+        let mut packet = [0; MAX_ENCODED];
+        match encoder.encode(pcm, &mut packet).expect("a frame") {
+            Encoded::Packet(len) => packet[..len].to_vec(),
+            Encoded::Silence => unreachable!("without DTX every frame is sent"),
+        }
+    };
+    said.chunks_exact(FRAME).map(frame).collect()
+}
+
+fn g711(said: &[i16]) -> Vec<Vec<u8>> {
+    let packet = |pcm: &[i16]| pcm.iter().map(|sample| Law::A.compress(*sample)).collect();
+    said.chunks_exact(FRAME).map(packet).collect()
+}
+
+/// A voice packet as the far side got it: timestamp and payload.
+type Packet = (u32, Vec<u8>);
+
+fn play_g711(packets: &[Packet]) -> Vec<i16> {
+    let Some((first, _)) = packets.first() else { return Vec::new() };
+    let mut heard = Vec::new();
+    for (timestamp, payload) in packets {
+        let from = timestamp.wrapping_sub(*first) as usize;
+        heard.resize(heard.len().max(from + payload.len()), 0);
+        for (sample, code) in heard[from..].iter_mut().zip(payload) {
+            *sample = Law::A.expand(*code);
+        }
+    }
+    heard
+}
+
+fn play_opus(packets: &[Packet]) -> Vec<i16> {
+    let mut decoder = Decoder::new(8_000).expect("a decoder");
+    let (mut heard, mut next) = (Vec::new(), packets.first().map_or(0, |(timestamp, _)| *timestamp));
+    for (timestamp, payload) in packets {
+        while rtp::timestamp_distance(next, *timestamp) >= 960 {
+            let mut pcm = [0; FRAME];
+            decoder.conceal(&mut pcm).expect("20 ms");
+            heard.extend(pcm);
+            next = next.wrapping_add(960);
+        }
+        let mut pcm = [0; 960];
+        let samples = decoder.decode(payload, &mut pcm).expect("Opus");
+        heard.extend(&pcm[..samples]);
+        next = next.wrapping_add(6 * samples as u32);
+    }
+    heard
+}
+
+/// A bridge in virtual time, its voice going one way.
+struct Call {
+    from: Leg,
+    to: Leg,
+    now: Now,
+    work: Box<Workspace>,
+    sent: Vec<Packet>,
+}
+
+struct Collect<'a>(&'a mut Vec<Packet>);
+
+impl Wire for Collect<'_> {
+    fn send(&mut self, channel: Channel, _: SocketAddr, packet: &[u8]) {
+        if channel == Channel::Rtcp || rtp::is_rtcp(packet) {
+            return;
+        }
+        let packet = rtp::parse(packet).expect("RTP");
+        self.0.push((packet.timestamp, packet.payload.to_vec()));
+    }
+}
+
+impl Call {
+    /// One packet every 20 ms, those that arrive; in between what falls due is done.
+    fn carry(from: AudioCodec, to: AudioCodec, payloads: &[Vec<u8>], arrived: &[bool]) -> Call {
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let mut call = Call {
+            from: Leg::new(LegKind::App, 3, now.instant),
+            to: Leg::new(LegKind::Trunk, 4, now.instant),
+            now,
+            work: Box::default(),
+            sent: Vec::new(),
+        };
+        call.from.configure(config(from), now).expect("no keys");
+        call.to.configure(config(to), now).expect("no keys");
+        bridge::join(&mut call.from, &mut call.to);
+        let far: SocketAddr = FAR.parse().expect("an address");
+        for (number, (payload, arrived)) in payloads.iter().zip(arrived).enumerate() {
+            call.until(now.instant + TICK * number as u32);
+            if !arrived {
+                continue;
+            }
+            let header = RtpHeader {
+                payload_type: payload_type(from),
+                marker: false,
+                sequence: number as u16,
+                timestamp: number as u32 * from.clock_rate() / 50,
+                ssrc: 7,
+            };
+            let mut bytes = vec![0; payload.len() + rtp::HEADER_LEN];
+            header.write(payload, &mut bytes).expect("room");
+            let datagram = Datagram { from: far, arrival: call.now.instant, bytes: &mut bytes };
+            let mut wire = Collect(&mut call.sent);
+            let mut out = Out { wire: &mut wire, work: &mut call.work };
+            bridge::forward(&mut call.from, &mut call.to, datagram, call.now, &mut out);
+        }
+        call
+    }
+
+    fn until(&mut self, goal: Instant) {
+        while let Some(due) = self.to.poll_timeout().filter(|due| *due <= goal) {
+            self.now = self.now.after(due.saturating_duration_since(self.now.instant));
+            let mut wire = Collect(&mut self.sent);
+            self.to.handle_timeout(self.now, &mut Out { wire: &mut wire, work: &mut self.work });
+        }
+        self.now = self.now.after(goal.saturating_duration_since(self.now.instant));
+    }
+}
+
+fn config(codec: AudioCodec) -> LegConfig {
+    let far: SocketAddr = FAR.parse().expect("an address");
+    LegConfig {
+        codec,
+        send_payload_type: payload_type(codec),
+        receive_payload_type: payload_type(codec),
+        dtmf: None,
+        comfort_noise: false,
+        remote_rtp: far,
+        remote_rtcp: far,
+        rtcp_mux: true,
+        direction: MediaDirection::SendRecv,
+        ptime_ms: 20,
+        srtp: None,
+        latch: false,
+        dtmf_mode: DtmfMode::Rfc4733,
+        opus: OpusSettings { dtx: false, ..OpusSettings::default() },
+    }
+}
+
+fn payload_type(codec: AudioCodec) -> u8 {
+    match codec {
+        AudioCodec::Opus => 111,
+        AudioCodec::Pcma => 8,
+        AudioCodec::Pcmu => 0,
+    }
+}
+
+fn write(file: &Path, samples: &[i16]) {
+    Wav { rate: 8_000, channels: 1, samples: samples.to_vec() }.write(file);
+}
