@@ -1,0 +1,234 @@
+//! What calls go through: the gateway, or its peer.
+
+use super::sipp::Sipp;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A running server with SIPp at both ends of it.
+pub struct Server {
+    child: Child,
+    sipp: Sipp,
+    folder: PathBuf,
+}
+
+/// Who listens where.
+struct Addresses {
+    server: SocketAddr,
+    caller: SocketAddr,
+    callee: SocketAddr,
+}
+
+impl Server {
+    /// This gateway, with media ports, journal and SQLite.
+    pub fn gateway(name: &str) -> Server {
+        Server::start(name, |folder, at| {
+            fs::write(folder.join("tandem.toml"), gateway_config(at)).expect("a configuration");
+            fs::write(folder.join("dialplan.toml"), DIALPLAN).expect("a dialplan");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+            command.args(["run", "--config", "tandem.toml"]);
+            Some(command)
+        })
+        .expect("the gateway starts")
+    }
+
+    /// Kamailio as a stateful proxy that stays in the dialog; `None` where it is not installed.
+    pub fn kamailio(name: &str) -> Option<Server> {
+        Server::start(name, |folder, at| {
+            // Debian keeps it where a user's path does not lead.
+            let program = ["/usr/sbin/kamailio", "/usr/local/sbin/kamailio"]
+                .into_iter()
+                .find(|p| Path::new(p).exists())?;
+            fs::write(folder.join("kamailio.cfg"), kamailio_config(at)).expect("a configuration");
+            let mut command = Command::new(program);
+            command.args([
+                "-f",
+                "kamailio.cfg",
+                "-DD",
+                "-E",
+                "-m",
+                "256",
+                "-M",
+                "8",
+                "-P",
+                "kamailio.pid",
+                "-Y",
+            ]);
+            command.arg(folder);
+            Some(command)
+        })
+    }
+
+    fn start(name: &str, command: impl FnOnce(&Path, &Addresses) -> Option<Command>) -> Option<Server> {
+        let folder = std::env::temp_dir().join(format!("tandem-bench-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder for the bench");
+        let [server, caller, callee] = free_addresses();
+        let at = Addresses { server, caller, callee };
+        let mut command = command(&folder, &at)?;
+        let log = fs::File::create(folder.join("server.log")).expect("a log file");
+        command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("the server starts");
+        let server = Server { child, sipp: Sipp::start_callee(&folder, caller, callee, server), folder };
+        server.await_ready(at.server);
+        Some(server)
+    }
+
+    pub fn sipp(&self) -> &Sipp {
+        &self.sipp
+    }
+
+    /// Polls with OPTIONS until it answers.
+    fn await_ready(&self, server: SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+        let local = socket.local_addr().expect("an address");
+        for attempt in 0..100 {
+            let options = format!(
+                "OPTIONS sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK-{attempt};rport\r\nMax-Forwards: 1\r\n\
+                 From: <sip:bench@127.0.0.1>;tag=1\r\nTo: <sip:{server}>\r\nCall-ID: ready-{attempt}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+            );
+            let _ = socket.send_to(options.as_bytes(), server);
+            if socket.recv(&mut [0; 2048]).is_ok() {
+                return;
+            }
+        }
+        panic!("the server did not get ready: see {}", self.folder.join("server.log").display());
+    }
+
+    /// User and system time so far, of all its processes.
+    pub fn cpu(&self) -> Duration {
+        self.processes().map(|pid| cpu_of(pid).unwrap_or_default()).sum()
+    }
+
+    /// Bytes of memory that are really there.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("");
+        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+
+    /// It and its children.
+    fn processes(&self) -> impl Iterator<Item = u32> {
+        let own = self.child.id();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let children = all
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(move |pid| stat(*pid).is_some_and(|fields| fields.get(1) == Some(&own.to_string())));
+        std::iter::once(own).chain(children)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        for _ in 0..50 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The fields of proc(5) `/proc/PID/stat` from the third on: a name may hold blanks.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit(')').next()?.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Fields 14 and 15. A tick is 10 ms on Linux.
+fn cpu_of(pid: u32) -> Option<Duration> {
+    let fields = stat(pid)?;
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Some(Duration::from_millis((ticks(11) + ticks(12)) * 10))
+}
+
+fn free_addresses() -> [SocketAddr; 3] {
+    // Held together, so that no two are the same.
+    let sockets = [(); 3].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    sockets.map(|socket| socket.local_addr().expect("its address"))
+}
+
+const DIALPLAN: &str = "country_code = \"32\"\n[[rule]]\nname = \"through\"\nfrom = \"trunk:caller\"\nmatch = \"+\"\ntrunks = [\"callee\"]\n";
+
+fn gateway_config(at: &Addresses) -> String {
+    let Addresses { server, caller, callee } = at;
+    format!(
+        r#"
+dialplan = "dialplan.toml"
+[gateway]
+data_dir = "data"
+[sip]
+listen = ["udp:{server}"]
+[[network]]
+name = "default"
+bind = ["127.0.0.1"]
+media_ports = "30000-59999"
+[database]
+url = "sqlite:tandem.db"
+[admin]
+listen = ""
+[log]
+level = "warn"
+[media]
+timeout_seconds = 0
+[billing]
+journal_dir = "journal"
+[[trunk]]
+name = "caller"
+proxy = ["{caller}"]
+peers = ["{caller}"]
+options_seconds = 0
+[[trunk]]
+name = "callee"
+proxy = ["{callee}"]
+peers = ["{callee}"]
+options_seconds = 0
+"#
+    )
+}
+
+/// The least a proxy does that is to see the end of its calls.
+fn kamailio_config(at: &Addresses) -> String {
+    let Addresses { server, callee, .. } = at;
+    format!(
+        r#"#!KAMAILIO
+debug=0
+log_stderror=yes
+fork=yes
+children=2
+disable_tcp=yes
+auto_aliases=no
+dns=no
+rev_dns=no
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+listen=udp:{server}
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+    if (is_method("OPTIONS")) {{ sl_send_reply("200", "OK"); exit; }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+    if (has_totag()) {{
+        if (loose_route()) {{ t_relay(); exit; }}
+        if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
+        sl_send_reply("404", "Not Here");
+        exit;
+    }}
+    t_check_trans();
+    record_route();
+    $du = "sip:{callee}";
+    if (!t_relay()) sl_reply_error();
+}}
+"#
+    )
+}

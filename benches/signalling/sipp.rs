@@ -1,0 +1,109 @@
+//! SIPp at both ends of what is measured.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const CALLER: &str = include_str!("caller.xml");
+const CALLEE: &str = include_str!("callee.xml");
+
+/// How many calls, how fast, and how long each one lasts.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub calls: u32,
+    pub rate: u32,
+    pub hold: Duration,
+}
+
+/// What the caller counted.
+pub struct SippReport {
+    pub failed: u64,
+    pub retransmitted: u64,
+    /// From the first INVITE to the end of the last call.
+    pub seconds: f64,
+}
+
+/// A callee that runs, and callers to be run.
+pub struct Sipp {
+    folder: PathBuf,
+    caller: SocketAddr,
+    server: SocketAddr,
+    callee: Child,
+}
+
+impl Sipp {
+    pub fn start_callee(folder: &Path, caller: SocketAddr, callee: SocketAddr, server: SocketAddr) -> Sipp {
+        fs::write(folder.join("caller.xml"), CALLER).expect("a scenario");
+        fs::write(folder.join("callee.xml"), CALLEE).expect("a scenario");
+        let mut command = Command::new("sipp");
+        command.args(["-sf", "callee.xml", "-mp", "60100"]);
+        let callee = spawn(&mut command, folder, callee);
+        Sipp { folder: folder.to_owned(), caller, server, callee }
+    }
+
+    pub fn run(&self, load: Load) -> SippReport {
+        self.start(load).finish()
+    }
+
+    pub fn start(&self, load: Load) -> Caller {
+        let statistics = self.folder.join("caller.csv");
+        let Load { calls, rate, hold } = load;
+        let mut command = Command::new("sipp");
+        command
+            .args([
+                "-sf",
+                "caller.xml",
+                "-s",
+                "+3225551234",
+                "-mp",
+                "60000",
+                "-trace_stat",
+                "-fd",
+                "1",
+                "-stf",
+            ])
+            .arg(&statistics)
+            .args(["-m", &calls.to_string(), "-r", &rate.to_string(), "-l", &calls.to_string()])
+            .args(["-d", &hold.as_millis().to_string(), &self.server.to_string()]);
+        Caller { child: spawn(&mut command, &self.folder, self.caller), statistics, started: Instant::now() }
+    }
+}
+
+impl Drop for Sipp {
+    fn drop(&mut self) {
+        let _ = self.callee.kill();
+        let _ = self.callee.wait();
+    }
+}
+
+/// A caller at work.
+pub struct Caller {
+    child: Child,
+    statistics: PathBuf,
+    started: Instant,
+}
+
+impl Caller {
+    /// Waits for its last call.
+    pub fn finish(&mut self) -> SippReport {
+        let _ = self.child.wait();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let text = fs::read_to_string(&self.statistics).unwrap_or_default();
+        let mut lines = text.lines();
+        let names: Vec<&str> = lines.next().unwrap_or_default().split(';').collect();
+        let last: Vec<&str> = lines.last().unwrap_or_default().split(';').collect();
+        let value = |name: &str| {
+            let index = names.iter().position(|known| *known == name);
+            index.and_then(|index| last.get(index)?.parse().ok()).unwrap_or(u64::MAX)
+        };
+        SippReport { failed: value("FailedCall(C)"), retransmitted: value("Retransmissions(C)"), seconds }
+    }
+}
+
+fn spawn(command: &mut Command, folder: &Path, at: SocketAddr) -> Child {
+    command.args(["-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-nostdin"]);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("sipp starts: `make bench` installs it")
+}
