@@ -18,6 +18,9 @@ struct Upsert {
     replace_if: Option<&'static str>,
 }
 
+/// Rows a statement writes, largest first. 64 rows of 35 columns stay far below SQLite's 32,766 parameters.
+const ROWS_AT_ONCE: [usize; 3] = [64, 8, 1];
+
 /// A record that comes twice, or late, never wins over a newer one, and an ended call is never reopened.
 const CDR: Upsert = Upsert {
     table: "cdr",
@@ -62,21 +65,25 @@ impl Store {
 }
 
 impl Upsert {
-    /// One prepared statement, run for every row: in one transaction that is as fast as SQLite is.
+    /// Statements of many rows: each one is a hop to SQLite's thread and back, which costs more than writing a row does.
+    /// A few sizes keep the texts few, so that each is prepared once.
     async fn into_sqlite(
         &self,
         rows: Vec<Fields>,
         connection: &mut SqliteConnection,
     ) -> Result<(), StoreError> {
         let Some(first) = rows.first() else { return Ok(()) };
-        let places: Vec<_> = (1..=first.len()).map(|number| format!("${number}")).collect();
-        let sql = self.statement(first, &format!("VALUES ({})", places.join(", ")));
-        for row in rows {
-            let mut query = sqlx::query(AssertSqlSafe(sql.clone()));
-            for (_, value) in row {
-                query = bind!(query, value);
+        let statements =
+            ROWS_AT_ONCE.map(|count| (count, self.statement(first, &values(count, first.len()))));
+        let mut rows = rows.into_iter();
+        for (count, sql) in statements {
+            while rows.len() >= count {
+                let mut query = sqlx::query(AssertSqlSafe(sql.clone()));
+                for (_, value) in rows.by_ref().take(count).flatten() {
+                    query = bind!(query, value);
+                }
+                query.execute(&mut *connection).await?;
             }
-            query.execute(&mut *connection).await?;
         }
         Ok(())
     }
@@ -121,6 +128,13 @@ impl Upsert {
         };
         format!("INSERT INTO {table} ({names}) {source} ON CONFLICT ({key}) {conflict}")
     }
+}
+
+/// `VALUES (?, ?), (?, ?)`: so many rows of so many columns. A numbered place is looked up among all others each time a
+/// value is put there, which for thousands of them costs more than all the rest.
+fn values(rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    format!("VALUES {}", vec![row; rows].join(", "))
 }
 
 fn names(fields: &Fields) -> String {
