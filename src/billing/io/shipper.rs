@@ -97,6 +97,10 @@ impl<S: CdrSink> Shipper<S> {
                     if self.ship(batch, &mut stop).await.is_err() || stop.is_over() {
                         return;
                     }
+                    // On a busy gateway something new has come meanwhile, but not enough for a transaction.
+                    if self.journal.status().records < self.options.batch as u64 {
+                        self.gather(&mut stop).await;
+                    }
                 }
                 None if stop.is_wished() => return,
                 None => {
