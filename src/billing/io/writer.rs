@@ -27,6 +27,10 @@ use super::{
 /// every third sync.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// Two syncs begin no closer than this. A lone record is synced at once; where they come faster, those who come next
+/// share one sync: at 300 calls a second that is every second one saved, for 2 ms more until an answer is told.
+const SPACING: Duration = Duration::from_millis(4);
+
 /// The thread's own things.
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -40,6 +44,8 @@ pub(super) struct Writer {
     released: Vec<CallId>,
     /// After a failure nothing is written before this.
     retry_at: Option<Instant>,
+    /// When the next sync may begin.
+    sync_at: Instant,
     buffer: Vec<u8>,
 }
 
@@ -71,6 +77,7 @@ impl Writer {
             backlog: Vec::new(),
             released: Vec::new(),
             retry_at: None,
+            sync_at: Instant::now(),
             buffer: Vec::new(),
         }
     }
@@ -109,7 +116,8 @@ impl Writer {
         let mut linger_until = None;
         loop {
             let now = Instant::now();
-            if queue.urgent || self.retry_at.is_some_and(|at| at <= now) {
+            let urgent_at = queue.urgent.then_some(self.sync_at);
+            if [urgent_at, self.retry_at].into_iter().flatten().any(|at| at <= now) {
                 break;
             }
             let wake_at = if queue.closing {
@@ -124,7 +132,7 @@ impl Writer {
                 if until <= now {
                     break;
                 }
-                Some(self.retry_at.map_or(until, |at| at.min(until)))
+                [Some(until), urgent_at, self.retry_at].into_iter().flatten().min()
             };
             queue = match wake_at {
                 None => self.shared.queued.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner()),
@@ -144,6 +152,7 @@ impl Writer {
             return;
         }
         self.shared.begin_write();
+        self.sync_at = Instant::now() + SPACING;
         match self.write() {
             Ok(()) => self.settle(),
             Err(error) => self.give_up(&error),
