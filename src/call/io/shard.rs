@@ -184,6 +184,7 @@ impl Shard {
                 self.exchange.handle_timeout(now);
             }
             self.carry_out(now);
+            self.workers.wake();
         }
         self.workers.shutdown();
     }
@@ -360,7 +361,7 @@ impl Shard {
             .entry(leg.call)
             .or_insert_with(|| CallMedia { worker: workers.assign(leg.call), legs: Vec::with_capacity(2) });
         media.legs.push(leg);
-        workers.send(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
+        workers.leave(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
         Ok(ports)
     }
 
@@ -370,7 +371,7 @@ impl Shard {
 
     fn order(&self, leg: LegId, command: MediaCommand) {
         if let Some(media) = self.media.get(&leg.call) {
-            self.workers.send(media.worker, command);
+            self.workers.leave(media.worker, command);
         }
     }
 

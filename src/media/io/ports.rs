@@ -210,7 +210,7 @@ fn bind_pair(address: IpAddr, rtp_port: u16, dscp: u8) -> io::Result<(UdpSocket,
 }
 
 fn bind(address: SocketAddr, dscp: u8) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     // The code point is the upper six bits of the traffic class (RFC 2474 §3). A kernel that refuses to mark
     // still carries the call.
     let traffic_class = u32::from(dscp) << 2;
@@ -220,7 +220,6 @@ fn bind(address: SocketAddr, dscp: u8) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
         let _ = socket.set_tclass_v6(traffic_class);
     }
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -5,6 +5,7 @@ use super::worker::Worker;
 use crate::media::stats::{MediaTotals, WorkerStats};
 use crate::types::CallId;
 use mio::{Poll, Token, Waker};
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ pub struct MediaWorkers {
 struct Handle {
     orders: Sender<MediaCommand>,
     waker: Waker,
+    /// Orders were left that the thread was not woken for.
+    left: Cell<bool>,
     legs: Arc<AtomicUsize>,
     stats: Arc<WorkerStats>,
     thread: JoinHandle<()>,
@@ -49,11 +52,25 @@ impl MediaWorkers {
 
     /// Gives an order; it is dropped if the worker is unknown or has stopped.
     pub fn send(&self, worker: WorkerId, command: MediaCommand) {
+        self.leave(worker, command);
+        self.wake();
+    }
+
+    /// Gives an order that the worker may see only at the next [`wake`](Self::wake): waking a thread costs more than
+    /// most orders do, and whoever gives several at once wakes it once.
+    pub fn leave(&self, worker: WorkerId, command: MediaCommand) {
         let Some(worker) = self.workers.get(worker.0) else { return };
         if matches!(command, MediaCommand::OpenLeg { .. }) {
             worker.legs.fetch_add(1, Ordering::Relaxed);
         }
         if worker.orders.send(command).is_ok() {
+            worker.left.set(true);
+        }
+    }
+
+    /// Wakes the workers for which orders were left.
+    pub fn wake(&self) {
+        for worker in self.workers.iter().filter(|worker| worker.left.replace(false)) {
             // Waking fails only where the worker is awake anyway.
             let _ = worker.waker.wake();
         }
@@ -99,7 +116,7 @@ fn start(index: usize, events: EventHandler) -> io::Result<Handle> {
     let stats = Arc::new(WorkerStats::default());
     let worker = Worker::new(poll, inbox, events, legs.clone(), stats.clone());
     let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
-    Ok(Handle { orders, waker, legs, stats, thread })
+    Ok(Handle { orders, waker, left: Cell::new(false), legs, stats, thread })
 }
 
 #[cfg(test)]
