@@ -85,6 +85,7 @@ async fn receive(shared: Arc<Shared>, listener: BoundListener, socket: tokio::ne
             _ = closing.wait_for(|closing| *closing) => return,
             () = shared.events.closed() => return,
         }
+        let mut emptied = false;
         for _ in 0..BATCH {
             match socket.try_recv_from(&mut buffer) {
                 Ok((length, remote)) => {
@@ -93,10 +94,16 @@ async fn receive(shared: Arc<Shared>, listener: BoundListener, socket: tokio::ne
                     }
                 }
                 // Errors that belong to a datagram sent earlier are reported here by the kernel; none ends the socket.
-                Err(_) => break,
+                Err(_) => {
+                    emptied = true;
+                    break;
+                }
             }
         }
-        tokio::task::yield_now().await;
+        // Whoever gives way while more waits asks the kernel once more than one that waits for readiness.
+        if !emptied {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
