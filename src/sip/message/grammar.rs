@@ -157,7 +157,7 @@ fn hex_pair(bytes: &[u8], at: usize) -> Option<u8> {
 
 /// Undoes `%HH`. `None` if what comes out is not UTF-8.
 pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
+    if find(text, b'%').is_none() {
         return Some(Cow::Borrowed(text));
     }
     let bytes = text.as_bytes();
@@ -181,6 +181,28 @@ pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
 /// White space inside a header value. Line ends are gone by the time values are read.
 pub(crate) fn is_space(c: char) -> bool {
     c == ' ' || c == '\t'
+}
+
+/// Where SP or HTAB stands first.
+pub(crate) fn find_space(text: &str) -> Option<usize> {
+    text.bytes().position(|b| matches!(b, b' ' | b'\t'))
+}
+
+/// Where an ASCII character stands first. The pieces of a header are short: a plain walk beats a search that first
+/// prepares itself, and reading a message is some hundred searches.
+pub(crate) fn find(text: &str, ascii: u8) -> Option<usize> {
+    text.bytes().position(|b| b == ascii)
+}
+
+/// What stands before and behind the first of an ASCII character.
+pub(crate) fn split_once(text: &str, ascii: u8) -> Option<(&str, &str)> {
+    let at = find(text, ascii)?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// True if CR or LF is in the text.
+pub(crate) fn holds_line_end(text: &str) -> bool {
+    memchr::memchr2(b'\r', b'\n', text.as_bytes()).is_some()
 }
 
 /// Removes SP and HTAB at both ends, nothing else: other control characters are never white space.
@@ -220,7 +242,7 @@ pub(crate) fn quoted_end(text: &str) -> Option<usize> {
 /// The text inside a quoted string given with its quotes, quoted pairs resolved.
 pub(crate) fn unquote(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
-    if !inner.contains('\\') {
+    if find(inner, b'\\').is_none() {
         return Cow::Borrowed(inner);
     }
     let mut out = String::with_capacity(inner.len());

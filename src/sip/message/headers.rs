@@ -151,7 +151,7 @@ impl Headers {
 
 /// Line ends become spaces: whatever a value holds, it stays one field.
 fn one_line(value: String) -> String {
-    if value.contains(['\r', '\n']) { value.replace(['\r', '\n'], " ") } else { value }
+    if super::grammar::holds_line_end(&value) { value.replace(['\r', '\n'], " ") } else { value }
 }
 
 impl PartialEq for Headers {

@@ -106,23 +106,24 @@ impl<'a> NameAddrRef<'a> {
                 }
                 Some(end + gap)
             }
-            false => text.find('<'),
+            false => grammar::find(text, b'<'),
         };
         let (display, uri, params) = match display_end {
             Some(open) => {
                 let display = grammar::trim(&text[..open]);
                 // An unquoted name should be tokens; commas, dots and UTF-8 are met and do no harm, quotes do.
-                if !display.starts_with('"') && display.contains(['"', '>']) {
+                if !display.starts_with('"') && display.bytes().any(|b| matches!(b, b'"' | b'>')) {
                     return Err(NameAddrError::Quotes);
                 }
-                let (uri, params) = text[open + 1..].split_once('>').ok_or(NameAddrError::Brackets)?;
+                let (uri, params) =
+                    grammar::split_once(&text[open + 1..], b'>').ok_or(NameAddrError::Brackets)?;
                 (display, grammar::trim(uri), grammar::trim(params))
             }
             None => {
                 // Without brackets ";" starts the header's parameters, and "?" and "," may not stand (RFC 3261 §20).
-                let end = text.find(';').unwrap_or(text.len());
+                let end = grammar::find(text, b';').unwrap_or(text.len());
                 let uri = grammar::trim(&text[..end]);
-                if uri.contains(['?', ',']) {
+                if uri.bytes().any(|b| matches!(b, b'?' | b',')) {
                     return Err(NameAddrError::Brackets);
                 }
                 ("", uri, &text[end..])

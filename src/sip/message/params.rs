@@ -84,7 +84,7 @@ impl Params {
         let pieces = text.split(';').filter(|piece| !piece.is_empty());
         Params(
             pieces
-                .map(|piece| match piece.split_once('=') {
+                .map(|piece| match grammar::split_once(piece, b'=') {
                     Some((name, value)) => {
                         Param { name: intern(name), value: Some(value.to_owned()), quoted: false }
                     }

@@ -54,7 +54,7 @@ pub(crate) fn framing_length(head: &[u8]) -> Result<u64, Kind> {
     if bare_line_end {
         return Err(Kind::LineEnd);
     }
-    let mut at = text.find("\r\n").map_or(text.len(), |end| end + 2);
+    let mut at = line_end_at(&text, 0).map_or(text.len(), |end| end + 2);
     let mut length = None;
     while at < text.len() {
         let line = field_at(&text, at);
@@ -119,7 +119,7 @@ fn read(
     if body_start == bytes.len() && !bytes.ends_with(b"\r\n\r\n") {
         faults.note(Kind::Unfinished);
     }
-    let line_end = text.find("\r\n").unwrap_or(text.len());
+    let line_end = line_end_at(&text, 0).unwrap_or(text.len());
     let start_line = &text[..line_end];
     if start_line.len() > limits.line {
         faults.note(Kind::RequestUriTooLong);
@@ -175,14 +175,9 @@ impl Faults {
 
 /// Where the CRLF CRLF behind the last header line starts.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    loop {
-        let at = from + bytes[from..].iter().position(|b| *b == b'\n')?;
-        if at >= 1 && bytes[at - 1] == b'\r' && bytes[at + 1..].starts_with(b"\r\n") {
-            return Some(at - 1);
-        }
-        from = at + 1;
-    }
+    let feed = memchr::memchr_iter(b'\n', bytes)
+        .find(|at| *at >= 1 && bytes[at - 1] == b'\r' && bytes[at + 1..].starts_with(b"\r\n"))?;
+    Some(feed - 1)
 }
 
 /// SIP is UTF-8 (RFC 3261 §7). Other bytes come from old exchanges in display names and subjects: they become
@@ -206,7 +201,9 @@ impl StartLine {
             return StartLine::parse_status(line, faults);
         }
         // Single spaces only (RFC 3261 §7.1).
-        let (Some((method, rest)), Some((_, version))) = (line.split_once(' '), line.rsplit_once(' ')) else {
+        let (Some((method, rest)), Some((_, version))) =
+            (grammar::split_once(line, b' '), line.rsplit_once(' '))
+        else {
             faults.note(Kind::StartLine);
             return None;
         };
@@ -263,7 +260,7 @@ fn read_headers(text: Arc<str>, mut at: usize, limits: &Limits, faults: &mut Fau
         faults.note(Kind::StartLine);
     }
     // The start line was cut at its first CRLF, so a bare line end is in it still.
-    if text[..at].trim_end_matches("\r\n").contains(['\r', '\n']) {
+    if grammar::holds_line_end(text[..at].trim_end_matches("\r\n")) {
         faults.note(Kind::LineEnd);
     }
     while at < text.len() {
@@ -293,26 +290,22 @@ struct FieldLine {
 fn field_at(text: &str, at: usize) -> FieldLine {
     let bytes = text.as_bytes();
     let (mut from, mut folded) = (at, false);
-    loop {
-        // Only searches for one character are quick in the standard library.
-        let Some(feed) = text[from..].find('\n').map(|i| from + i) else {
-            return FieldLine { end: text.len(), next: text.len(), folded };
-        };
-        from = feed + 1;
-        // A bare line feed is no line end; it stays in the field and is found there.
-        if feed == at || bytes[feed - 1] != b'\r' {
-            continue;
-        }
+    while let Some(end) = line_end_at(text, from) {
+        from = end + 2;
         if !matches!(bytes.get(from), Some(b' ' | b'\t')) {
-            return FieldLine { end: feed - 1, next: from, folded };
+            return FieldLine { end, next: from, folded };
         }
         folded = true;
     }
+    FieldLine { end: text.len(), next: text.len(), folded }
 }
 
-/// True if a line end is in the text.
-fn holds_line_end(text: &str) -> bool {
-    text.contains('\r') || text.contains('\n')
+/// Where the first CRLF from `from` on starts. A bare line feed is no line end; it stays in the field and is found there.
+fn line_end_at(text: &str, from: usize) -> Option<usize> {
+    let line = &text.as_bytes()[from..];
+    memchr::memchr_iter(b'\n', line)
+        .find(|feed| *feed > 0 && line[feed - 1] == b'\r')
+        .map(|feed| from + feed - 1)
 }
 
 fn push_field(headers: &mut Headers, text: &str, range: Range<usize>, folded: bool, faults: &mut Faults) {
@@ -334,11 +327,11 @@ fn push_field(headers: &mut Headers, text: &str, range: Range<usize>, folded: bo
     let value = grammar::trim_end(value);
     if folded {
         let value = unfold(value);
-        match holds_line_end(&value) {
+        match grammar::holds_line_end(&value) {
             true => faults.note(Kind::LineEnd),
             false => headers.push(name, value),
         }
-    } else if holds_line_end(value) {
+    } else if grammar::holds_line_end(value) {
         faults.note(Kind::LineEnd);
     } else {
         headers.push_shared(name, start, start + value.len());
@@ -392,7 +385,7 @@ fn check(headers: &Headers, request_method: Option<&Method>, faults: &mut Faults
         }
     }
     match headers.get(&HeaderName::CallId) {
-        Some(id) if id.is_empty() || id.contains(grammar::is_space) => {
+        Some(id) if id.is_empty() || grammar::find_space(id).is_some() => {
             faults.note(Kind::Malformed(HeaderName::CallId))
         }
         Some(_) => {}

@@ -28,7 +28,8 @@ pub struct CSeq {
 
 impl CSeq {
     pub fn parse(text: &str) -> Option<CSeq> {
-        let (number, method) = grammar::trim(text).split_once(grammar::is_space)?;
+        let text = grammar::trim(text);
+        let (number, method) = text.split_at(grammar::find_space(text)?);
         let number = u32::try_from(grammar::number(number)?).ok()?;
         Some(CSeq { number, method: Method::parse(grammar::trim(method))? })
     }
@@ -131,7 +132,7 @@ pub trait Typed {
     /// Type and subtype without parameters, as written.
     fn content_type(&self) -> Option<&str> {
         let value = self.headers().get(&HeaderName::ContentType)?;
-        Some(grammar::trim(value.split(';').next().unwrap_or_default()))
+        Some(grammar::trim(grammar::split_once(value, b';').map_or(value, |(value, _)| value)))
     }
     /// The session description: the body itself, or the first such part of a multipart body (RFC 5621 §3).
     fn sdp(&self) -> Option<Bytes> {
@@ -151,7 +152,7 @@ pub trait Typed {
     /// RFC 4028 §5, seconds.
     fn min_se(&self) -> Option<u32> {
         let value = self.headers().get(&HeaderName::MinSe)?;
-        grammar::seconds(grammar::trim(value.split(';').next().unwrap_or_default()))
+        grammar::seconds(grammar::trim(grammar::split_once(value, b';').map_or(value, |(value, _)| value)))
     }
     /// RFC 3262 §7.1.
     fn rseq(&self) -> Option<u32> {

@@ -271,7 +271,7 @@ enum SchemeRef<'a> {
 
 impl<'a> UriRef<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<UriRef<'a>, UriError> {
-        let (scheme, rest) = text.split_once(':').ok_or(UriError::Scheme)?;
+        let (scheme, rest) = grammar::split_once(text, b':').ok_or(UriError::Scheme)?;
         if scheme.eq_ignore_ascii_case("sip") {
             UriRef::parse_sip(SchemeRef::Sip, rest)
         } else if scheme.eq_ignore_ascii_case("sips") {
@@ -301,9 +301,9 @@ impl<'a> UriRef<'a> {
 
     fn parse_sip(scheme: SchemeRef<'a>, text: &'a str) -> Result<UriRef<'a>, UriError> {
         // "@" must be escaped everywhere else, while ";" and "?" are fine in the user part: the user part is first.
-        let (user, password, rest) = match text.split_once('@') {
+        let (user, password, rest) = match grammar::split_once(text, b'@') {
             Some((info, rest)) => {
-                let (user, password) = match info.split_once(':') {
+                let (user, password) = match grammar::split_once(info, b':') {
                     Some((user, password)) => (user, Some(password)),
                     None => (info, None),
                 };
@@ -320,11 +320,11 @@ impl<'a> UriRef<'a> {
             }
             None => (None, None, text),
         };
-        let (rest, headers) = match rest.split_once('?') {
+        let (rest, headers) = match grammar::split_once(rest, b'?') {
             Some((rest, headers)) => (rest, Some(headers)),
             None => (rest, None),
         };
-        let host_end = rest.find(';').unwrap_or(rest.len());
+        let host_end = grammar::find(rest, b';').unwrap_or(rest.len());
         let (host_port, params) = rest.split_at(host_end);
         let (host, port) = parse_host_port(host_port)?;
         check_params(params)?;
@@ -335,7 +335,7 @@ impl<'a> UriRef<'a> {
     }
 
     fn parse_tel(text: &'a str) -> Result<UriRef<'a>, UriError> {
-        let number_end = text.find(';').unwrap_or(text.len());
+        let number_end = grammar::find(text, b';').unwrap_or(text.len());
         let (number, params) = text.split_at(number_end);
         let digits = number.strip_prefix('+').unwrap_or(number);
         let fits = |b: u8| b.is_ascii_hexdigit() || b"-.()*#".contains(&b);
@@ -389,7 +389,7 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriErro
                 rest => (host, Some(rest.strip_prefix(':').ok_or(UriError::Host)?)),
             }
         }
-        None => match text.split_once(':') {
+        None => match grammar::split_once(text, b':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         },
@@ -411,7 +411,7 @@ pub(crate) fn parse_port(text: &str) -> Option<u16> {
 
 fn check_params(text: &str) -> Result<(), UriError> {
     let fits = |piece: &str| {
-        let (name, value) = match piece.split_once('=') {
+        let (name, value) = match grammar::split_once(piece, b'=') {
             Some((name, value)) => (name, Some(value)),
             None => (piece, None),
         };

@@ -100,21 +100,21 @@ pub(crate) struct ViaRef<'a> {
 impl<'a> ViaRef<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<ViaRef<'a>, ViaError> {
         // White space may stand around both slashes.
-        let (name, rest) = text.split_once('/').ok_or(ViaError)?;
-        let (version, rest) = rest.split_once('/').ok_or(ViaError)?;
+        let (name, rest) = grammar::split_once(text, b'/').ok_or(ViaError)?;
+        let (version, rest) = grammar::split_once(rest, b'/').ok_or(ViaError)?;
         if !grammar::trim(name).eq_ignore_ascii_case("SIP") || grammar::trim(version) != "2.0" {
             return Err(ViaError);
         }
         let rest = grammar::trim_start(rest);
-        let transport_end = rest.find(grammar::is_space).ok_or(ViaError)?;
+        let transport_end = grammar::find_space(rest).ok_or(ViaError)?;
         let (transport, rest) = rest.split_at(transport_end);
-        let params_start = rest.find(';').unwrap_or(rest.len());
+        let params_start = grammar::find(rest, b';').unwrap_or(rest.len());
         let (sent_by, params) = rest.split_at(params_start);
         let sent_by = grammar::trim(sent_by);
         if !grammar::is_token(transport) || RawParams::new(params).any(|param| param.is_none()) {
             return Err(ViaError);
         }
-        let (host, port) = match sent_by.find(grammar::is_space) {
+        let (host, port) = match grammar::find_space(sent_by) {
             None => parse_host_port(sent_by).map_err(|_| ViaError)?,
             // "host : port"
             Some(_) => {
