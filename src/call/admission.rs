@@ -1,17 +1,18 @@
 //! Who is calling, may they, and where does it go: from a caller's INVITE to a call.
 
-use super::event::{Event, RefusedFor};
+use super::core::response;
+use super::event::RefusedFor;
 use super::exchange::Exchange;
 use super::leg::media::{LegMedia, MediaPolicy};
-use super::leg::{Leg, LegState, Modification, Party};
-use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate};
+use super::leg::{Leg, LegState, Modification, Party, credentials_of};
+use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate, with_hints};
 use super::settings::Trunk;
-use super::trunks::{Refusal, trunk_index};
+use super::trunks::{self, trunk_index};
 use crate::access::User;
 use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{HeaderName, Method, Request, Typed};
+use crate::sip::message::{HeaderName, Request, Typed};
 use crate::sip::transaction::ServerKey;
 use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
 use std::collections::VecDeque;
@@ -23,6 +24,9 @@ pub enum Source {
     User(Arc<User>),
 }
 
+/// Why a proven caller's attempt is refused, and the status where the cause has another one.
+type Refusal = (EndCause, Option<u16>);
+
 impl Exchange {
     /// An INVITE that opens a dialog; `trunk` is whose it is by its address. Users are asked for their password.
     pub(super) fn on_invite(
@@ -33,60 +37,41 @@ impl Exchange {
         request: Request,
         trunk: Option<Arc<Trunk>>,
     ) {
-        if self.refuse_for_form(key, &request) {
+        let own_call_id = request.call_id().is_ok_and(|id| self.core.is_own_call_id(id));
+        if own_call_id || self.core.sip.is_merged(key) {
+            // What came back or by a second way is an attempt that has its record already.
+            self.refuse(key, &request, 482, RefusedFor::Loop);
             return;
         }
-        let proven = match trunk {
-            Some(trunk) => Some(Source::Trunk(trunk)),
-            None => self.prove_user(now, key, &peer, &request).map(Source::User),
+        let fault = FormFault::of(&request);
+        let source = match (trunk, fault) {
+            (Some(trunk), _) => Source::Trunk(trunk),
+            // What can't be taken from anybody is not worth a challenge.
+            (None, Some(fault)) if credentials_of(&request).is_empty() => {
+                self.refuse_unproven(key, &request, fault);
+                return;
+            }
+            (None, _) => match self.prove_user(now, key, &peer, &request) {
+                Some(user) => Source::User(user),
+                None => return,
+            },
         };
-        let Some(source) = proven else { return };
-        if self.draining {
-            // Known callers are told when to come back; whether they get a record is not the question: nothing was tried.
-            self.refuse_draining(now, key, &request);
-            return;
-        }
+        // From here on it is a call attempt, whatever comes of it, and has a record.
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
-        let (offer, refusal) = self.read_offer(&source, &peer, &request);
-        let mut admitted = self.route(now, call, &source, &peer, &request);
-        if let Some((cause, status)) = refusal {
-            admitted.plan = Plan::Refused { cause, status };
-        }
+        let (offer, unusable) = self.read_offer(&source, &peer, &request);
+        let cause = self.draining.then_some(EndCause::Draining);
+        let cause = cause.or(fault.map(FormFault::cause)).or_else(|| self.source_refusal(&source));
+        let refusal = cause.map(|cause| (cause, None)).or(unusable);
+        let admitted = self.route(now, call, &source, &peer, &request, refusal);
         let caller = self.caller_leg(call, &admitted, key, peer, request);
         let call = Call::open(&mut self.core, now, admitted, caller, offer);
         self.add_call(call);
     }
 
-    /// Refuses what no caller may send, proven or not.
-    fn refuse_for_form(&mut self, key: ServerKey, request: &Request) -> bool {
-        let own_call_id = request.call_id().is_ok_and(|id| self.core.is_own_call_id(id));
-        let required: Vec<&str> = request.headers.list(&HeaderName::Require).collect();
-        let (status, why) = if request.max_forwards() == Some(0) {
-            (483, RefusedFor::Loop)
-        } else if own_call_id || self.core.sip.is_merged(key) {
-            (482, RefusedFor::Loop)
-        } else if !required.is_empty() {
-            // RFC 3261 §8.2.2.3: it says what it does not know.
-            let answer = super::core::response(request, 420, "")
-                .with_header(HeaderName::Unsupported, required.join(", "));
-            self.refuse_with(key, request, answer, RefusedFor::Unsupported);
-            return true;
-        } else if Dialog::uas(request, "").is_err() {
-            // RFC 3261 §8.1.1.8: without a Contact nobody could be hung up on.
-            (400, RefusedFor::Malformed)
-        } else {
-            return false;
-        };
-        self.refuse(key, request, status, why);
-        true
-    }
-
-    fn refuse_draining(&mut self, now: Now, key: ServerKey, request: &Request) {
-        let tag = self.core.token();
-        let answer = super::core::response(request, 503, &tag);
-        let answer = super::machine::with_reason(answer, EndCause::Draining);
-        self.core.event(Event::Refused { method: Method::Invite, status: 503, why: RefusedFor::Draining });
-        self.core.respond(now, key, &Method::Invite, answer);
+    /// Refuses a request whose sender nobody knows for its form: a counter, no record.
+    fn refuse_unproven(&mut self, key: ServerKey, request: &Request, fault: FormFault) {
+        let answer = with_hints(response(request, fault.cause().sip_code(), ""), request);
+        self.refuse_with(key, request, answer, fault.counted());
     }
 
     /// The trunk a request comes from.
@@ -127,7 +112,7 @@ impl Exchange {
         source: &Source,
         peer: &Peer,
         request: &Request,
-    ) -> (Option<Session>, Option<(EndCause, Option<u16>)>) {
+    ) -> (Option<Session>, Option<Refusal>) {
         if request.body.is_empty() {
             return (None, None);
         }
@@ -146,8 +131,24 @@ impl Exchange {
         (Some(offer), refusal)
     }
 
-    /// Asks the dialplan and the limits.
-    fn route(&mut self, now: Now, id: CallId, source: &Source, peer: &Peer, request: &Request) -> Admitted {
+    /// A trunk that is blocked or drained may not call, whomever it calls.
+    fn source_refusal(&mut self, source: &Source) -> Option<EndCause> {
+        match source {
+            Source::Trunk(trunk) => self.trunks.may_call(&trunk.name).err().map(end_cause),
+            Source::User(_) => None,
+        }
+    }
+
+    /// Asks the dialplan and the limits. A call that is refused already is only led as far as its record tells.
+    fn route(
+        &mut self,
+        now: Now,
+        id: CallId,
+        source: &Source,
+        peer: &Peer,
+        request: &Request,
+        refusal: Option<Refusal>,
+    ) -> Admitted {
         let dialled = request.uri.subscriber();
         let from = request.from().ok().map(|from| from.uri.subscriber());
         let caller = match source {
@@ -213,7 +214,10 @@ impl Exchange {
             (None, Source::User(user)) => user.name.to_string(),
             (None, Source::Trunk(_)) => from.unwrap_or_else(|| ANONYMOUS.to_owned()),
         };
-        let (plan, incoming_channel) = self.limit(source, plan);
+        let (plan, incoming_channel) = match refusal {
+            Some((cause, status)) => (Plan::Refused { cause, status }, None),
+            None => self.limit(source, plan),
+        };
         Admitted {
             id,
             direction,
@@ -250,8 +254,7 @@ impl Exchange {
             }
             Source::Trunk(trunk) => match self.trunks.take_incoming(&trunk.name) {
                 Ok(channel) => (plan, Some(channel)),
-                Err(Refusal::Unavailable) => refused(EndCause::TrunkUnavailable),
-                Err(Refusal::Congested) => refused(EndCause::TrunkCongested),
+                Err(refusal) => refused(end_cause(refusal)),
             },
         }
     }
@@ -304,5 +307,52 @@ impl Exchange {
             attempt: None,
             auth: None,
         }
+    }
+}
+
+/// What is wrong with an INVITE whoever sends it.
+#[derive(Debug, Clone, Copy)]
+enum FormFault {
+    TooManyHops,
+    UnknownExtension,
+    Malformed,
+}
+
+impl FormFault {
+    fn of(request: &Request) -> Option<FormFault> {
+        if request.max_forwards() == Some(0) {
+            Some(FormFault::TooManyHops)
+        } else if request.headers.list(&HeaderName::Require).next().is_some() {
+            Some(FormFault::UnknownExtension)
+        } else if Dialog::uas(request, "").is_err() {
+            // RFC 3261 §8.1.1.8: without a Contact nobody could be hung up on.
+            Some(FormFault::Malformed)
+        } else {
+            None
+        }
+    }
+
+    fn cause(self) -> EndCause {
+        match self {
+            FormFault::TooManyHops => EndCause::TooManyHops,
+            FormFault::UnknownExtension => EndCause::UnknownExtension,
+            FormFault::Malformed => EndCause::Malformed,
+        }
+    }
+
+    /// As what it is counted where nobody is proven.
+    fn counted(self) -> RefusedFor {
+        match self {
+            FormFault::TooManyHops => RefusedFor::Loop,
+            FormFault::UnknownExtension => RefusedFor::Unsupported,
+            FormFault::Malformed => RefusedFor::Malformed,
+        }
+    }
+}
+
+fn end_cause(refusal: trunks::Refusal) -> EndCause {
+    match refusal {
+        trunks::Refusal::Unavailable => EndCause::TrunkUnavailable,
+        trunks::Refusal::Congested => EndCause::TrunkCongested,
     }
 }

@@ -162,7 +162,6 @@ pub enum RefusedFor {
     Malformed,
     /// A source over its rate.
     Overload,
-    Draining,
 }
 
 /// What the outside may want to know; counting and logging are the shell's.

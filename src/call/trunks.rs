@@ -141,6 +141,12 @@ impl Trunks {
         Ok((channel, target))
     }
 
+    /// Whether calls from the trunk are taken at all, whatever its limits say.
+    pub fn may_call(&mut self, name: &str) -> Result<(), Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        self.table.may_call(trunk_index(index)).map_err(refusal)
+    }
+
     /// Takes a channel for a call that comes from the trunk.
     pub fn take_incoming(&mut self, name: &str) -> Result<Channel, Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;

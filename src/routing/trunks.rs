@@ -195,6 +195,14 @@ impl TrunkTable {
         Ok(Channel { trunk: entry.name.clone() })
     }
 
+    /// Whether calls from the trunk are taken at all: it is neither blocked nor draining.
+    ///
+    /// # Errors
+    /// Why it takes none.
+    pub fn may_call(&mut self, trunk: TrunkIndex) -> Result<(), Refusal> {
+        self.open(trunk).map(drop)
+    }
+
     /// Takes a channel for a call from the trunk. Its health does not matter: it calls, so it lives.
     ///
     /// # Errors

@@ -131,6 +131,10 @@ end_causes! {
     TrunkAuthFailed => "trunk_auth_failed", 502 "Bad Gateway", 38 "Trunk refused our credentials", TrunkFailure;
     NotAcceptable => "not_acceptable", 488 "Not Acceptable Here", 88 "Incompatible destination", MediaFailure;
     TooManyHops => "too_many_hops", 483 "Too Many Hops", 25 "Exchange routing error", NoRoute;
+    /// A call attempt that lacks what it must have (RFC 3261 §8.1.1).
+    Malformed => "malformed", 400 "Bad Request", 41 "Malformed call attempt", Blocked;
+    /// The caller insists on an extension that nobody here knows.
+    UnknownExtension => "unknown_extension", 420 "Bad Extension", 127 "Unknown extension", Blocked;
     LoopDetected => "loop_detected", 482 "Loop Detected", 25 "Exchange routing error", NoRoute;
     /// The gateway itself has no room: media ports, journal space, calls.
     GatewayCongested => "gateway_congested", 503 "Service Unavailable", 42 "Gateway congestion", Congestion;

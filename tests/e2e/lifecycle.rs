@@ -13,6 +13,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use serde_json::json;
 use std::{
     net::{SocketAddr, TcpStream},
     sync::Arc,
@@ -195,10 +196,12 @@ fn sigterm_lets_the_running_call_end_by_itself() {
     operator.succeed();
     assert!(gateway.wait_exit(wait::SOON).success());
     gateway.start_again();
-    // The refused call was no attempt: it has no record.
-    let cdr = gateway.wait_cdr();
-    assert_eq!(cdr["end_cause"], "normal_clearing");
-    assert!(cdr["duration_ms"].as_u64().is_some_and(|ms| ms >= 4_900), "{cdr:#}");
+    let cdrs = gateway.wait_cdrs(2);
+    assert_eq!(cdrs[0]["end_cause"], "normal_clearing");
+    assert!(cdrs[0]["duration_ms"].as_u64().is_some_and(|ms| ms >= 4_900), "{:#}", cdrs[0]);
+    // The caller that was turned away had proven itself: its attempt is on record.
+    let refused = [&cdrs[1]["end_cause"], &cdrs[1]["sip_code"], &cdrs[1]["caller_user"]];
+    assert_eq!(refused, [&json!("draining"), &json!(503), &json!("alice")], "{:#}", cdrs[1]);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use crate::support::{
     gateway::{Gateway, PASSWORD, TOKEN, tandem},
     http,
     lane::Lane,
-    raw_sip::{self, RawUdp},
     sipp::Sipp,
     wait,
 };
@@ -176,11 +175,16 @@ fn a_blocked_trunk_gets_no_calls_and_a_draining_one_keeps_those_it_has() {
 fn a_blocked_trunk_may_not_call_either() {
     let lane = Lane::take("operate-blocked-caller");
     let from = lane.address();
-    let gateway = Gateway::on(&lane).user("alice", ALICE).trunk("operator-a", from).start();
+    let gateway = Gateway::on(&lane).user("alice", ALICE).user("bob", BOB).trunk("operator-a", from).start();
     Sipp::register(&lane, gateway.udp(), "alice", lane.port());
     gateway.ask("POST", "/api/v1/trunks/operator-a/block", None);
-    let refused = incoming(&lane, &gateway, "operator-is-refused", from.port(), ALICE).code(503, "");
-    refused.start().succeed();
+    // Not even for a user without a device is it told anything else.
+    for number in [ALICE, BOB] {
+        let refused = incoming(&lane, &gateway, "operator-is-refused", from.port(), number).code(503, "");
+        refused.start().succeed();
+    }
+    let cdrs = gateway.wait_cdrs(2);
+    assert!(cdrs.iter().all(|cdr| cdr["end_cause"] == "trunk_unavailable"), "{cdrs:#?}");
 }
 
 #[test]
@@ -383,6 +387,7 @@ fn a_drain_by_the_api_refuses_new_calls_until_it_is_taken_back() {
     assert_drains(&lane, &gateway);
     assert_eq!(gateway.ask("DELETE", "/api/v1/drain", None).json()["draining"], false);
     assert_eq!(ready().status, 200);
+    Sipp::client(&lane, "anyone-asks-options", gateway.udp()).code(200, "").start().succeed();
     alice(&lane, &gateway, "user-calls").pause(BLINK).start().succeed();
     operator.succeed();
 }
@@ -398,11 +403,10 @@ pub fn assert_drains(lane: &Lane, gateway: &Gateway<'_>) {
         "{}",
         ready.body
     );
-    let probe = RawUdp::new(lane).towards(gateway.udp());
-    let (status, text) = probe.ask(raw_sip::options(gateway.udp(), probe.local(), "drain", ""));
-    assert_eq!(status, 503);
-    assert!(text.contains("Retry-After: "), "{text}");
-    let refused = alice(lane, gateway, "user-is-refused").code(503, "").start().succeed();
-    let again = refused.response(503).header("Retry-After").and_then(|after| after.parse::<u32>().ok());
-    assert!(again.is_some_and(|seconds| seconds > 0), "{refused}");
+    let asked = Sipp::client(lane, "anyone-asks-options", gateway.udp()).code(503, "").start().succeed();
+    let called = alice(lane, gateway, "user-is-refused").code(503, "").start().succeed();
+    for refused in [asked, called] {
+        let again = refused.response(503).header("Retry-After").and_then(|after| after.parse::<u32>().ok());
+        assert!(again.is_some_and(|seconds| seconds > 0), "{refused}");
+    }
 }

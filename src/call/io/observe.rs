@@ -159,7 +159,6 @@ impl Observer {
                     RefusedFor::Loop => Refused::Loop,
                     RefusedFor::Malformed => Refused::Malformed,
                     RefusedFor::Overload => Refused::Overload,
-                    RefusedFor::Draining => Refused::Draining,
                 });
                 tracing::debug!(target: "tandem::sip", method = method.as_str(), status, ?why, "refused a request");
             }

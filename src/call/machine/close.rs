@@ -5,7 +5,7 @@ use super::{Asked, Call, Stage};
 use crate::call::core::{Core, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::{self, Leg, LegState};
-use crate::sip::message::{HeaderName, Method, Response};
+use crate::sip::message::{HeaderName, Method, Request, Response};
 use crate::types::{EndCause, LegKind, Now, Outcome, ReleasedBy};
 use std::time::{Duration, Instant};
 
@@ -158,11 +158,8 @@ impl Call {
     fn refuse_caller(&mut self, core: &mut Core, now: Now, cause: EndCause, status: u16) {
         let LegState::Incoming { server, request } = &self.caller.state else { return };
         let server = *server;
-        let mut refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
-        if status == 415 {
-            // RFC 3261 §21.4.13: it says what would have been taken.
-            refusal.headers.push(HeaderName::Accept, "application/sdp");
-        }
+        let refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
+        let refusal = with_hints(refusal, request);
         core.respond(now, server, &Method::Invite, refusal);
         self.caller.vanish(core);
     }
@@ -201,10 +198,23 @@ impl Call {
 }
 
 /// Adds the Reason and, where waiting helps, Retry-After.
-pub fn with_reason(mut response: Response, cause: EndCause) -> Response {
+fn with_reason(mut response: Response, cause: EndCause) -> Response {
     response.headers.set(HeaderName::Reason, leg::reason(cause));
     if let Some(seconds) = leg::retry_after(cause) {
         response.headers.set(HeaderName::RetryAfter, seconds.to_string());
+    }
+    response
+}
+
+/// Adds what a refused request should have been like, where its status asks for that.
+pub fn with_hints(mut response: Response, request: &Request) -> Response {
+    if response.status == 415 {
+        // RFC 3261 §21.4.13: it says what would have been taken.
+        response.headers.push(HeaderName::Accept, "application/sdp");
+    } else if response.status == 420 {
+        // RFC 3261 §8.2.2.3: it says what is not known here.
+        let unknown: Vec<&str> = request.headers.list(&HeaderName::Require).collect();
+        response.headers.push(HeaderName::Unsupported, unknown.join(", "));
     }
     response
 }

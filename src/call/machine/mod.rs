@@ -15,7 +15,7 @@ mod hunt;
 mod record;
 mod reinvite;
 
-pub use close::with_reason;
+pub use close::with_hints;
 pub use hunt::ANONYMOUS;
 
 use super::core::Core;

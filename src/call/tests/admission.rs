@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::call::event::{Event, RefusedFor};
+use crate::routing::AdminState;
 use crate::sip::message::{HeaderName, Method, Request, Typed};
 use crate::types::{EndCause, Outcome};
 use std::net::SocketAddr;
@@ -29,11 +30,70 @@ fn ask(w: &mut World, at: &str, method: Method, shape: impl Fn(&mut Request)) ->
 #[test]
 fn requests_without_hops_left_are_refused() {
     let mut w = World::new();
-    let out = ask(&mut w, A, Method::Invite, |request| request.headers.set(HeaderName::MaxForwards, "0"));
+    let out =
+        ask(&mut w, STRANGER, Method::Invite, |request| request.headers.set(HeaderName::MaxForwards, "0"));
     assert_eq!(out, ["483"]);
     assert_eq!(refused_for(&w), [RefusedFor::Loop]);
-    assert!(w.journal.written.is_empty());
     w.finish_all();
+    assert!(w.journal.written.is_empty(), "no record before the source is proven");
+}
+
+#[test]
+fn whatever_a_proven_trunk_is_refused_for_is_recorded() {
+    let shapes: [(u16, EndCause, fn(&mut Request)); 3] = [
+        (483, EndCause::TooManyHops, |request| request.headers.set(HeaderName::MaxForwards, "0")),
+        (420, EndCause::UnknownExtension, |request| request.headers.push(HeaderName::Require, "frob")),
+        (400, EndCause::Malformed, |request| drop(request.headers.remove(&HeaderName::Contact))),
+    ];
+    for (status, cause, shape) in shapes {
+        let mut w = World::new();
+        assert_eq!(ask(&mut w, A, Method::Invite, shape), [status.to_string()]);
+        assert!(w.last_response(A, status).headers.get(&HeaderName::Reason).is_some());
+        let cdr = w.finish();
+        assert_eq!((cdr.end_cause, cdr.sip_code), (Some(cause), Some(status)));
+        assert_eq!(cdr.ingress_trunk.as_deref(), Some("a"));
+        assert!(refused_for(&w).is_empty(), "a record, not a counter");
+    }
+}
+
+#[test]
+fn a_user_is_proven_before_its_refusal_is_recorded() {
+    let mut w = World::new();
+    let shape = |invite: &mut Request| invite.headers.push(HeaderName::Require, "frob");
+    // The first INVITE carries no password: nobody is proven, and nobody is asked.
+    let mut side =
+        w.side(address(ALICE), "alice", "sip:0470123456@example.org").with_password("alice", "alice-secret");
+    let mut invite = side.invite(OFFER);
+    shape(&mut invite);
+    w.send(side.at, &invite);
+    assert_eq!(w.heard(ALICE), ["420"]);
+    assert!(w.journal.written.is_empty());
+    // One that does proves who asks.
+    let plain = side.invite(OFFER);
+    w.send(side.at, &plain);
+    let challenge = w.response(side.at, 401);
+    let mut proven = side.with_credentials(&plain, &challenge);
+    shape(&mut proven);
+    w.send(side.at, &proven);
+    assert_eq!(w.last_response(ALICE, 420).headers.get(&HeaderName::Unsupported), Some("frob"));
+    let cdr = w.finish();
+    assert_eq!((cdr.caller.user.as_deref(), cdr.sip_code), (Some("alice"), Some(420)));
+}
+
+#[test]
+fn a_trunk_that_may_not_call_hears_so_whomever_it_calls() {
+    for admin in [AdminState::Blocked, AdminState::Draining] {
+        // A user without a device, a number nobody has, and a number the dialplan refuses.
+        for number in ["+3225550002", "+3225559999", "+31201234567"] {
+            let mut w = World::new();
+            assert!(w.exchange.set_trunk(w.now, "a", admin));
+            let caller = w.call_in(A, number);
+            let answer = w.refused(&caller, 503);
+            assert_eq!(answer.headers.get(&HeaderName::RetryAfter), Some("30"));
+            let cdr = w.finish();
+            assert_eq!((cdr.end_cause, cdr.sip_code), (Some(EndCause::TrunkUnavailable), Some(503)));
+        }
+    }
 }
 
 #[test]
@@ -187,9 +247,17 @@ fn a_draining_gateway_takes_no_new_call_and_serves_those_that_run() {
     assert_eq!(ask(&mut w, B, Method::Invite, |_| {}), ["503"]);
     let refusal = w.last_response(B, 503);
     assert_eq!(refusal.headers.get(&HeaderName::RetryAfter), Some("30"));
+    assert!(refusal.headers.get(&HeaderName::Reason).is_some_and(|reason| reason.contains("draining")));
+    // A stranger is asked who it is, as ever, and leaves no record.
+    assert_eq!(ask(&mut w, STRANGER, Method::Invite, |_| {}), ["401"]);
     w.pass(secs(10));
     w.hang_up(&mut alice, &callee);
-    assert_eq!(w.finish().duration_ms, 10_000);
+    w.finish_all();
+    let ends = w.ends();
+    assert_eq!(ends.len(), 2);
+    assert_eq!((ends[0].end_cause, ends[0].sip_code), (Some(EndCause::Draining), Some(503)));
+    assert_eq!((ends[0].ingress_trunk.as_deref(), ends[0].duration_ms), (Some("b"), 0));
+    assert_eq!(ends[1].duration_ms, 10_000);
 }
 
 #[test]

@@ -61,12 +61,10 @@ pub enum Refused {
     Loop,
     /// Too much at once: a full queue or a source over its rate.
     Overload,
-    /// The gateway takes no new calls.
-    Draining,
 }
 
 impl Refused {
-    pub const ALL: [Refused; 9] = [
+    pub const ALL: [Refused; 8] = [
         Refused::Malformed,
         Refused::TooLarge,
         Refused::Unauthenticated,
@@ -75,7 +73,6 @@ impl Refused {
         Refused::Unsupported,
         Refused::Loop,
         Refused::Overload,
-        Refused::Draining,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -88,7 +85,6 @@ impl Refused {
             Refused::Unsupported => "unsupported",
             Refused::Loop => "loop",
             Refused::Overload => "overload",
-            Refused::Draining => "draining",
         }
     }
 }
@@ -98,7 +94,7 @@ pub struct SipMetrics {
     requests: Vec<[[IntCounter; 2]; 5]>,
     responses: [Vec<IntCounter>; 6],
     retransmissions: IntCounter,
-    refused: [IntCounter; 9],
+    refused: [IntCounter; 8],
     registrations: IntGauge,
 }
 
