@@ -6,6 +6,7 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use support::{
     lane::Lane,
     postgres::{Postgres, SharedPostgres, dump},
+    tls::Authority,
     wait,
 };
 use tandem::{

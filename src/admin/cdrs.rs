@@ -183,6 +183,7 @@ impl From<StoreError> for Problem {
             | StoreError::Unavailable(_)
             | StoreError::NewerSchema { .. }
             | StoreError::Corrupt { .. }
+            | StoreError::OtherKey { .. }
             | StoreError::File(..) => Problem::unavailable(detail),
         }
     }

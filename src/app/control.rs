@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::media::stats::{DELAY_BOUNDS_US, LegTotals, MediaTotals};
 use crate::routing::AdminState;
 use crate::sip::io::Transports;
-use crate::store::{RegistrationChange, Store, read_snapshot, write_snapshot};
+use crate::store::{RegistrationChange, Store, StoreError, read_snapshot, write_snapshot};
 use crate::telemetry::metrics::{HistogramSnapshot, MediaLegSnapshot, MediaSnapshot};
 use crate::telemetry::{LogControl, Metrics, certificate};
 use crate::types::{EndCause, Now};
@@ -169,6 +169,8 @@ pub async fn directory(config: &Config, store: &Store) -> Result<Directory, Stri
             }
             stored
         }
+        // It would never store a call: better that somebody looks at once.
+        Err(error @ StoreError::OtherKey { .. }) => return Err(error.to_string()),
         Err(error) => {
             tracing::warn!(target: "tandem::access", %error, "users of the database are those of its last answer");
             read_snapshot(&snapshot).map_err(|error| error.to_string())?

@@ -147,6 +147,9 @@ impl Gateway {
         tokio::spawn(control::keep_bindings(changes, store.clone()));
         let current = new_settings.subscribe();
         tokio::spawn(store.clone().keep(move || current.borrow().billing.number_retention_days));
+        let (current, hashes) = (new_settings.subscribe(), store.clone());
+        let days = move || current.borrow().billing.number_retention_days;
+        tokio::spawn(journal.refused().keep(days, move |number| hashes.hash_of(number)));
         let (stop_shipper, stop_seen) = watch::channel(false);
         let shipper = Shipper::new(journal.clone(), store.clone(), ShipperOptions::default());
         let shipper_task = tokio::spawn(shipper.run(stop_seen));

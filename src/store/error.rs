@@ -16,6 +16,12 @@ pub enum StoreError {
     Refused(String),
     #[error("the database has schema version {found}, this gateway knows up to {known}: install a newer one")]
     NewerSchema { found: i64, known: i64 },
+    #[error(
+        "number.keys: the database knows key \"{id}\" with another secret. Gateways that share a database share this file: \
+         copy it from the gateway that came first. If that file is lost, give the key here another id; old calls are then \
+         not found by number any more"
+    )]
+    OtherKey { id: String },
     #[error("{what} \"{name}\" exists already")]
     Exists { what: &'static str, name: String },
     #[error("there is no {what} \"{name}\"")]

@@ -9,11 +9,18 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
-    postgres: include_str!("../../migrations/postgres/0001_calls_and_users.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_calls_and_users.sql"),
+    },
+    Migration {
+        version: 2,
+        sqlite: include_str!("../../migrations/sqlite/0002_number_keys.sql"),
+        postgres: include_str!("../../migrations/postgres/0002_number_keys.sql"),
+    },
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)";
 /// Any number that no other user of the server takes.

@@ -17,8 +17,8 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-use super::{error::StoreError, migrate, numbers::NumberKeys};
-use crate::types::Secret;
+use super::{error::StoreError, key_check, migrate, numbers::NumberKeys};
+use crate::types::{E164, Secret};
 
 /// How the database is used.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub struct Store {
     pool: Pool,
     pub(super) keys: Arc<NumberKeys>,
     options: StoreOptions,
-    migrated: Arc<OnceCell<()>>,
+    prepared: Arc<OnceCell<()>>,
     up: Arc<AtomicBool>,
 }
 
@@ -86,13 +86,13 @@ impl Store {
         } else {
             return Err(StoreError::Url("it begins with neither sqlite: nor postgres://".to_owned()));
         };
-        Ok(Store { pool, keys: Arc::new(keys), options, migrated: Arc::default(), up: Arc::default() })
+        Ok(Store { pool, keys: Arc::new(keys), options, prepared: Arc::default(), up: Arc::default() })
     }
 
     /// Reaches the database, and brings its tables up to date the first time.
     ///
     /// # Errors
-    /// It is away, or a newer gateway has changed it.
+    /// It is away, a newer gateway has changed it, or another one hashes its numbers under other keys.
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.within(async {
             on!(self.pool().await?, pool => {
@@ -108,6 +108,11 @@ impl Store {
         self.up.load(Ordering::Relaxed)
     }
 
+    /// The keyed hash that a number is found by once it has lost its last digits.
+    pub fn hash_of(&self, number: &E164) -> Option<String> {
+        self.keys.hash(number)
+    }
+
     /// True for the server that several gateways may share.
     pub fn is_postgres(&self) -> bool {
         matches!(self.pool, Pool::Postgres(_))
@@ -118,9 +123,13 @@ impl Store {
         on!(&self.pool, pool => pool.close().await);
     }
 
-    /// The pool, its tables up to date.
+    /// The pool, its tables up to date and its numbers hashed under our keys.
     pub(super) async fn pool(&self) -> Result<&Pool, StoreError> {
-        self.migrated.get_or_try_init(|| migrate::migrate(&self.pool)).await?;
+        let prepare = || async {
+            migrate::migrate(&self.pool).await?;
+            key_check::check(&self.pool, &self.keys).await
+        };
+        self.prepared.get_or_try_init(prepare).await?;
         Ok(&self.pool)
     }
 

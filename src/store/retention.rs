@@ -4,15 +4,13 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     error::StoreError,
-    numbers::shorten,
     pool::{Store, on},
     rows::Columns,
 };
-use crate::types::UnixMillis;
+use crate::types::{UnixMillis, days_before, shorten_number};
 
 /// Calls shortened in one transaction: short enough that nobody waits for its locks.
 const BATCH: i64 = 500;
-const DAY_MS: i64 = 86_400_000;
 
 impl Store {
     /// Shortens the numbers of calls that started more than `days` days before `now`; their hashes stay. Gives the
@@ -21,7 +19,7 @@ impl Store {
     /// # Errors
     /// The database is away.
     pub async fn shorten_numbers(&self, now: UnixMillis, days: u32) -> Result<u64, StoreError> {
-        let before = now - i64::from(days) * DAY_MS;
+        let before = days_before(now, days);
         let mut done = 0;
         loop {
             let batch = self.within(self.shorten_batch(before)).await?;
@@ -56,14 +54,14 @@ impl Store {
                 let query = sqlx::query(AssertSqlSafe(legs.clone())).bind(&id);
                 for leg in &query.fetch_all(&mut *transaction).await? {
                     let query = sqlx::query(AssertSqlSafe(set_leg.clone())).bind(&id);
-                    let query = query.bind(shorten(&leg.text("target")?)).bind(leg.int("leg")?);
+                    let query = query.bind(shorten_number(&leg.text("target")?)).bind(leg.int("leg")?);
                     query.execute(&mut *transaction).await?;
                 }
                 let query = sqlx::query(AssertSqlSafe(set_cdr.clone())).bind(&id);
                 query
-                    .bind(row.maybe_text("caller_number")?.as_deref().map(shorten))
-                    .bind(row.maybe_text("called_number")?.as_deref().map(shorten))
-                    .bind(shorten(&row.text("dialled")?))
+                    .bind(row.maybe_text("caller_number")?.as_deref().map(shorten_number))
+                    .bind(row.maybe_text("called_number")?.as_deref().map(shorten_number))
+                    .bind(shorten_number(&row.text("dialled")?))
                     .execute(&mut *transaction)
                     .await?;
             }

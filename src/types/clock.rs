@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 /// Milliseconds since the Unix epoch, UTC.
 pub type UnixMillis = i64;
 
+/// The moment so many days before another.
+pub fn days_before(now: UnixMillis, days: u32) -> UnixMillis {
+    now - i64::from(days) * 86_400_000
+}
+
 /// One moment on both clocks. Durations come from `instant`, which never jumps; calendar times from `unix_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

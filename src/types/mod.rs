@@ -13,13 +13,13 @@ pub mod secret;
 pub mod time_zone;
 
 pub use activity::ActivityMark;
-pub use clock::{Now, UnixMillis};
+pub use clock::{Now, UnixMillis, days_before};
 pub use codec::{AudioCodec, DtmfMode, MediaDirection, SrtpKeys, SrtpSuite};
 pub use end_cause::{EndCause, Outcome};
 pub use ids::{CallId, LegId};
 pub use money::{Currency, Money, Rate};
 pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
-pub use number::{E164, mask};
+pub use number::{E164, mask, shorten_number};
 pub use quality::LegReport;
 pub use secret::Secret;
 pub use time_zone::{LocalTime, TimeZone, WallClock, Weekday};

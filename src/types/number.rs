@@ -1,4 +1,4 @@
-//! Telephone numbers in their one internal form, and the mask that hides them.
+//! Telephone numbers in their one internal form, and the two ways to hide them: masked in logs, shortened in old records.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -78,6 +78,26 @@ pub fn mask(number: &str) -> String {
         .collect()
 }
 
+/// What is left of a number after the retention time: its last four digits become `*`. A text with fewer than five
+/// digits is no subscriber's number (112, a name) and stays.
+pub fn shorten_number(number: &str) -> String {
+    let digits = number.bytes().filter(u8::is_ascii_digit).count();
+    if digits < 5 {
+        return number.to_owned();
+    }
+    let mut seen = 0;
+    let hide = |c: char| {
+        if c.is_ascii_digit() {
+            seen += 1;
+            if seen > digits - 4 {
+                return '*';
+            }
+        }
+        c
+    };
+    number.chars().map(hide).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +116,12 @@ mod tests {
         assert_eq!(mask("alice"), "alice");
         assert_eq!(mask("112"), "112");
         assert_eq!(format!("{:?}", "+3225550001".parse::<E164>().unwrap()), "+322*******");
+    }
+
+    #[test]
+    fn the_last_four_digits_go_and_names_stay() {
+        let shortened =
+            ["+32470123456", "0470 12 34 56", "alice", "112", "00.32.470", ""].map(shorten_number);
+        assert_eq!(shortened, ["+3247012****", "0470 12 ** **", "alice", "112", "00.3*.***", ""]);
     }
 }

@@ -1,7 +1,15 @@
 //! A PostgreSQL server behind the gateway: there, not yet there, and gone for a while.
 
 use crate::scene::{BLINK, MOBILE, SECOND, alice, builder, operator};
-use crate::support::{gateway::Gateway, http, lane::Lane, postgres, postgres::Postgres, wait};
+use crate::support::{
+    gateway::{Gateway, tandem},
+    http,
+    lane::Lane,
+    postgres,
+    postgres::Postgres,
+    tls::Authority,
+    wait,
+};
 use serde_json::Value;
 
 #[test]
@@ -21,6 +29,44 @@ fn a_call_is_recorded_in_postgresql() {
     let id = cdr["id"].as_str().expect("an id");
     assert!(dump.lines().any(|row| row.contains(id) && row.contains(MOBILE)), "{id} in\n{dump}");
     assert_eq!(state_of(&gateway, "database"), "ok");
+}
+
+#[test]
+fn a_call_is_recorded_in_postgresql_over_tls() {
+    let lane = Lane::take("database-tls");
+    let authority = Authority::new("Tandem tests");
+    let server = Postgres::start_with_tls(&lane, &authority.issue("database.test"));
+    let ca = authority.write(lane.folder());
+    let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), ca.display());
+    let operator = operator(&lane, "operator-answers").start();
+    let gateway = builder(&lane, &operator).set("database.url", url).start();
+    alice(&lane, &gateway, "user-calls").pause(BLINK).start().succeed();
+    operator.succeed();
+    assert_eq!(gateway.wait_cdr()["state"], "final");
+    // The server itself says that the gateway's connections are encrypted, and knows its call.
+    let connections = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                       WHERE application_name = 'tandem'";
+    assert_eq!(server.query(connections), "t");
+    assert_eq!(server.query("SELECT called_number FROM cdr"), MOBILE);
+}
+
+#[test]
+fn a_gateway_with_other_number_keys_than_its_database_does_not_start() {
+    let lane = Lane::take("database-keys");
+    let server = Postgres::start(&lane);
+    let operator = operator(&lane, "operator-answers").start();
+    let mut gateway = builder(&lane, &operator).set("database.url", server.url()).start();
+    gateway.kill();
+    let config = gateway.config_file().to_str().expect("a plain path").to_owned();
+    gateway.change(|builder| builder.set("gateway.data_dir", "elsewhere"));
+    let refused = tandem(&["run", "--config", &config]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("number.keys") && said.contains("copy it from the gateway"), "{said}");
+    // With the file of the first gateway it is one more gateway of the same database.
+    let data = gateway.folder().join("data/number.keys");
+    std::fs::copy(data, gateway.folder().join("elsewhere/number.keys")).expect("both are there");
+    gateway.start_again();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A PostgreSQL server of the test's own: real, empty, and gone with the test.
 
-use super::{lane::Lane, process::Process, wait};
+use super::{lane::Lane, process::Process, tls::Issued, wait};
 use std::{
     fs,
     os::unix::{
@@ -26,6 +26,7 @@ pub struct Postgres {
     folder: PathBuf,
     port: u16,
     owner: Option<(u32, u32)>,
+    secure: bool,
     server: Option<Process>,
 }
 
@@ -34,6 +35,17 @@ impl Postgres {
     /// thread that called this, at the latest.
     #[track_caller]
     pub fn start(lane: &Lane) -> Postgres {
+        Postgres::make(lane, None)
+    }
+
+    /// The same, but over TLS with this certificate, and over nothing else.
+    #[track_caller]
+    pub fn start_with_tls(lane: &Lane, identity: &Issued) -> Postgres {
+        Postgres::make(lane, Some(identity))
+    }
+
+    #[track_caller]
+    fn make(lane: &Lane, identity: Option<&Issued>) -> Postgres {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // Not in the lane's folder: the server runs as another user, who must be able to walk to its data.
@@ -45,7 +57,9 @@ impl Postgres {
         if let Some((user, group)) = owner {
             chown(&folder, Some(user), Some(group)).expect("root may give its folder away");
         }
-        let mut postgres = Postgres { programs: programs(), folder, port: lane.port(), owner, server: None };
+        let secure = identity.is_some();
+        let mut postgres =
+            Postgres { programs: programs(), folder, port: lane.port(), owner, secure, server: None };
         let initdb = postgres
             .program("initdb")
             .args([
@@ -61,6 +75,11 @@ impl Postgres {
             .output()
             .expect("initdb runs");
         assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
+        if let Some(identity) = identity {
+            postgres.write("server.crt", &identity.certificate);
+            postgres.write("server.key", &identity.key);
+            postgres.write("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n");
+        }
         postgres.start_again();
         postgres.make_database(ROLE);
         postgres
@@ -109,11 +128,34 @@ impl Postgres {
         ] {
             postgres.args(["-c", setting]);
         }
+        if self.secure {
+            postgres.args(["-c", "ssl=on"]);
+        }
         self.server = Some(Process::start("postgres", postgres));
         wait::until("PostgreSQL to answer", wait::START, || {
             let ready = self.client("pg_isready").output().expect("pg_isready runs");
             ready.status.success().then_some(())
         });
+    }
+
+    /// What the server answers to a query, as psql prints it.
+    #[track_caller]
+    pub fn query(&self, sql: &str) -> String {
+        let mut psql = self.client("psql");
+        let asked =
+            psql.args(["-v", "ON_ERROR_STOP=1", "-At", "-d", ROLE, "-c", sql]).output().expect("psql runs");
+        assert!(asked.status.success(), "{sql}: {}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    }
+
+    /// Writes a file of the server's data, for its user alone.
+    fn write(&self, name: &str, contents: &str) {
+        let file = self.folder.join("data").join(name);
+        fs::write(&file, contents).expect("a file of the server");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+        if let Some((user, group)) = self.owner {
+            chown(&file, Some(user), Some(group)).expect("root may give its file away");
+        }
     }
 
     /// A server program, as the user that may run it.

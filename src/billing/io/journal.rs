@@ -31,6 +31,7 @@ use super::{
     last_media::LastMediaTable,
     reader::Reader,
     recovery::{self, Found},
+    refused::RefusedRecords,
     space::Space,
     writer::Writer,
 };
@@ -140,7 +141,7 @@ pub(super) struct Shared {
     pub shippable: Notify,
     pub oldest_unshipped_at: AtomicI64,
     pub stored: AtomicU64,
-    pub refused: AtomicU64,
+    pub refused: Arc<RefusedRecords>,
     pub skipped: AtomicU64,
 }
 
@@ -232,7 +233,7 @@ impl Journal {
             shippable: Notify::new(),
             oldest_unshipped_at: AtomicI64::new(now.unix_ms),
             stored: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            refused: Arc::new(RefusedRecords::new(&directory)),
             skipped: AtomicU64::new(0),
         });
         let keeper = Keeper::new(shared.clone());
@@ -315,13 +316,14 @@ impl Journal {
             records,
             age_ms,
             stored_total: shared.stored.load(Ordering::Relaxed),
-            refused_total: shared.refused.load(Ordering::Relaxed),
+            refused_total: shared.refused.count(),
             skipped_total: shared.skipped.load(Ordering::Relaxed),
         }
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.inner.shared.options.directory
+    /// Records that no database takes.
+    pub fn refused(&self) -> Arc<RefusedRecords> {
+        self.inner.shared.refused.clone()
     }
 
     pub(super) fn shared(&self) -> &Shared {

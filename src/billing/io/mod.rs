@@ -6,12 +6,14 @@ mod keeper;
 pub mod last_media;
 mod reader;
 mod recovery;
+pub mod refused;
 pub mod shipper;
 mod space;
 mod writer;
 
 pub use journal::{Journal, JournalError, JournalOptions, JournalStatus, Recovery};
 pub use last_media::LastMediaTable;
+pub use refused::RefusedRecords;
 pub use shipper::{Shipper, ShipperOptions};
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Carries durable records from the journal to the database, as often as it takes, and remembers how far it came.
 
-use crate::billing::{
-    cdr::Cdr,
-    sink::{CdrSink, SinkError},
+use crate::{
+    billing::{
+        cdr::Cdr,
+        sink::{CdrSink, SinkError},
+    },
+    types::Now,
 };
 use std::{
-    fs::OpenOptions,
-    io::Write,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -150,7 +151,7 @@ impl<S: CdrSink> Shipper<S> {
 
     async fn ship(&self, batch: Batch, stop: &mut Stop) -> Result<(), TimeIsUp> {
         for payload in &batch.unreadable {
-            self.set_aside(payload);
+            self.journal.refused().keep_unreadable(payload, Now::read().unix_ms);
         }
         // What the database refuses is halved until the one record it means stands alone.
         let mut parts = vec![batch.cdrs.as_slice()];
@@ -162,7 +163,9 @@ impl<S: CdrSink> Shipper<S> {
                 }
                 Err(reason) if part.len() == 1 => {
                     tracing::error!(call = %part[0].id, reason, "the database refuses a CDR: kept in refused.jsonl");
-                    self.set_aside(&serde_json::to_vec(&part[0]).unwrap_or_default());
+                    // It must not hold up all others.
+                    let record = serde_json::to_vec(&part[0]).unwrap_or_default();
+                    self.journal.refused().keep_cdr(&record);
                 }
                 Err(_) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -204,18 +207,5 @@ impl<S: CdrSink> Shipper<S> {
                 pause = (pause * 2).min(self.options.longest_pause);
             }
         }
-    }
-
-    /// Keeps a record that no database takes, for a person to look at; it must not hold up all others.
-    fn set_aside(&self, payload: &[u8]) {
-        let path = self.journal.directory().join("refused.jsonl");
-        let written = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| {
-            file.write_all(&[payload, b"\n"].concat())?;
-            file.sync_data()
-        });
-        if let Err(error) = written {
-            tracing::error!(%error, "a refused CDR can't be kept");
-        }
-        self.journal.shared().refused.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -204,6 +204,17 @@ fn a_record_that_no_database_takes_is_set_aside_and_the_others_arrive() {
     let refused = std::fs::read_to_string(directory.0.join("refused.jsonl")).unwrap();
     assert!(refused.lines().all(|line| serde_json::from_str::<Cdr>(line).unwrap().id == call(17)));
     assert_eq!(opened.journal.status().refused_total as usize, refused.lines().count());
+    // Its numbers stay whole as long as those of all others, and no longer.
+    let number = cdr(17).called.number.unwrap().to_string();
+    assert!(refused.contains(&number), "{refused}");
+    let records = opened.journal.refused();
+    let started = cdr(17).started_at;
+    let hash = |_: &crate::types::E164| Some("k1:beef".to_owned());
+    assert_eq!(records.shorten_numbers(started, hash).unwrap(), 0);
+    assert_eq!(records.shorten_numbers(started + 1, hash).unwrap() as usize, refused.lines().count());
+    let kept = std::fs::read_to_string(directory.0.join("refused.jsonl")).unwrap();
+    assert!(!kept.contains(&number) && kept.contains("****") && kept.contains("k1:beef"), "{kept}");
+    assert_eq!(records.shorten_numbers(started + 1, hash).unwrap(), 0);
     assert_eq!(opened.journal.status().records, 0);
 }
 
