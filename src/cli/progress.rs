@@ -1,6 +1,7 @@
 //! A progress bar for long work: on standard error, and only where a person watches.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 const WIDTH: u64 = 30;
 
@@ -54,6 +55,35 @@ impl<W: Write> Drop for Progress<W> {
             let _ = write!(screen, "\r\x1b[K");
             let _ = screen.flush();
         }
+    }
+}
+
+/// A bar over the seconds of a conversation, drawn by whoever has a clock.
+pub struct TalkBar {
+    bar: Progress,
+    since: Option<Instant>,
+    seconds: u64,
+}
+
+impl TalkBar {
+    pub fn new(label: &str, talk: Duration) -> TalkBar {
+        let seconds = talk.as_secs_f64().ceil() as u64;
+        TalkBar { bar: Progress::new(label, seconds), since: None, seconds }
+    }
+
+    /// The conversation begins.
+    pub fn begin(&mut self, now: Instant) {
+        self.since = Some(now);
+    }
+
+    /// Something else goes on.
+    pub fn label(&mut self, label: &str) {
+        self.bar.label(label);
+    }
+
+    pub fn draw(&mut self, now: Instant) {
+        let talked = self.since.map_or(0, |since| now.saturating_duration_since(since).as_secs());
+        self.bar.set(talked.min(self.seconds));
     }
 }
 

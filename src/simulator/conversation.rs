@@ -1,14 +1,16 @@
 //! Leads one call from its first sign to its end: waits, talks, presses keys, holds, hangs up, and reports.
 
 use super::agent::{CallEvent, EndedBy};
-use super::heard::{self, Verdict};
+use super::heard::{self, Sound, Verdict};
 use super::io::endpoint::{Session, SessionEvent};
 use super::stream::{Stamp, StreamOutcome};
 use super::wav::Wav;
 use crate::types::{AudioCodec, LegReport, MediaDirection, Now, UnixMillis};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// What to do during a call.
 #[derive(Debug, Clone)]
@@ -21,12 +23,14 @@ pub struct Script {
     pub keys: Option<(Duration, String)>,
     /// Hold this long after the answer, and resume after the second time.
     pub hold: Option<(Duration, Duration)>,
+    /// Once notified, end at once, whether answered or not.
+    pub stop: Option<Arc<Notify>>,
 }
 
 impl Default for Script {
     /// A minute of ringing, as a patient caller; the far end hangs up.
     fn default() -> Script {
-        Script { ring: Duration::from_secs(60), talk: None, keys: None, hold: None }
+        Script { ring: Duration::from_secs(60), talk: None, keys: None, hold: None, stop: None }
     }
 }
 
@@ -83,6 +87,8 @@ pub struct CallReport {
     pub media: LegReport,
     /// Whether this side truly heard what it should have, if that was known.
     pub heard: Option<Verdict>,
+    /// What can be told without knowing what was said; `None` where nothing was recorded.
+    pub sound: Option<Sound>,
     pub recording: Option<PathBuf>,
     /// What was heard.
     #[serde(skip)]
@@ -98,6 +104,11 @@ impl CallReport {
         self.answered_at.is_some()
     }
 
+    /// Looks for sound in the recording, and for our own words among it.
+    pub fn listen(&mut self, own: Option<&Wav>) {
+        self.sound = self.wav.as_ref().map(|wav| heard::listen(wav, own));
+    }
+
     /// Judges the recording against what the far end said and what this side said itself.
     pub fn judge(&mut self, said: &Wav, own: Option<&Wav>) {
         let empty = Wav { rate: said.rate, samples: Vec::new() };
@@ -106,6 +117,7 @@ impl CallReport {
 }
 
 /// What is next on the script.
+#[derive(Default)]
 struct Agenda {
     give_up: Option<Instant>,
     hang_up: Option<Instant>,
@@ -128,13 +140,7 @@ pub async fn lead(
     script: &Script,
     mut watch: impl FnMut(Moment),
 ) -> CallReport {
-    let mut agenda = Agenda {
-        give_up: Some(started.instant + script.ring),
-        hang_up: None,
-        press: None,
-        hold: None,
-        resume: None,
-    };
+    let mut agenda = Agenda { give_up: Some(started.instant + script.ring), ..Agenda::default() };
     let mut report = CallReport {
         call_id: session.call_id.clone(),
         started_at: started.unix_ms,
@@ -153,12 +159,14 @@ pub async fn lead(
         keys: String::new(),
         media: LegReport::default(),
         heard: None,
+        sound: None,
         recording: None,
         wav: None,
         sent: Vec::new(),
         received: Vec::new(),
     };
     let mut answered: Option<Instant> = None;
+    let mut stop = script.stop.clone();
     loop {
         let deadline = agenda.next();
         let timer = async {
@@ -167,8 +175,19 @@ pub async fn lead(
                 None => std::future::pending().await,
             }
         };
+        let stopped = async {
+            match &stop {
+                Some(stop) => stop.notified().await,
+                None => std::future::pending().await,
+            }
+        };
         let event = tokio::select! {
             event = session.next() => event,
+            () = stopped => {
+                session.hang_up(480);
+                (agenda, stop) = (Agenda::default(), None);
+                continue;
+            }
             () = timer => {
                 act(&session, &mut agenda, script).await;
                 continue;
@@ -215,8 +234,7 @@ pub async fn lead(
                         watch(if held { Moment::Held } else { Moment::Resumed });
                     }
                     CallEvent::Ended(ending) => {
-                        agenda =
-                            Agenda { give_up: None, hang_up: None, press: None, hold: None, resume: None };
+                        agenda = Agenda::default();
                         report.ended_at = now.unix_ms;
                         if let Some(answered) = answered {
                             report.talked_ms =

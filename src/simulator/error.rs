@@ -16,8 +16,6 @@ pub enum SimulatorError {
     Address(String),
     #[error("can't resolve {host}: {error}")]
     Resolve { host: String, error: io::Error },
-    #[error("registration refused: {status} {phrase}")]
-    RegistrationRefused { status: u16, phrase: String },
     #[error(transparent)]
     Agent(#[from] AgentError),
     #[error("the call is over")]

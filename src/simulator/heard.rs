@@ -13,6 +13,10 @@ use serde::Serialize;
 const FRAME_MS: u32 = HOP as u32 * 1000 / RATE;
 /// What is below is silence, in dB of full scale.
 const SILENT: f32 = -60.0;
+/// A line's own noise stays within this above silence, in dB.
+const ABOVE_NOISE: f32 = 10.0;
+/// The least sound that is more than a click, in frames.
+const LEAST_SOUND: usize = 30;
 /// Reference frames within this of the loudest one are active speech, in dB.
 const ACTIVE_BELOW_PEAK: f32 = 28.0;
 /// The least active speech that can prove anything, in frames.
@@ -68,6 +72,21 @@ pub enum Fault {
     OwnEcho,
 }
 
+impl Fault {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::ReferenceTooShort => "there is too little speech to judge by",
+            Fault::Silence => "silence",
+            Fault::NotTheSpeech => "something else",
+            Fault::Gaps => "parts are missing",
+            Fault::TimeJump => "it shifts in time",
+            Fault::Level => "far too quiet or too loud",
+            Fault::OwnEcho => "our own words came back",
+        }
+    }
+}
+
 /// What the check found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
@@ -90,6 +109,38 @@ pub struct Verdict {
     pub track: Vec<Option<f32>>,
 }
 
+/// What a recording holds when nobody knows what was said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sound {
+    /// There is enough sound to call it more than noise on the line.
+    pub heard: bool,
+    /// Time with sound.
+    pub sound_ms: u32,
+    /// The loudest 10 ms, in dB of full scale.
+    pub loudest_db: f32,
+    /// Correlation of our own words with the recording, 0 to 1: near 1 at an echo number, near 0 at a good line.
+    pub echo: f32,
+}
+
+/// Listens for sound of any kind, and for our own words (`own`) in it.
+pub fn listen(heard: &Wav, own: Option<&Wav>) -> Sound {
+    let heard = heard.resampled(RATE).samples;
+    let recording = spectrum::frames(&heard);
+    let loud = recording.iter().filter(|frame| frame.level > SILENT + ABOVE_NOISE).count();
+    Sound {
+        heard: loud >= LEAST_SOUND,
+        sound_ms: loud as u32 * FRAME_MS,
+        loudest_db: loudest(&recording).max(-100.0),
+        echo: own.map_or(0.0, |own| echo(own, &heard)),
+    }
+}
+
+/// How much of `own` is in what was heard.
+fn echo(own: &Wav, heard: &[i16]) -> f32 {
+    let own = own.resampled(RATE).samples;
+    spectrum::align(&own, heard).map_or(0.0, |found| found.correlation)
+}
+
 /// Judges a recording against what the other side said (`said`) and what this side said itself (`own`).
 pub fn judge(said: &Wav, heard: &Wav, own: Option<&Wav>) -> Verdict {
     let said = said.resampled(RATE).samples;
@@ -106,8 +157,7 @@ pub fn judge(said: &Wav, heard: &Wav, own: Option<&Wav>) -> Verdict {
         track: Vec::new(),
     };
     if let Some(own) = own {
-        let own = own.resampled(RATE).samples;
-        verdict.echo = spectrum::align(&own, &heard).map_or(0.0, |found| found.correlation);
+        verdict.echo = echo(own, &heard);
     }
     verdict.fault = compare(&said, &heard, &mut verdict);
     if verdict.echo >= ECHO {
@@ -119,11 +169,17 @@ pub fn judge(said: &Wav, heard: &Wav, own: Option<&Wav>) -> Verdict {
 
 /// Fills in the measures; gives the first fault.
 fn compare(said: &[i16], heard: &[i16], verdict: &mut Verdict) -> Option<Fault> {
-    let reference = spectrum::frames(said);
+    let mut reference = spectrum::frames(said);
     let recording = spectrum::frames(heard);
     let peak = loudest(&reference);
-    let active: Vec<bool> =
+    let mut active: Vec<bool> =
         reference.iter().map(|f| f.level > peak - ACTIVE_BELOW_PEAK && f.level > SILENT).collect();
+    // Silence behind the words, however long, is nothing that a recording has to hold.
+    let end = active.iter().rposition(|active| *active).map_or(0, |last| last + 1 + CONTEXT);
+    let end = end.min(reference.len());
+    reference.truncate(end);
+    active.truncate(end);
+    let said = &said[..said.len().min((end + CONTEXT) * HOP)];
     let count = active.iter().filter(|active| **active).count();
     if count < LEAST_ACTIVE {
         return Some(Fault::ReferenceTooShort);

@@ -98,16 +98,43 @@ pub struct PhoneReport {
     pub registration: Option<RegisterOutcome>,
     /// `None` where no call was made or came.
     pub call: Option<CallReport>,
+    /// A call was to be made or to come.
+    #[serde(skip)]
+    awaited: bool,
+}
+
+/// What went wrong, the first thing on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flaw {
+    /// The registration was refused.
+    NotRegistered,
+    /// A call was awaited, and none came.
+    NotCalled,
+    /// Refused, given up, or nobody took it.
+    NotAnswered,
+    /// The line was silent.
+    NothingHeard,
+    /// What was heard is not what was expected.
+    NotWhatWasSaid,
 }
 
 impl PhoneReport {
-    /// True if all that was asked for went well: registered, answered, and heard where that could be judged.
-    pub fn is_good(&self) -> bool {
-        let registered = self.registration.as_ref().is_none_or(|outcome| outcome.status < 300);
-        let call = self.call.as_ref();
-        registered
-            && call
-                .is_none_or(|call| call.was_answered() && call.heard.as_ref().is_none_or(|heard| heard.heard))
+    /// What was not as it should be; `None` if all that was asked for went well: registered, answered, and heard where
+    /// that could be judged.
+    pub fn flaw(&self) -> Option<Flaw> {
+        if self.registration.as_ref().is_some_and(|outcome| outcome.status >= 300) {
+            return Some(Flaw::NotRegistered);
+        }
+        let Some(call) = &self.call else { return self.awaited.then_some(Flaw::NotCalled) };
+        if !call.was_answered() {
+            return Some(Flaw::NotAnswered);
+        }
+        match (&call.heard, &call.sound) {
+            (Some(verdict), _) => (!verdict.heard).then_some(Flaw::NotWhatWasSaid),
+            (None, Some(sound)) => (!sound.heard).then_some(Flaw::NothingHeard),
+            (None, None) => None,
+        }
     }
 }
 
@@ -141,6 +168,22 @@ pub struct Server {
 impl Server {
     /// Reads `sip:HOST:PORT;transport=…` or `HOST:PORT`, and resolves the name.
     pub async fn resolve(text: &str) -> Result<Server, SimulatorError> {
+        let (transport, written) = Server::read(text)?;
+        let port = written.port.unwrap_or(transport.default_port());
+        let host = written.host.clone();
+        let address = match host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, port),
+            Err(_) => {
+                let failed = |error| SimulatorError::Resolve { host: host.clone(), error };
+                let mut found = tokio::net::lookup_host((host.as_str(), port)).await.map_err(failed)?;
+                found.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?
+            }
+        };
+        Ok(Server { transport, address, host: written })
+    }
+
+    /// What is written, before any name is resolved.
+    pub fn read(text: &str) -> Result<(Transport, HostPort), SimulatorError> {
         let wrong = || SimulatorError::Address(text.to_owned());
         let with_scheme = if text.starts_with("sip:") || text.starts_with("sips:") {
             text.to_owned()
@@ -153,17 +196,7 @@ impl Server {
             None if with_scheme.starts_with("sips:") => Transport::Tls,
             None => Transport::Udp,
         };
-        let port = uri.host.port.unwrap_or(transport.default_port());
-        let host = uri.host.host.clone();
-        let address = match host.parse::<IpAddr>() {
-            Ok(ip) => SocketAddr::new(ip, port),
-            Err(_) => {
-                let failed = |error| SimulatorError::Resolve { host: host.clone(), error };
-                let mut found = tokio::net::lookup_host((host.as_str(), port)).await.map_err(failed)?;
-                found.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?
-            }
-        };
-        Ok(Server { transport, address, host: uri.host })
+        Ok((transport, uri.host))
     }
 
     /// The name the certificate must carry; `None` without TLS.
@@ -337,8 +370,12 @@ impl Phone {
     }
 
     fn finish(&self, mut report: CallReport) -> Result<CallReport, SimulatorError> {
+        let own = self.options.play.as_ref();
+        report.listen(own.map(Arc::as_ref));
         if let Some(said) = &self.options.expect {
-            report.judge(said, self.options.play.as_deref());
+            // Who expects its own words calls an echo number: there they are no fault.
+            let own = own.filter(|own| *own != said);
+            report.judge(said, own.map(Arc::as_ref));
         }
         if let (Some(path), Some(wav)) = (&self.options.record, &report.wav) {
             wav.write(path)?;
@@ -368,10 +405,10 @@ pub async fn run(options: PhoneOptions, watch: Option<Watch>) -> Result<PhoneRep
         true => Some(phone.register().await?),
         false => None,
     };
-    if let Some(outcome) = registration.as_ref().filter(|outcome| outcome.status >= 300) {
-        let RegisterOutcome { status, phrase, .. } = outcome.clone();
+    let awaited = action != PhoneAction::Register;
+    if registration.as_ref().is_some_and(|outcome| outcome.status >= 300) {
         phone.endpoint.stop().await;
-        return Err(SimulatorError::RegistrationRefused { status, phrase });
+        return Ok(PhoneReport { registration, call: None, awaited });
     }
     let call = match action {
         PhoneAction::Call(to) => phone.call(&to).await.map(Some),
@@ -380,7 +417,7 @@ pub async fn run(options: PhoneOptions, watch: Option<Watch>) -> Result<PhoneRep
         PhoneAction::Register => Ok(None),
     };
     phone.stop().await;
-    Ok(PhoneReport { registration, call: call? })
+    Ok(PhoneReport { registration, call: call?, awaited })
 }
 
 /// The codec a command line names; `None` for one nobody here speaks.

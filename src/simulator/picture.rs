@@ -1,10 +1,6 @@
 //! What each side said and heard as one SVG: waveforms on a common time line and where the check recognised the words.
 
-use super::{
-    heard::{Fault, Verdict},
-    spectrum::RATE,
-    wav::Wav,
-};
+use super::{heard::Verdict, spectrum::RATE, wav::Wav};
 use std::fmt::Write;
 
 /// One direction of a call.
@@ -55,7 +51,7 @@ fn draw_row(svg: &mut String, row: &Row<'_>, top: usize) {
 
     let (colour, word) = match row.verdict.fault {
         None => ("#0b7a3b", "heard"),
-        Some(fault) => ("#b42318", describe(fault)),
+        Some(fault) => ("#b42318", fault.as_str()),
     };
     let _ = write!(
         svg,
@@ -137,18 +133,6 @@ fn wave(svg: &mut String, samples: &[i16], range: impl Fn(usize) -> (i64, i64), 
     let _ = writeln!(svg, "<path d=\"{path}\" stroke=\"{colour}\" fill=\"none\"/>");
 }
 
-fn describe(fault: Fault) -> &'static str {
-    match fault {
-        Fault::ReferenceTooShort => "nothing to judge by",
-        Fault::Silence => "silence",
-        Fault::NotTheSpeech => "not the speech",
-        Fault::Gaps => "parts are missing",
-        Fault::TimeJump => "time jumps",
-        Fault::Level => "wrong level",
-        Fault::OwnEcho => "own echo",
-    }
-}
-
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -186,6 +170,6 @@ mod tests {
         let empty = Wav { rate: 8_000, samples: Vec::new() };
         let verdict = heard::judge(&empty, &empty, None);
         let row = Row { title: "", said: &empty, heard: &empty, verdict: &verdict, notes: &[] };
-        assert!(draw("", &[row]).contains("nothing to judge by"));
+        assert!(draw("", &[row]).contains("too little speech"));
     }
 }

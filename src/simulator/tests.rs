@@ -4,7 +4,7 @@ use super::agent::{AgentSettings, EndedBy, Guard};
 use super::conversation::{self, CallReport, Script};
 use super::io::endpoint::{Endpoint, EndpointOptions, Visit, VoiceOptions};
 use super::io::media::MediaThreads;
-use super::phone::{self, Phone, PhoneAction, PhoneOptions};
+use super::phone::{self, Flaw, Phone, PhoneAction, PhoneOptions};
 use super::stream::StreamPlan;
 use super::voice::Speech;
 use super::wav::Wav;
@@ -97,7 +97,7 @@ impl FarEnd {
 async fn both_hear(mut far: FarEnd, phone: PhoneOptions) -> CallReport {
     let (report, theirs) = tokio::join!(phone::run(phone, None), far.answer());
     let report = report.unwrap();
-    assert!(report.is_good(), "{report:#?}");
+    assert_eq!(report.flaw(), None, "{report:#?}");
     let ours = report.call.unwrap();
     for (side, ended_by) in [(&ours, EndedBy::Us), (&theirs, EndedBy::Them)] {
         assert!(side.heard.as_ref().unwrap().heard, "{side:#?}");
@@ -179,8 +179,10 @@ async fn a_wrong_password_and_a_wrong_address_are_said() {
     let guard = Guard { realm: "lab".into(), user: "alice".into(), password: Secret::new("other") };
     let far =
         FarEnd::start(Transport::Udp, TlsSettings::default(), VoiceOptions::default(), Some(guard)).await;
-    let refused = phone::run(PhoneOptions { register: true, ..far.phone() }, None).await;
-    assert!(matches!(refused, Err(SimulatorError::RegistrationRefused { status: 401, .. })));
+    let refused = phone::run(PhoneOptions { register: true, ..far.phone() }, None).await.unwrap();
+    assert_eq!(refused.registration.as_ref().map(|outcome| outcome.status), Some(401));
+    assert!(refused.call.is_none());
+    assert_eq!(refused.flaw(), Some(Flaw::NotRegistered));
     let nowhere = phone::run(PhoneOptions { server: "sip:a b".into(), ..far.phone() }, None).await;
     assert!(matches!(nowhere, Err(SimulatorError::Address(_))));
     assert!(Uri::parse("sip:a b").is_err());

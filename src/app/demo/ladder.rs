@@ -3,7 +3,7 @@
 use crate::call::io::Tap;
 use crate::sip::message::{Message, Typed, parse};
 use crate::telemetry::metrics::Flow;
-use crate::types::Peer;
+use crate::types::{AudioCodec, Peer};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,8 +45,15 @@ impl Ladder {
         })
     }
 
-    /// Draws the messages from `start` on, the app user left, the gateway in the middle, the operator right.
-    pub fn draw(&self, start: Instant, left: &str, right: &str, operator: SocketAddr) -> String {
+    /// Draws the messages from `start` on, the app user left, the gateway in the middle, the operator right, and the
+    /// voice between them in its codecs. The gateway's questions after the operator's health are left out.
+    pub fn draw(
+        &self,
+        start: Instant,
+        [left, right]: [&str; 2],
+        codecs: [Option<AudioCodec>; 2],
+        operator: SocketAddr,
+    ) -> String {
         let mut drawing = String::new();
         let _ = writeln!(
             drawing,
@@ -56,7 +63,17 @@ impl Ladder {
             width = SPAN - 6 + right.len() / 2 + 1
         );
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for one in seen.iter().filter(|one| one.at >= start) {
+        let mut voice = match codecs {
+            [Some(left), Some(right)] => {
+                Some(format!("{:>9}  |{}|{}|", "", flow(left.encoding_name()), flow(right.encoding_name())))
+            }
+            [None, _] | [_, None] => None,
+        };
+        let of_the_call = |one: &&Seen| one.at >= start && !one.what.contains("OPTIONS");
+        for one in seen.iter().filter(of_the_call) {
+            if let Some(voice) = voice.take_if(|_| one.what == "BYE") {
+                let _ = writeln!(drawing, "{voice}");
+            }
             let is_right = one.remote == operator;
             // Towards the right: what the user sends and what the operator gets.
             let rightwards = (one.flow == Flow::Received) != is_right;
@@ -68,6 +85,12 @@ impl Ladder {
         }
         drawing
     }
+}
+
+/// Voice both ways.
+fn flow(codec: &str) -> String {
+    let label = format!(" {codec} both ways ");
+    format!("<{label:=^width$}>", width = SPAN - 3)
 }
 
 fn arrow(what: &str, rightwards: bool) -> String {
@@ -94,5 +117,6 @@ mod tests {
                 assert_eq!(arrow(what, rightwards).chars().count(), SPAN - 1, "{what}");
             }
         }
+        assert_eq!(flow("opus").chars().count(), SPAN - 1);
     }
 }

@@ -1,9 +1,11 @@
 //! One whole call on embedded parts: an app user, the gateway, a simulated operator, and a judge of what was heard.
 
+mod fault;
 mod lab;
 mod ladder;
 mod report;
 
+pub use fault::Fault;
 pub use report::{Report, SideReport};
 
 use crate::app::{Gateway, Options, StartError};
@@ -26,6 +28,9 @@ use tokio::sync::oneshot;
 
 /// Number the demo dials; the simulated operator answers it.
 const NUMBER: &str = "0470 12 34 56";
+/// The operator's own record of its calls, and what it heard of each.
+const LEDGER: &str = "operator-ledger.jsonl";
+const RECORDINGS: &str = "operator";
 /// Longest wait for the operator to tell its side, and for the record to reach the database.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,23 +49,35 @@ pub enum DemoError {
     NoRecord,
 }
 
-/// Makes the call. `step` is told what happens as it happens; `folder` gets the recordings and the picture.
+/// What a watching person is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// Something happened.
+    Step(&'a str),
+    /// Both sides talk from now on, so long.
+    Talking(Duration),
+}
+
+/// Makes the call. `tell` hears what happens as it happens; `folder` gets the recordings, the picture and the report.
+/// With a `fault` the operator's voice is wrong, and the report must say so.
 ///
 /// # Errors
 /// What kept the call from being made. A call that was made but not heard is a report, not an error.
 pub async fn run(
     folder: &Path,
     log: LogControl,
-    mut step: impl FnMut(&str) + Send + 'static,
+    fault: Option<Fault>,
+    mut tell: impl FnMut(Progress<'_>) + Send + 'static,
 ) -> Result<Report, DemoError> {
-    std::fs::create_dir_all(folder).map_err(|error| DemoError::File(folder.to_owned(), error))?;
+    clean(folder).map_err(|error| DemoError::File(folder.to_owned(), error))?;
     let scratch = Scratch::new()?;
     let (caller_speech, callee_speech) = (speech::caller(), speech::callee());
 
-    step("operator: listening for calls");
-    let mut operator = Operator::start(folder, &callee_speech).await?;
+    tell(Progress::Step("operator: listening for calls"));
+    let spoken = fault.map_or_else(|| callee_speech.clone(), |fault| fault.apply(&callee_speech));
+    let mut operator = Operator::start(folder, &spoken).await?;
 
-    step("gateway: starting with its embedded database");
+    tell(Progress::Step("gateway: starting with its embedded database"));
     let ladder = Ladder::default();
     let loaded = lab::configuration(&scratch.0, operator.address)?;
     let options = Options { path: None, loaded, log, tap: Some(ladder.tap()) };
@@ -72,7 +89,7 @@ pub async fn run(
         .map(|listener| listener.bind)
         .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 5060)));
 
-    step("app user: registering as alice, then calling a phone number");
+    tell(Progress::Step("app user: registering as alice, then calling 0470 12 34 56"));
     let started = Instant::now();
     let server = format!("sip:{listen}");
     // Long enough for the other side's words, which begin half a second after the answer.
@@ -84,26 +101,31 @@ pub async fn run(
         script: Script { talk: Some(talk), ..Script::default() },
         ..PhoneOptions::new(&server, "alice", Secret::new("alice-secret"))
     };
-    let told = Arc::new(Mutex::new(step));
+    let told = Arc::new(Mutex::new(tell));
     let watch = {
         let told = told.clone();
         move |event: PhoneEvent| {
+            let mut tell = told.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(text) = words(&event) {
-                (told.lock().unwrap_or_else(PoisonError::into_inner))(&text);
+                tell(Progress::Step(&text));
+            }
+            if let PhoneEvent::Moment(Moment::Answered(_)) = event {
+                tell(Progress::Talking(talk));
             }
         }
     };
-    let call = phone::run(phone, Some(Arc::new(watch)))
+    let phoned = phone::run(phone, Some(Arc::new(watch)))
         .await
         .map_err(|error| DemoError::Phone(error.to_string()))?;
-    let call = call.call.ok_or_else(|| DemoError::Phone("it could not register".to_owned()))?;
-    let step = |text: &str| (told.lock().unwrap_or_else(PoisonError::into_inner))(text);
+    let call = phoned.call.ok_or_else(|| DemoError::Phone("it was not let in".to_owned()))?;
+    let step = |text: &str| (told.lock().unwrap_or_else(PoisonError::into_inner))(Progress::Step(text));
 
     step("operator: telling its side of the call");
     let entry = operator.entry().await?;
     let cdr = record(&gateway).await?;
     step("gateway: the call record is in the database");
-    let drawing = ladder.draw(started, "alice", "operator", operator.address);
+    let codecs = [cdr.cdr.caller_codec, cdr.cdr.callee_codec];
+    let drawing = ladder.draw(started, ["alice", "operator"], codecs, operator.address);
     gateway.stop().await;
     operator.stop().await;
 
@@ -113,7 +135,9 @@ pub async fn run(
     let at_phone = call.wav.clone().unwrap_or_else(silence);
     let to_operator = heard::judge(&caller_speech, &at_operator, Some(&callee_speech));
     let to_phone = heard::judge(&callee_speech, &at_phone, Some(&caller_speech));
-    let report = report::build(&cdr, &call, &entry, drawing, to_operator, to_phone, folder);
+    let registered_ms = phoned.registration.map(|outcome| outcome.took_ms);
+    let told = report::Told { cdr: &cdr.cdr, call: &call, entry: &entry, registered_ms };
+    let report = report::build(told, drawing, to_operator, to_phone, folder);
     let files = [("operator-heard.wav", &at_operator), ("alice-heard.wav", &at_phone)];
     for (name, wav) in files {
         let path = folder.join(name);
@@ -138,7 +162,24 @@ pub async fn run(
     let path = folder.join("call.svg");
     let drawn = picture::draw("What each side said and heard", &rows);
     std::fs::write(&path, drawn).map_err(|error| DemoError::File(path, error))?;
+    let path = folder.join("report.json");
+    let json = serde_json::to_string_pretty(&report)
+        .map_err(|error| DemoError::File(path.clone(), std::io::Error::other(error)))?;
+    std::fs::write(&path, json + "\n").map_err(|error| DemoError::File(path, error))?;
     Ok(report)
+}
+
+/// Makes the folder, and takes away what an earlier demo's operator left in it: one folder shows one call.
+fn clean(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let gone = [std::fs::remove_file(folder.join(LEDGER)), std::fs::remove_dir_all(folder.join(RECORDINGS))];
+    for result in gone {
+        match result {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn silence() -> Wav {
@@ -191,8 +232,8 @@ impl Operator {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             machine: crate::simulator::operator::machine::Settings::default(),
             speech: speech.clone(),
-            record: Some(folder.join("operator")),
-            ledger: Some(folder.join("operator-ledger.jsonl")),
+            record: Some(folder.join(RECORDINGS)),
+            ledger: Some(folder.join(LEDGER)),
             orders: Vec::new(),
             media_timeout: Duration::from_secs(30),
         };

@@ -4,7 +4,6 @@ use crate::billing::Cdr;
 use crate::simulator::conversation::CallReport;
 use crate::simulator::heard::Verdict;
 use crate::simulator::operator::ledger::Entry;
-use crate::store::CdrRow;
 use crate::types::{CallId, LegReport};
 use serde::Serialize;
 use std::fmt::Write;
@@ -26,9 +25,13 @@ pub struct Report {
     pub heard: bool,
     pub to_operator: SideReport,
     pub to_app: SideReport,
+    /// From the phone's first REGISTER.
+    pub registered_ms: Option<u32>,
     /// From the phone's INVITE.
     pub ringing_ms: Option<u32>,
     pub answered_ms: Option<u32>,
+    /// From the answer to the first voice the phone hears.
+    pub first_voice_ms: Option<i64>,
     pub duration_ms: u64,
     pub operator: Entry,
     pub cdr: Cdr,
@@ -37,25 +40,34 @@ pub struct Report {
     ladder: String,
 }
 
+/// The accounts of all who took part.
+pub(super) struct Told<'a> {
+    pub cdr: &'a Cdr,
+    pub call: &'a CallReport,
+    pub entry: &'a Entry,
+    pub registered_ms: Option<u32>,
+}
+
 pub(super) fn build(
-    cdr: &CdrRow,
-    call: &CallReport,
-    entry: &Entry,
+    told: Told<'_>,
     ladder: String,
     to_operator: Verdict,
     to_app: Verdict,
     folder: &Path,
 ) -> Report {
+    let Told { cdr, call, entry, registered_ms } = told;
     Report {
-        id: cdr.cdr.id,
+        id: cdr.id,
         heard: to_operator.heard && to_app.heard,
-        to_operator: SideReport { verdict: to_operator, leg: cdr.cdr.caller_leg.clone() },
-        to_app: SideReport { verdict: to_app, leg: cdr.cdr.callee_leg.clone() },
+        to_operator: SideReport { verdict: to_operator, leg: cdr.caller_leg.clone() },
+        to_app: SideReport { verdict: to_app, leg: cdr.callee_leg.clone() },
+        registered_ms,
         ringing_ms: call.set_up.ringing_ms,
         answered_ms: call.set_up.answered_ms,
-        duration_ms: cdr.cdr.duration_ms,
+        first_voice_ms: call.set_up.first_voice_ms,
+        duration_ms: cdr.duration_ms,
         operator: entry.clone(),
-        cdr: cdr.cdr.clone(),
+        cdr: cdr.clone(),
         folder: folder.to_owned(),
         ladder,
     }
@@ -65,13 +77,8 @@ impl SideReport {
     /// Measures of the leg, one a line.
     pub fn notes(&self) -> Vec<String> {
         let Some(leg) = &self.leg else { return Vec::new() };
-        let expected = (leg.packets_received + leg.packets_lost).max(1);
-        let measured = |value: Option<f32>, unit: &str| match value {
-            Some(value) => format!("{value:.2}{unit}"),
-            None => "not measured".to_owned(),
-        };
         vec![
-            format!("loss {:.1} %", leg.packets_lost as f32 * 100.0 / expected as f32),
+            format!("loss {}", loss(leg)),
             format!("jitter {}", measured(leg.jitter_ms, " ms")),
             format!("MOS-LQ {}", measured(leg.mos_lq, "")),
             format!("MOS-CQ {}", measured(leg.mos_cq, "")),
@@ -84,33 +91,60 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "\nThe call, message by message\n\n{}", self.ladder);
-        let _ = writeln!(text, "What was heard");
+        let after = |ms: Option<i64>| ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+        let _ = writeln!(text, "Set-up times");
+        let times = [
+            ("registered after", self.registered_ms.map(i64::from)),
+            ("ringing after", self.ringing_ms.map(i64::from)),
+            ("answered after", self.answered_ms.map(i64::from)),
+            ("first voice", self.first_voice_ms),
+        ];
+        for (name, ms) in times {
+            let _ = writeln!(text, "  {name:<18}{:>8}", after(ms));
+        }
+        let cdr = &self.cdr;
+        let codec =
+            |codec: Option<crate::types::AudioCodec>| codec.map_or("-".to_owned(), |codec| codec.to_string());
+        let _ = writeln!(
+            text,
+            "\nVoice as the gateway received it\n  {:<20}{:>9}{:>7}{:>9}{:>11}{:>13}{:>9}{:>9}",
+            "leg", "packets", "lost", "loss", "jitter", "round trip", "MOS-LQ", "MOS-CQ"
+        );
+        let legs = [
+            (format!("alice, {}", codec(cdr.caller_codec)), &self.to_operator.leg),
+            (format!("operator, {}", codec(cdr.callee_codec)), &self.to_app.leg),
+        ];
+        for (name, leg) in legs {
+            let Some(leg) = leg else { continue };
+            let _ = writeln!(
+                text,
+                "  {name:<20}{:>9}{:>7}{:>9}{:>11}{:>13}{:>9}{:>9}",
+                leg.packets_received,
+                leg.packets_lost,
+                loss(leg),
+                measured(leg.jitter_ms, " ms"),
+                measured(leg.rtt_ms, " ms"),
+                measured(leg.mos_lq, ""),
+                measured(leg.mos_cq, "")
+            );
+        }
+        let _ = writeln!(text, "\nWhat was heard");
         let sides = [("operator heard alice", &self.to_operator), ("alice heard the operator", &self.to_app)];
         for (name, side) in sides {
             let verdict = &side.verdict;
-            let word = if verdict.heard { "yes" } else { "NO" };
-            let _ = writeln!(
+            let word = verdict.fault.map_or("yes", |_| "NO");
+            let _ = write!(
                 text,
-                "  {name:<26}{word:<4}{:.0} % of the speech, similarity {:.2}, {}",
+                "  {name:<26}{word:<5}{:.0} % of the speech, similarity {:.2}",
                 verdict.coverage * 100.0,
-                verdict.similarity,
-                side.notes().join(", ")
+                verdict.similarity
             );
-            if let Some(fault) = verdict.fault {
-                let _ = writeln!(text, "  {:<26}{fault:?}", "");
-            }
+            let _ = match verdict.fault {
+                Some(fault) => writeln!(text, ": {}", fault.as_str()),
+                None => writeln!(text),
+            };
         }
-        let after = |ms: Option<u32>| ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
-        let cdr = &self.cdr;
-        let _ = writeln!(
-            text,
-            "\nSet-up\n  ringing after {}, answered after {}",
-            after(self.ringing_ms),
-            after(self.answered_ms)
-        );
         let _ = writeln!(text, "\nThe call record");
-        let codec =
-            |codec: Option<crate::types::AudioCodec>| codec.map_or("-".to_owned(), |codec| codec.to_string());
         let number = |number: Option<&crate::types::E164>| number.map_or("-".to_owned(), ToString::to_string);
         let lines = [
             ("id", cdr.id.to_string()),
@@ -147,7 +181,8 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\nSaved in {}: alice-heard.wav, operator-heard.wav, call.svg, operator-ledger.jsonl",
+            "\nSaved in {}: alice-heard.wav, operator-heard.wav, call.svg (open it in a browser), report.json, \
+             operator-ledger.jsonl",
             self.folder.display()
         );
         let verdict = if self.heard {
@@ -157,6 +192,19 @@ impl Report {
         };
         let _ = writeln!(text, "\n{verdict}");
         text
+    }
+}
+
+fn loss(leg: &LegReport) -> String {
+    let expected = (leg.packets_received + leg.packets_lost).max(1);
+    format!("{:.1} %", leg.packets_lost as f32 * 100.0 / expected as f32)
+}
+
+/// A figure, or a word for what is none.
+fn measured(value: Option<f32>, unit: &str) -> String {
+    match value {
+        Some(value) => format!("{value:.2}{unit}"),
+        None => "unknown".to_owned(),
     }
 }
 

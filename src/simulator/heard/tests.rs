@@ -159,3 +159,28 @@ fn a_reference_without_speech_proves_nothing() {
     assert_eq!(fault(&silence, &silence, &silence), Some(Fault::ReferenceTooShort));
     assert_eq!(fault(&wav(Vec::new()), &wav(Vec::new()), &silence), Some(Fault::ReferenceTooShort));
 }
+
+#[test]
+fn without_a_reference_sound_is_told_from_silence_and_an_echo_is_seen() {
+    let (caller, callee) = (speech::caller(), speech::callee());
+    let other = listen(&recorded(&callee.samples), Some(&caller));
+    assert!(other.heard && other.echo < 0.05 && other.sound_ms > 3_000, "{other:?}");
+    assert!((-30.0..0.0).contains(&other.loudest_db), "{other:?}");
+    let own = listen(&recorded(&scaled(&caller.samples, 0.5)), Some(&caller));
+    assert!(own.heard && own.echo > 0.9, "{own:?}");
+    // A line's own noise at -60 dB, the steps of A-law around zero, a click, nothing at all.
+    let mut click = vec![0; 16_000];
+    click[8_000..8_800].copy_from_slice(&callee.samples[16_000..16_800]);
+    for quiet in [noise(40_000, 60), vec![8; 40_000], click, Vec::new()] {
+        let sound = listen(&wav(quiet), Some(&caller));
+        assert!(!sound.heard && sound.echo < ECHO, "{sound:?}");
+    }
+}
+
+#[test]
+fn silence_behind_the_reference_does_not_matter() {
+    let (said, own) = (speech::caller(), speech::callee());
+    let padded = wav([said.samples.clone(), noise(30 * RATE as usize, 30)].concat());
+    let verdict = judge(&padded, &recorded(&said.samples), Some(&own));
+    assert!(verdict.heard && (verdict.offset_ms - 200.0).abs() < 0.2, "{verdict:?}");
+}
