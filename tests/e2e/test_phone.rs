@@ -54,10 +54,11 @@ fn assert_good(told: &Told, codec: &str, srtp: bool) {
     assert!(set_up("ringing_ms") <= set_up("answered_ms") && set_up("answered_ms") < 5_000, "{call:#}");
     let media = |name: &str| call["media"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {call:#}"));
     let talked = call["talked_ms"].as_f64().expect("a duration");
-    // Fifty packets a second, give or take the first and the last moments.
+    // Fifty packets a second, give or take the first and the last moments; Opus sends next to none in silence.
     let expected = talked / 20.0;
+    let least = if codec == "opus" { 0.5 } else { 0.8 };
     for way in ["packets_sent", "packets_received"] {
-        assert!((expected * 0.8..expected * 1.1).contains(&media(way)), "{way} of {expected}: {call:#}");
+        assert!((expected * least..expected * 1.1).contains(&media(way)), "{way} of {expected}: {call:#}");
     }
     assert!(media("packets_lost") <= 2.0 && media("jitter_ms") < 20.0, "{call:#}");
     assert!(media("mos_lq") > 4.0, "{call:#}");
