@@ -109,11 +109,6 @@ impl Core {
         if !self.settings.sip.user_agent.is_empty() {
             request.headers.set(HeaderName::UserAgent, self.settings.sip.user_agent.clone());
         }
-        self.event(Event::Request {
-            method: request.method.clone(),
-            transport: peer.transport,
-            received: false,
-        });
         let key = self.sip.send_request(now.instant, peer, request);
         self.owners.insert(key, owner);
         key
@@ -133,7 +128,6 @@ impl Core {
 
     /// Sends a 2xx again, word for word (RFC 3261 §13.3.1.4).
     pub fn repeat(&mut self, now: Now, key: ServerKey, response: &Response) {
-        self.event(Event::Retransmission);
         self.sip.respond(now.instant, key, response.clone());
     }
 

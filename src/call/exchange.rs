@@ -86,8 +86,13 @@ impl Exchange {
                 if let (Some(connection), false) = (peer.connection, tls_names.is_empty()) {
                     self.tls_names.insert(connection, tls_names);
                 }
-                self.count_received(&peer, &message);
+                let received = received(&peer, &message);
+                let absorbed = self.core.sip.counters().absorbed;
                 self.core.sip.handle_message(now.instant, peer, message);
+                // A repetition was counted when it came first.
+                if self.core.sip.counters().absorbed == absorbed {
+                    self.core.event(received);
+                }
             }
             Input::TransportFailed { ticket } => self.core.sip.handle_transport_failure(now.instant, ticket),
             Input::ConnectionClosed { connection } => {
@@ -170,9 +175,16 @@ impl Exchange {
 
     fn on_transaction(&mut self, now: Now, output: transaction::Output) {
         match output {
-            transaction::Output::Transmit { peer, bytes, ticket, retransmission, .. } => {
-                if retransmission {
-                    self.core.event(Event::Retransmission);
+            transaction::Output::Transmit { peer, bytes, ticket, retransmission, what } => {
+                match (retransmission, what) {
+                    (true, _) => self.core.event(Event::Retransmission),
+                    (false, (method, None)) => {
+                        let transport = peer.transport;
+                        self.core.event(Event::Request { method, transport, received: false });
+                    }
+                    // The transaction's own; all others are counted where they are given.
+                    (false, (method, Some(100))) => self.core.event(Event::Response { status: 100, method }),
+                    (false, (_, Some(_))) => {}
                 }
                 self.core.emit(Output::Transmit { peer, bytes, ticket });
             }
@@ -400,19 +412,6 @@ impl Exchange {
         self.core.respond_stateless(key, &method, answer.with_stateless_tag());
     }
 
-    fn count_received(&mut self, peer: &Peer, message: &Message) {
-        let event = match message {
-            Message::Request(request) => {
-                Event::Request { method: request.method.clone(), transport: peer.transport, received: true }
-            }
-            Message::Response(response) => Event::Response {
-                status: response.status,
-                method: response.cseq().map_or(Method::Options, |cseq| cseq.method),
-            },
-        };
-        self.core.event(event);
-    }
-
     pub(super) fn add_call(&mut self, call: Call) {
         let id = call.id;
         self.live += 1;
@@ -541,5 +540,18 @@ impl Exchange {
             + self.wake.len()
             + self.wake_of.len()
             + self.core.held()
+    }
+}
+
+/// What a message that came counts as.
+fn received(peer: &Peer, message: &Message) -> Event {
+    match message {
+        Message::Request(request) => {
+            Event::Request { method: request.method.clone(), transport: peer.transport, received: true }
+        }
+        Message::Response(response) => Event::Response {
+            status: response.status,
+            method: response.cseq().map_or(Method::Options, |cseq| cseq.method),
+        },
     }
 }

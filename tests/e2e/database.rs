@@ -11,6 +11,7 @@ use crate::support::{
     wait,
 };
 use serde_json::Value;
+use std::time::Instant;
 
 #[test]
 fn a_call_is_recorded_in_postgresql() {
@@ -78,14 +79,27 @@ fn a_database_that_is_down_at_the_start_gets_its_records_later() {
     // Ready is what takes calls, so a gateway without its database is.
     let gateway = builder(&lane, &operator).set("database.url", server.url()).start();
     assert_eq!(state_of(&gateway, "database"), "degraded");
+    assert_eq!(gateway.metric("tandem_cdr_journal_age_seconds", &[]), 0.0);
+    let called = Instant::now();
     alice(&lane, &gateway, "user-calls").pause(BLINK).start().succeed();
+    let over = Instant::now();
     operator.succeed();
-    assert!(gateway.metric("tandem_cdr_journal_records", &[]) > 0.0);
+    assert_eq!(gateway.metric("tandem_cdr_journal_records", &[]), 3.0, "its start, answer and end");
     assert_eq!(gateway.metric("tandem_database_up", &[]), 0.0);
+    // The oldest record is as old as the call.
+    wait::until("the records to wait", wait::SOON, || {
+        let least = over.elapsed().as_secs_f64();
+        let age = gateway.metric("tandem_cdr_journal_age_seconds", &[]);
+        let most = called.elapsed().as_secs_f64();
+        assert!((least..most).contains(&age), "{age} s, the call was {least} to {most} s ago");
+        (age > 1.5).then_some(())
+    });
     let refused = gateway.ask("GET", "/api/v1/cdrs", None);
     assert_eq!((refused.status, refused.header("Content-Type")), (503, Some("application/problem+json")));
     server.start_again();
     wait_stored(&gateway, 1);
+    gateway.wait_metric("tandem_cdr_journal_records", &[], 0.0);
+    assert_eq!(gateway.metric("tandem_cdr_journal_age_seconds", &[]), 0.0);
     assert_eq!(gateway.wait_cdr()["state"], "final");
     assert_eq!(state_of(&gateway, "database"), "ok");
 }

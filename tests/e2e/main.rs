@@ -16,6 +16,7 @@ mod glare;
 mod harness;
 mod lifecycle;
 mod media;
+mod metrics;
 mod network;
 mod operate;
 mod registration;

@@ -185,6 +185,14 @@ impl<'a> GatewayBuilder<'a> {
     /// Starts the gateway and waits only until its admin API answers.
     #[track_caller]
     pub fn start_unready(self) -> Gateway<'a> {
+        let gateway = self.start_unread();
+        gateway.read_log();
+        gateway
+    }
+
+    /// As [`start_unready`](Self::start_unready), but nobody reads its log until [`Gateway::read_log`].
+    #[track_caller]
+    pub fn start_unread(self) -> Gateway<'a> {
         let file = self.write();
         let process = run(&self.name, &file, &self.environment);
         let gateway = Gateway { builder: self, file, process: RefCell::new(process) };
@@ -250,7 +258,7 @@ fn run(name: &str, file: &Path, environment: &[(String, String)]) -> Process {
     let mut command = Command::new(BINARY);
     command.arg("run").arg("--config").arg(file).current_dir(file.parent().expect("a folder"));
     command.env("RUST_BACKTRACE", "1").envs(environment.iter().cloned());
-    Process::start(name, command)
+    Process::start_unread(name, command)
 }
 
 /// Runs the binary to its end, as a user on the command line.
@@ -294,6 +302,11 @@ impl<'a> Gateway<'a> {
     }
     pub fn pid(&self) -> u32 {
         self.process.borrow().pid()
+    }
+
+    /// Begins to read its log.
+    pub fn read_log(&self) {
+        self.process.borrow_mut().read();
     }
 
     /// All that it has logged.
@@ -451,6 +464,7 @@ impl<'a> Gateway<'a> {
             process.kill();
         }
         *process = run(&self.builder.name, &self.file, &self.builder.environment);
+        process.read();
         drop(process);
         self.wait_alive();
         self.wait_ready();

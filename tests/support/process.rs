@@ -2,8 +2,9 @@
 
 use super::wait;
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
@@ -15,12 +16,21 @@ pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     log: Arc<Log>,
+    unread: Vec<OwnedFd>,
 }
 
 impl Process {
     /// Starts `command`. `name` stands before its lines in the report of a failed test.
     #[track_caller]
-    pub fn start(name: &str, mut command: Command) -> Process {
+    pub fn start(name: &str, command: Command) -> Process {
+        let mut process = Process::start_unread(name, command);
+        process.read();
+        process
+    }
+
+    /// As [`start`](Process::start), but what it writes stays in its pipes until it is [`read`](Process::read).
+    #[track_caller]
+    pub fn start_unread(name: &str, mut command: Command) -> Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
         unsafe {
@@ -34,10 +44,17 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{name} ({:?}) does not start: {error}", command.get_program()));
         let log = Arc::new(Log::default());
-        log.follow(child.stdout.take().expect("piped"));
-        log.follow(child.stderr.take().expect("piped"));
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let unread = vec![OwnedFd::from(stdout), OwnedFd::from(stderr)];
         let stdin = child.stdin.take();
-        Process { name: name.to_owned(), child, stdin, log }
+        Process { name: name.to_owned(), child, stdin, log, unread }
+    }
+
+    /// Reads what it writes from now on, and what has waited.
+    pub fn read(&mut self) {
+        for pipe in self.unread.drain(..) {
+            self.log.follow(File::from(pipe));
+        }
     }
 
     pub fn name(&self) -> &str {

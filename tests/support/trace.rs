@@ -1,6 +1,9 @@
 //! SIP messages as a peer wrote them into its own message log, to be judged field by field.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// One message that a SIPp sent or received.
 #[derive(Debug, Clone)]
@@ -12,6 +15,12 @@ pub struct TracedMessage {
 }
 
 impl TracedMessage {
+    /// A message that is passing now, as it is on the wire.
+    pub fn now(sent: bool, text: &str) -> TracedMessage {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        TracedMessage { sent, at_us: since.as_micros() as i64, text: text.replace("\r\n", "\n") }
+    }
+
     pub fn start_line(&self) -> &str {
         self.text.lines().next().unwrap_or_default()
     }

@@ -15,6 +15,7 @@ mod signalling;
 use super::{
     impairment::{Impairment, Tally},
     lane::Lane,
+    trace::TracedMessage,
 };
 use media::Media;
 use signalling::{Ends, Towards};
@@ -88,13 +89,17 @@ pub struct Wire {
 #[derive(Default)]
 struct Shared {
     cut: AtomicBool,
+    peer_silent: AtomicBool,
     /// One a call, in the order of their session descriptions.
-    tallies: Mutex<Vec<Tallies>>,
+    calls: Mutex<Vec<Tallies>>,
+    messages: Mutex<Vec<TracedMessage>>,
 }
 
 /// What became of the media of one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tallies {
+    /// Where the gateway takes the call's media, once it said so.
+    pub gateway: Option<SocketAddr>,
     pub to_gateway: Tally,
     pub to_peer: Tally,
 }
@@ -114,7 +119,18 @@ impl Wire {
 
     /// What became of the media of each call so far.
     pub fn calls(&self) -> Vec<Tallies> {
-        self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on all media of the peer is swallowed and not counted: once both sides have digested what is under
+    /// way, their counts hold still and can be compared with the wire's.
+    pub fn silence_peer(&self) {
+        self.shared.peer_silent.store(true, Ordering::Relaxed);
+    }
+
+    /// All SIP that came by, as the peer would have logged it.
+    pub fn messages(&self) -> Vec<TracedMessage> {
+        self.shared.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The one call of a test with one.
@@ -162,12 +178,13 @@ impl Relay {
     fn run(mut self, shared: &Shared) {
         while !shared.cut.load(Ordering::Relaxed) {
             self.wait();
-            self.relay_signalling();
+            self.relay_signalling(shared);
+            let peer_silent = shared.peer_silent.load(Ordering::Relaxed);
             for call in &mut self.calls {
-                call.relay();
+                call.relay(peer_silent);
             }
             let tallies = self.calls.iter().map(Media::tallies).collect();
-            *shared.tallies.lock().unwrap_or_else(PoisonError::into_inner) = tallies;
+            *shared.calls.lock().unwrap_or_else(PoisonError::into_inner) = tallies;
         }
     }
 
@@ -185,7 +202,7 @@ impl Relay {
         unsafe { libc::poll(wanted.as_mut_ptr(), wanted.len() as libc::nfds_t, millis) };
     }
 
-    fn relay_signalling(&mut self) {
+    fn relay_signalling(&mut self, shared: &Shared) {
         let mut buffer = [0; 65_536];
         while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
             // Anything else keeps a way through a NAT open.
@@ -196,6 +213,8 @@ impl Relay {
                 self.peer = Some(from);
             }
             let Some(peer) = self.peer else { continue };
+            let traced = TracedMessage::now(towards == Towards::Gateway, text);
+            shared.messages.lock().unwrap_or_else(PoisonError::into_inner).push(traced);
             let wire = self.socket.local_addr().expect("a bound socket");
             let ends = Ends { wire, peer };
             let media = signalling::session(text).map(|session| {

@@ -132,24 +132,33 @@ fn start_time() -> Option<f64> {
     Some(boot + stat_field(22)? / sysconf(libc::_SC_CLK_TCK)?)
 }
 
-/// The kernel's view of the clock: whether it is synchronised, and its offset in seconds.
-fn clock() -> Option<(bool, f64)> {
+/// What the kernel says of its clock; `None` where it may not be asked.
+fn clock() -> Option<libc::timex> {
     let mut state = std::mem::MaybeUninit::<libc::timex>::zeroed();
     // SAFETY: all zeros is a valid timex; modes = 0 only reads; the kernel fills the struct unless it returns -1.
     let (result, state) = unsafe {
         let result = libc::adjtimex(state.as_mut_ptr());
         (result, state.assume_init())
     };
-    let unit = if state.status & libc::STA_NANO != 0 { 1e9 } else { 1e6 };
-    (result >= 0).then(|| (state.status & libc::STA_UNSYNC == 0, state.offset as f64 / unit))
+    (result >= 0).then_some(state)
 }
 
 fn clock_synchronised() -> Option<f64> {
-    clock().map(|(synchronised, _)| f64::from(u8::from(synchronised)))
+    clock().map(|clock| f64::from(u8::from(is_synchronised(&clock))))
 }
 
 fn clock_offset() -> Option<f64> {
-    clock().filter(|(synchronised, _)| *synchronised).map(|(_, offset)| offset)
+    clock().as_ref().and_then(offset_seconds)
+}
+
+fn is_synchronised(clock: &libc::timex) -> bool {
+    clock.status & libc::STA_UNSYNC == 0
+}
+
+/// Without a time server the offset means nothing. Its unit is a status bit, see adjtimex(2).
+fn offset_seconds(clock: &libc::timex) -> Option<f64> {
+    let unit = if clock.status & libc::STA_NANO != 0 { 1e9 } else { 1e6 };
+    is_synchronised(clock).then(|| clock.offset as f64 / unit)
 }
 
 #[cfg(test)]
@@ -163,6 +172,23 @@ mod tests {
         assert_eq!(parse_stat(stat, 20), Some(5.0));
         assert_eq!(parse_stat(stat, 24), Some(250.0));
         assert_eq!(parse_stat("no command", 14), None);
+    }
+
+    #[test]
+    fn the_clock_is_shown_as_the_kernel_tells_it() {
+        let clock = |status, offset| {
+            // SAFETY: all zeros is a valid timex.
+            let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+            (clock.status, clock.offset) = (status, offset);
+            clock
+        };
+        let following = clock(libc::STA_PLL | libc::STA_NANO, -1_500_000);
+        assert!(is_synchronised(&following));
+        assert_eq!(offset_seconds(&following), Some(-0.0015));
+        assert_eq!(offset_seconds(&clock(libc::STA_PLL, 250_000)), Some(0.25), "microseconds");
+        let alone = clock(libc::STA_UNSYNC | libc::STA_NANO, 7);
+        assert!(!is_synchronised(&alone));
+        assert_eq!(offset_seconds(&alone), None);
     }
 
     #[test]

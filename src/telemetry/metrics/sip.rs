@@ -109,7 +109,7 @@ impl SipMetrics {
         let responses = counters(
             registry,
             "tandem_sip_responses_total",
-            "SIP responses sent and received, retransmissions excluded.",
+            "SIP responses sent and received, retransmissions excluded but for a 2xx to INVITE that comes again.",
             &["class", "method"],
         );
         let refused = counters(

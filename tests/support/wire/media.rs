@@ -49,10 +49,14 @@ impl Media {
         [&self.peer.rtp, &self.peer.rtcp, &self.gateway.rtp, &self.gateway.rtcp].into_iter()
     }
 
-    pub fn relay(&mut self) {
+    pub fn relay(&mut self, peer_silent: bool) {
         let now = Instant::now();
-        self.peer.read_into(now, &mut self.to_gateway);
-        self.gateway.read_into(now, &mut self.to_peer);
+        self.peer.read(|packet| {
+            if !peer_silent {
+                self.to_gateway.handle_input(now, packet);
+            }
+        });
+        self.gateway.read(|packet| self.to_peer.handle_input(now, packet));
         self.gateway.write_from(now, &mut self.to_gateway);
         self.peer.write_from(now, &mut self.to_peer);
     }
@@ -63,7 +67,11 @@ impl Media {
     }
 
     pub fn tallies(&self) -> Tallies {
-        Tallies { to_gateway: self.to_gateway.tally().clone(), to_peer: self.to_peer.tally().clone() }
+        Tallies {
+            gateway: self.gateway.rtp_at,
+            to_gateway: self.to_gateway.tally().clone(),
+            to_peer: self.to_peer.tally().clone(),
+        }
     }
 }
 
@@ -73,14 +81,14 @@ impl Side {
         Side { rtp, rtcp, rtp_at: None, rtcp_at: None }
     }
 
-    fn read_into(&mut self, now: Instant, stream: &mut ImpairedStream) {
+    fn read(&mut self, mut take: impl FnMut(Packet)) {
         let ports =
             [(MediaPort::Rtp, &self.rtp, &mut self.rtp_at), (MediaPort::Rtcp, &self.rtcp, &mut self.rtcp_at)];
         let mut buffer = [0; 2_048];
         for (port, socket, at) in ports {
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
                 *at = Some(from);
-                stream.handle_input(now, Packet { port, bytes: buffer[..length].to_vec() });
+                take(Packet { port, bytes: buffer[..length].to_vec() });
             }
         }
     }
