@@ -390,7 +390,7 @@ fn metrics_and_the_page_need_no_token() {
         let stage = Stage::start(CheckState::Ok).await;
         let (status, text) = raw(&stage, "GET", "/metrics", "").await;
         assert_eq!(status, 200);
-        assert!(text.contains("tandem_trunk_up{trunk=\"operator-a\"} 0"));
+        assert!(text.contains("tandem_trunk_up{trunk=\"operator-a\"} 1"));
         let (status, page) = raw(&stage, "GET", "/", "").await;
         assert!(status == 200 && page.contains("/metrics") && page.contains("/api/openapi.json"));
     });

@@ -1,7 +1,9 @@
-//! `tests/COVERAGE.md` stays true: each test it names exists, each configuration key and metric stands in it.
+//! `tests/COVERAGE.md` stays true: each test it names exists, each configuration key and metric stands in it;
+//! and each panel of the dashboard has its expectation.
 
 use crate::source::{root, sources};
 use regex_lite::Regex;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tandem::telemetry::Metrics;
 
@@ -151,4 +153,19 @@ fn every_line_of_features_and_bad_input_has_its_tests_and_the_rest_is_counted() 
     }
     let open = sections[UNPROVEN].iter().filter(|line| line.starts_with("- ")).count();
     println!("{open} lines of tests/COVERAGE.md have no test yet");
+}
+
+#[test]
+fn every_panel_of_the_dashboard_has_an_expectation() {
+    let expected =
+        std::fs::read_to_string(root().join("tests/e2e/dashboard/expected.rs")).expect("a source file");
+    for file in std::fs::read_dir(root().join("grafana/dashboards")).expect("the dashboards") {
+        let text = std::fs::read_to_string(file.expect("an entry").path()).expect("a readable dashboard");
+        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+        for panel in dashboard["panels"].as_array().expect("panels") {
+            let title = &panel["title"];
+            let known = panel["type"] == "row" || expected.contains(&title.to_string());
+            assert!(known, "panel {title}: say in tests/e2e/dashboard/expected.rs what it shows");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod bad_input;
 mod call;
 mod cancel;
 mod crash;
+mod dashboard;
 mod database;
 mod demo;
 mod dialog;

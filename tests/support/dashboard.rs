@@ -16,11 +16,16 @@ pub struct Query {
 impl Query {
     /// The expression for Prometheus, with all gateways and all trunks selected.
     pub fn expression(&self, rate_interval: &str, range: &str) -> String {
+        self.selecting(rate_interval, range, ".*", ".*")
+    }
+
+    /// The expression with these gateways and trunks selected.
+    pub fn selecting(&self, rate_interval: &str, range: &str, instance: &str, trunk: &str) -> String {
         self.written
             .replace("$__rate_interval", rate_interval)
             .replace("$__range", range)
-            .replace("$instance", ".*")
-            .replace("$trunk", ".*")
+            .replace("$instance", instance)
+            .replace("$trunk", trunk)
     }
 }
 

@@ -25,7 +25,7 @@ fn every_known_trunk_exports_zero_for_every_outcome_before_the_first_call() {
                 assert!(text.lines().any(|line| line == series), "{series}");
             }
         }
-        assert!(text.contains(&format!("tandem_trunk_up{{trunk=\"{trunk}\"}} 0")));
+        assert!(text.contains(&format!("tandem_trunk_up{{trunk=\"{trunk}\"}} 1")));
         assert!(!text.contains(&format!("direction=\"app_to_app\",trunk=\"{trunk}\"")));
     }
     assert!(
@@ -125,7 +125,7 @@ fn a_removed_trunk_leaves_and_a_new_one_starts_at_zero() {
     old.attempt(Direction::TrunkToApp);
     let text = metrics.render();
     assert!(!text.contains("operator-b"), "nothing of a removed trunk stays");
-    assert!(text.contains("tandem_trunk_up{trunk=\"operator-c\"} 0"));
+    assert!(text.contains("tandem_trunk_up{trunk=\"operator-c\"} 1"));
 }
 
 #[test]

@@ -133,7 +133,12 @@ impl Families {
                 leg,
                 LOSS_BUCKETS,
             ),
-            up: gauges(registry, "tandem_trunk_up", "1 while the trunk takes calls, else 0.", trunk),
+            up: gauges(
+                registry,
+                "tandem_trunk_up",
+                "1 while calls go to the trunk, also before it is known to work; 0 while it is down.",
+                trunk,
+            ),
             blocked: gauges(
                 registry,
                 "tandem_trunk_blocked",
@@ -176,6 +181,9 @@ impl Families {
             super::NO_TRUNK => IntGauge::new("unexported", "unexported").expect("a valid constant name"),
             _ => family.with_label_values(&[trunk]),
         };
+        // Calls go to it until it is known to be down, and nobody asks a trunk without OPTIONS.
+        let up = health(&self.up);
+        up.set(1);
         TrunkMetrics {
             active: Direction::ALL.map(|d| self.active.with_label_values(&[label(d), d.as_str()])),
             attempts: Direction::ALL.map(|d| self.attempts.with_label_values(&[label(d), d.as_str()])),
@@ -192,7 +200,7 @@ impl Families {
             jitter: per_leg(&self.jitter),
             rtt: per_leg(&self.rtt),
             loss: per_leg(&self.loss),
-            up: health(&self.up),
+            up,
             blocked: health(&self.blocked),
             draining: health(&self.draining),
             channels_limit: health(&self.channels_limit),
