@@ -35,8 +35,8 @@ struct Network {
 const NETWORKS: [Network; 5] = [
     Network { name: "wifi", loss: 0, rtt_ms: 15, carries: None },
     Network { name: "4g", loss: 3, rtt_ms: 50, carries: None },
-    Network { name: "4g, cell edge", loss: 20, rtt_ms: 90, carries: None },
-    Network { name: "full uplink, 36 kb/s", loss: 0, rtt_ms: 80, carries: Some(36_000) },
+    Network { name: "4g, cell edge", loss: 45, rtt_ms: 90, carries: None },
+    Network { name: "full uplink, 28 kb/s", loss: 0, rtt_ms: 80, carries: Some(28_000) },
     Network { name: "2g, 26 kb/s", loss: 5, rtt_ms: 400, carries: Some(26_000) },
 ];
 

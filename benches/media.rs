@@ -24,7 +24,8 @@ const SPEECH: &[u8] = include_bytes!("../src/simulator/speech/caller.wav");
 const FRAME: usize = 160;
 const FRAME_TIME: Duration = Duration::from_millis(20);
 /// Continuous voice: what is measured is talking, not silence.
-const CONTINUOUS: OpusSettings = OpusSettings { bitrate: 24_000, complexity: 5, fec: true, dtx: false };
+const CONTINUOUS: OpusSettings =
+    OpusSettings { bitrate: 24_000, complexity: 5, fec: true, dtx: false, max_ptime_ms: 60 };
 
 fn main() {
     // `cargo bench` passes options of the usual harness; there is nothing to choose here.

@@ -110,7 +110,8 @@ impl Diet {
     pub fn limit(self, settings: OpusSettings, ptime_ms: u8) -> (OpusSettings, u8) {
         let share = settings.bitrate / 100 * self.bitrate_percent;
         let bitrate = share.max(LEAST_BITRATE).min(settings.bitrate);
-        (OpusSettings { bitrate, ..settings }, ptime_ms.max(self.ptime_ms))
+        let longer = self.ptime_ms.min(settings.max_ptime_ms);
+        (OpusSettings { bitrate, ..settings }, ptime_ms.max(longer))
     }
 }
 
@@ -181,6 +182,8 @@ mod tests {
         assert_eq!(STEPS[4].limit(low, 20).0.bitrate, 6_000);
         let small = OpusSettings { bitrate: 12_000, ..settings };
         assert_eq!(STEPS[4].limit(small, 20).0.bitrate, 8_000);
+        let short = OpusSettings { max_ptime_ms: 20, ..settings };
+        assert_eq!(STEPS[4].limit(short, 20).1, 20, "the app takes no longer ones");
         assert_eq!(STEPS[2].limit(settings, 60).1, 60, "what the far side wanted longer stays so");
     }
 }

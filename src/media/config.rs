@@ -52,6 +52,8 @@ pub struct OpusSettings {
     pub fec: bool,
     /// Send nothing while nobody speaks.
     pub dtx: bool,
+    /// The longest packet the far side takes (`maxptime`), 10 to 60 ms.
+    pub max_ptime_ms: u8,
 }
 
 impl Default for OpusSettings {
@@ -63,6 +65,7 @@ impl Default for OpusSettings {
             complexity: 5,
             fec: true,
             dtx: true,
+            max_ptime_ms: 60,
         }
     }
 }

@@ -3,3 +3,4 @@
 pub mod catch_up;
 pub mod reorder;
 pub mod window;
+pub mod wire;

@@ -533,7 +533,12 @@ fn event(codec: AudioCodec, formats: &[(u8, Format)]) -> Option<(u8, u32)> {
 
 fn opus_fmtp(media: &Media<'_>, codec: AudioCodec, payload_type: u8) -> OpusRemote {
     match codec {
-        AudioCodec::Opus => media.fmtp(payload_type).map(OpusRemote::parse).unwrap_or_default(),
+        AudioCodec::Opus => {
+            let remote = media.fmtp(payload_type).map(OpusRemote::parse).unwrap_or_default();
+            let max_ptime_ms =
+                media.max_ptime_ms().map_or(remote.max_ptime_ms, |most| most.clamp(10, 60) as u8);
+            OpusRemote { max_ptime_ms, ..remote }
+        }
         AudioCodec::Pcma | AudioCodec::Pcmu => OpusRemote::default(),
     }
 }

@@ -66,6 +66,8 @@ pub struct OpusRemote {
     pub usedtx: bool,
     pub stereo: bool,
     pub cbr: bool,
+    /// The longest packet it takes in milliseconds, 10 to 60; from `a=maxptime`, not from `a=fmtp`.
+    pub max_ptime_ms: u8,
 }
 
 impl Default for OpusRemote {
@@ -77,6 +79,7 @@ impl Default for OpusRemote {
             usedtx: false,
             stereo: false,
             cbr: false,
+            max_ptime_ms: 60,
         }
     }
 }

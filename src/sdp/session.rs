@@ -322,6 +322,11 @@ impl<'a> Media<'a> {
         }
     }
 
+    /// The most milliseconds of media the writer takes in a packet: `a=maxptime`.
+    pub fn max_ptime_ms(&self) -> Option<u32> {
+        self.attribute("maxptime").and_then(|value| value.trim().parse::<f32>().ok()).map(|most| most as u32)
+    }
+
     /// Port and, if given, address of `a=rtcp` (RFC 3605).
     pub fn rtcp(&self) -> Option<(u16, Option<IpAddr>)> {
         let mut words = self.attributes("rtcp").next()?.split_ascii_whitespace();

@@ -69,6 +69,16 @@ fn linphone_gets_opus_with_events_at_its_clock_rate_and_no_video() {
 }
 
 #[test]
+fn the_longest_packet_an_app_takes_is_known() {
+    let longest = |offer: &str| answer(plain(), offer).unwrap().1.opus_fmtp.max_ptime_ms;
+    assert_eq!(longest(samples::BARESIP), 60, "nothing said");
+    for (said, taken) in [("20", 20), ("40", 40), ("120", 60), ("3", 10)] {
+        let offer = with(samples::BARESIP, "a=ptime:20", &format!("a=maxptime:{said}\r\na=ptime:20"));
+        assert_eq!(longest(&offer), taken, "{said}");
+    }
+}
+
+#[test]
 fn baresip_gets_opus_with_the_events_it_has() {
     let (_, n) = answer(plain(), samples::BARESIP).unwrap();
     assert_eq!(n.codec, AudioCodec::Opus);

@@ -14,7 +14,6 @@ pub mod speech;
 pub mod stream;
 pub mod voice;
 pub mod wav;
-pub mod wire;
 
 pub use error::SimulatorError;
 pub use spectrum::{Alignment, align};

@@ -9,10 +9,10 @@ use tandem::media::codec::g711::Law;
 use tandem::media::codec::opus::{Decoder, Encoded, Encoder, MAX_ENCODED};
 use tandem::media::config::{LegConfig, OpusSettings};
 use tandem::media::leg::{Datagram, Leg};
+use tandem::media::recovery::wire::{ImpairedWire, Impairments, Loss};
 use tandem::media::rtp::{self, RtpHeader};
 use tandem::media::transmit::{Channel, Out, Wire, Workspace};
 use tandem::simulator::speech::{callee, caller};
-use tandem::simulator::wire::{ImpairedWire, Impairments, Loss};
 use tandem::types::{AudioCodec, DtmfMode, LegKind, MediaDirection, Now};
 
 const FRAME: usize = 160;
@@ -25,8 +25,8 @@ fn worth(way: Way, percent: u32) -> f64 {
         (_, 0..3) => 0.0,
         (Way::AppToTrunk, 3..5) => 0.3,
         (Way::AppToTrunk, _) => 0.6,
-        (Way::TrunkToApp, 3..10) => 0.2,
-        (Way::TrunkToApp, _) => 0.4,
+        (Way::TrunkToApp, 3..5) => 0.3,
+        (Way::TrunkToApp, _) => 0.5,
     }
 }
 
@@ -36,8 +36,8 @@ fn floor(way: Way, percent: u32) -> f64 {
         (_, 0) => speech::GOOD,
         (Way::AppToTrunk, 1..=5) => 3.6,
         (Way::AppToTrunk, 6..=10) => 2.7,
-        (Way::TrunkToApp, 1..=5) => 3.0,
-        (Way::TrunkToApp, 6..=10) => 2.3,
+        (Way::TrunkToApp, 1..=5) => 3.3,
+        (Way::TrunkToApp, 6..=10) => 2.6,
         (_, _) => 1.8,
     }
 }

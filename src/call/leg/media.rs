@@ -127,7 +127,13 @@ pub fn offered_codecs(offer: &Session) -> Vec<AudioCodec> {
 
 fn opus_settings(settings: &Settings) -> OpusSettings {
     let opus = &settings.opus;
-    OpusSettings { bitrate: opus.bitrate, complexity: opus.complexity, fec: opus.fec, dtx: opus.dtx }
+    OpusSettings {
+        bitrate: opus.bitrate,
+        complexity: opus.complexity,
+        fec: opus.fec,
+        dtx: opus.dtx,
+        ..OpusSettings::default()
+    }
 }
 
 /// Media state of one leg.
@@ -248,6 +254,7 @@ impl LegMedia {
         }
         opus.fec &= agreed.opus_fmtp.useinbandfec;
         opus.dtx &= agreed.opus_fmtp.usedtx;
+        opus.max_ptime_ms = agreed.opus_fmtp.max_ptime_ms;
         Some(LegConfig {
             codec: agreed.codec,
             send_payload_type: agreed.send_payload_type,

@@ -1,5 +1,7 @@
 //! Makes up for lost G.711 by going on with the last pitch periods, fading out (after ITU-T G.711 Appendix I).
 
+use super::bridging;
+
 /// Shortest and longest pitch period looked for, at 8 kHz: 200 Hz and 66 Hz.
 const PITCH: std::ops::RangeInclusive<usize> = 40..=120;
 /// How much of the end must match what lies one period before it.
@@ -71,6 +73,16 @@ impl Concealer {
         self.gap = Some(gap);
     }
 
+    /// Fills in for samples that are lost between what was heard and `next`: both ends are led to each other.
+    pub fn bridge(&mut self, samples: &mut [i16], next: &[i16]) {
+        let mut gap = self.gap.take().unwrap_or_else(|| Gap::new(self.history));
+        samples.fill_with(|| gap.next());
+        let met = bridging::meet(samples, next, gap.period);
+        self.remember(samples);
+        // What met the voice behind the gap needs no blending with it.
+        self.gap = (!met).then_some(gap);
+    }
+
     #[inline]
     fn remember(&mut self, samples: &[i16]) {
         let kept = samples.len().min(HISTORY);
@@ -111,10 +123,10 @@ impl Gap {
                 i32::from(self.source[HISTORY - 1]) - i32::from(self.source[HISTORY - 1 - self.period]);
             sample += step * (JOINT - self.made) as i32 / (JOINT as i32 + 1);
         }
-        let level = (GONE - self.made.max(HOLD)) as i32;
+        let loud = level(self.made);
         self.at = (self.at + 1) % (self.periods * self.period);
         self.made += 1;
-        (sample * level / (GONE - HOLD) as i32).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+        (sample * loud / level(0)).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
     /// A sample of the last `periods` periods; their end flows into their beginning.
@@ -129,6 +141,11 @@ impl Gap {
         let (rise, whole) = ((quarter - left + 1) as i32, quarter as i32 + 1);
         (sample * (whole - rise) + i32::from(self.source[index - len]) * rise) / whole
     }
+}
+
+/// How loud made-up sound is that far from a real one; the whole at 0.
+pub fn level(from_real: usize) -> i32 {
+    GONE.saturating_sub(from_real.max(HOLD)) as i32
 }
 
 /// The lag at which the end of the history resembles itself most: every other lag and sample first, then finely around

@@ -1,5 +1,6 @@
 //! Voice in and out of its coded forms.
 
+pub mod bridging;
 pub mod comfort_noise;
 pub mod concealment;
 pub mod g711;

@@ -1,8 +1,18 @@
-//! Speech-like sound for tests: syllables of a voice whose pitch moves, which codecs take for speech.
+//! Speech for tests: syllables of a voice whose pitch moves, which codecs take for speech, and the recorded sentences.
 
 /// `len` samples at 8 kHz from sample `from` on.
 pub fn speech(from: usize, len: usize) -> Vec<i16> {
     (from..from + len).map(sample).collect()
+}
+
+/// What caller and callee of the demo say, at 8 kHz.
+pub fn recorded() -> [Vec<i16>; 2] {
+    let files: [&[u8]; 2] = [
+        include_bytes!("../../simulator/speech/caller.wav"),
+        include_bytes!("../../simulator/speech/callee.wav"),
+    ];
+    // A header of 44 bytes, then nothing but samples.
+    files.map(|wav| wav[44..].chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
 }
 
 fn sample(n: usize) -> i16 {

@@ -160,7 +160,7 @@ fn strongest_alone(power: &[f32]) -> Option<(usize, f32)> {
 mod tests {
     use super::*;
     use crate::media::codec::g711::Law;
-    use crate::media::codec::speech::speech;
+    use crate::media::codec::speech::{recorded, speech};
     use crate::media::tone::KeyTone;
 
     /// What is found in `pcm`, cut into frames of `frame` samples: codes and durations of ended presses.
@@ -253,10 +253,8 @@ mod tests {
 
     #[test]
     fn no_key_is_found_in_speech() {
-        use crate::simulator::speech::{callee, caller};
-        for (name, pcm) in
-            [("caller", caller().samples), ("callee", callee().samples), ("synthetic", speech(0, 240_000))]
-        {
+        let [caller, callee] = recorded();
+        for (name, pcm) in [("caller", caller), ("callee", callee), ("synthetic", speech(0, 240_000))] {
             for level in [0.3, 1.0, 2.0] {
                 for offset in 0..8 {
                     let louder = pcm[offset * 13..].iter().map(|sample| (f32::from(*sample) * level) as i16);

@@ -17,6 +17,8 @@ const UNITS: u32 = CLOCK_RATE / SAMPLE_RATE;
 /// Comfort noise is sent for 200 ms, then one frame every 400 ms, as libopus does in DTX.
 const COMFORT_TOLD: u32 = 10;
 const COMFORT_EVERY: u32 = 20;
+/// So much of the packet behind a gap is used to fill it.
+const BEHIND: usize = 160;
 /// The longest gap that is concealed; a longer one is left to the listener's own decoder.
 const MAX_CONCEALED: usize = 480;
 
@@ -119,7 +121,9 @@ impl G711ToOpus {
         let samples = (missing / UNITS) as usize;
         match incoming.arrival {
             Arrival::Gap(lost) if samples <= MAX_CONCEALED => {
-                self.concealer.conceal(&mut out.work.pcm[..samples]);
+                let mut next = [0; BEHIND];
+                let known = self.law.expand_into(incoming.packet.payload, &mut next);
+                self.concealer.bridge(&mut out.work.pcm[..samples], &next[..known]);
                 self.push(samples, incoming.now, tx, out);
                 lost
             }

@@ -9,6 +9,8 @@ use crate::media::track::{Place, Track};
 use crate::media::transmit::{Out, Transmitter};
 use std::time::Instant;
 
+/// So much of the packet behind a gap is used to fill it.
+const BEHIND: usize = 160;
 /// The longest gap that is concealed; a longer one is left to the listener.
 const MAX_CONCEALED: u32 = 480;
 
@@ -49,7 +51,9 @@ impl G711ToG711 {
         let mut outcome = Outcome::default();
         match arrival {
             Arrival::Gap(lost) if (1..=MAX_CONCEALED).contains(&missing) => {
-                self.concealer.conceal(&mut out.work.pcm[..missing as usize]);
+                let mut next = [0; BEHIND];
+                let known = self.from.expand_into(packet.payload, &mut next);
+                self.concealer.bridge(&mut out.work.pcm[..missing as usize], &next[..known]);
                 self.emit(missing as usize, now, tx, out);
                 outcome.recovered_plc = lost;
             }

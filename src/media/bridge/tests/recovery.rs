@@ -1,7 +1,7 @@
 //! What becomes of a voice on a wire that loses, delays, reorders and doubles: order, repair, delay, true time.
 
 use super::*;
-use crate::simulator::wire::{ImpairedWire, Impairments, Loss};
+use crate::media::recovery::wire::{ImpairedWire, Impairments, Loss};
 
 /// What became of all packets.
 #[derive(Debug, Default)]

@@ -177,7 +177,7 @@ fn a_new_key_of_the_far_side_leaves_our_rollover_counter_alone() {
 #[derive(Debug, Clone)]
 enum Thrown {
     Bytes(Vec<u8>),
-    Rtp { event: bool, step: i16, jump: u32, ssrc: u32, payload: Vec<u8> },
+    Rtp { kind: u8, step: i16, jump: u32, ssrc: u32, payload: Vec<u8> },
 }
 
 fn thrown() -> impl Strategy<Value = Thrown> {
@@ -192,8 +192,8 @@ fn thrown() -> impl Strategy<Value = Thrown> {
         ]
         .concat()),
     ];
-    let rtp = (proptest::bool::weighted(0.2), step, jump, 0..2u32, payload)
-        .prop_map(|(event, step, jump, ssrc, payload)| Thrown::Rtp { event, step, jump, ssrc, payload });
+    let rtp = (0..10u8, step, jump, 0..2u32, payload)
+        .prop_map(|(kind, step, jump, ssrc, payload)| Thrown::Rtp { kind, step, jump, ssrc, payload });
     prop_oneof![1 => bytes.prop_map(Thrown::Bytes), 6 => rtp]
 }
 
@@ -209,7 +209,10 @@ proptest! {
             [(Opus, Pcma, 20), (Pcma, Opus, 60), (Pcma, Pcmu, 20), (Pcma, Pcma, 30), (Opus, Opus, 20)][pair];
         let mut to = config(b);
         to.ptime_ms = ptime;
-        let mut call = Call::new(config(a), to);
+        to.comfort_noise = b != Opus;
+        let mut from = config(a);
+        from.dtmf_mode = if pair == 2 { DtmfMode::Inband } else { DtmfMode::Rfc4733 };
+        let mut call = Call::new(from, to);
         let (mut sequence, mut timestamp) = (0u16, 0u32);
         let mut time = Duration::ZERO;
         for (to_a, wait, throw) in throws {
@@ -221,10 +224,14 @@ proptest! {
                 Thrown::Bytes(bytes) => {
                     call.arrive(side, settings.remote_rtp, &bytes);
                 }
-                Thrown::Rtp { event, step, jump, ssrc, payload } => {
+                Thrown::Rtp { kind, step, jump, ssrc, payload } => {
                     sequence = sequence.wrapping_add_signed(step);
                     timestamp = timestamp.wrapping_add(jump);
-                    let payload_type = if event { 101 } else { settings.receive_payload_type };
+                    let payload_type = match kind {
+                        0 | 1 => 101,
+                        2 => 13,
+                        _ => settings.receive_payload_type,
+                    };
                     let header = RtpHeader { payload_type, marker: false, sequence, timestamp, ssrc };
                     call.send(side, header, &payload);
                 }

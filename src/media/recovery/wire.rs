@@ -1,5 +1,5 @@
-//! A wire that loses, delays, overtakes and doubles packets, the same way for the same seed. It carries nothing itself:
-//! it says when a packet that is sent at a given time arrives.
+//! What recovery is there for: a wire that loses, delays, overtakes and doubles packets, the same way for the same seed.
+//! It carries nothing itself: it says when a packet that is sent at a given time arrives. Tests and measurements use it.
 
 use std::time::Duration;
 
