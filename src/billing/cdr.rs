@@ -114,6 +114,9 @@ pub struct Cdr {
     pub revision: u64,
     pub state: CdrState,
     pub direction: Direction,
+    /// The call that a transfer took this one out of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer_of: Option<CallId>,
     #[serde(default)]
     pub caller: Caller,
     #[serde(default)]
@@ -189,6 +192,7 @@ impl Cdr {
             revision: 0,
             state: CdrState::Open,
             direction,
+            transfer_of: None,
             caller: Caller::default(),
             called: Called::default(),
             ingress_trunk: None,

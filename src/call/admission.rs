@@ -4,7 +4,8 @@ use super::core::response;
 use super::event::RefusedFor;
 use super::exchange::Exchange;
 use super::leg::media::{LegMedia, MediaPolicy};
-use super::leg::{Leg, LegState, Modification, Party, credentials_of};
+use super::leg::progress::ReliableProgress;
+use super::leg::{Leg, LegState, Party, credentials_of};
 use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate, with_hints};
 use super::settings::Trunk;
 use super::trunks::{self, trunk_index};
@@ -24,8 +25,31 @@ pub enum Source {
     User(Arc<User>),
 }
 
-/// Why a proven caller's attempt is refused, and the status where the cause has another one.
-type Refusal = (EndCause, Option<u16>);
+impl Source {
+    /// The same as the far end of a leg.
+    pub fn party(&self) -> Party {
+        match self {
+            Source::Trunk(trunk) => Party::Trunk(trunk.clone()),
+            Source::User(user) => Party::User { name: user.name.clone() },
+        }
+    }
+}
+
+/// Why a proven caller's attempt is refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refusal {
+    cause: EndCause,
+    /// Where it is not the cause's own.
+    status: Option<u16>,
+    /// Of an offer that can't be answered (RFC 3261 §20.43).
+    warning: Option<u16>,
+}
+
+impl From<EndCause> for Refusal {
+    fn from(cause: EndCause) -> Refusal {
+        Refusal { cause, status: None, warning: None }
+    }
+}
 
 impl Exchange {
     /// An INVITE that opens a dialog; `trunk` is whose it is by its address. Users are asked for their password.
@@ -60,8 +84,10 @@ impl Exchange {
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
         let (offer, unusable) = self.read_offer(&source, &peer, &request);
         let cause = self.draining.then_some(EndCause::Draining);
-        let cause = cause.or(fault.map(FormFault::cause)).or_else(|| self.source_refusal(&source));
-        let refusal = cause.map(|cause| (cause, None)).or(unusable);
+        let cause = cause.or(fault.map(FormFault::cause));
+        let cause = cause.or_else(|| self.source_refusal(&source));
+        let cause = cause.or_else(|| source.party().extension_fault(&request));
+        let refusal = cause.map(Refusal::from).or(unusable);
         let admitted = self.route(now, call, &source, &peer, &request, refusal);
         let caller = self.caller_leg(call, &admitted, key, peer, request);
         let call = Call::open(&mut self.core, now, admitted, caller, offer);
@@ -70,7 +96,7 @@ impl Exchange {
 
     /// Refuses a request whose sender nobody knows for its form: a counter, no record.
     fn refuse_unproven(&mut self, key: ServerKey, request: &Request, fault: FormFault) {
-        let answer = with_hints(response(request, fault.cause().sip_code(), ""), request);
+        let answer = with_hints(response(request, fault.cause().sip_code(), ""), request, None);
         self.refuse_with(key, request, answer, fault.counted());
     }
 
@@ -116,19 +142,16 @@ impl Exchange {
         if request.body.is_empty() {
             return (None, None);
         }
-        let Some(body) = request.sdp() else {
-            return (None, Some((EndCause::NotAcceptable, Some(415))));
-        };
-        let Ok(offer) = Session::parse(&body) else {
-            return (None, Some((EndCause::NotAcceptable, Some(400))));
-        };
+        let unusable =
+            |status, warning| Some(Refusal { cause: EndCause::NotAcceptable, status: Some(status), warning });
+        let Some(body) = request.sdp() else { return (None, unusable(415, None)) };
+        let Ok(offer) = Session::parse(&body) else { return (None, unusable(400, None)) };
         let policy = match source {
             Source::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
             Source::User(_) => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
         };
-        let refusal =
-            policy.try_answer(&offer, peer.local.ip()).err().map(|_| (EndCause::NotAcceptable, Some(488)));
-        (Some(offer), refusal)
+        let refusal = policy.try_answer(&offer, peer.local.ip()).err();
+        (Some(offer), refusal.and_then(|refusal| unusable(488, Some(refusal.warning()))))
     }
 
     /// A trunk that is blocked or drained may not call, whomever it calls.
@@ -140,7 +163,7 @@ impl Exchange {
     }
 
     /// Asks the dialplan and the limits. A call that is refused already is only led as far as its record tells.
-    fn route(
+    pub(super) fn route(
         &mut self,
         now: Now,
         id: CallId,
@@ -215,9 +238,13 @@ impl Exchange {
             (None, Source::Trunk(_)) => from.unwrap_or_else(|| ANONYMOUS.to_owned()),
         };
         let (plan, incoming_channel) = match refusal {
-            Some((cause, status)) => (Plan::Refused { cause, status }, None),
+            Some(Refusal { cause, status, .. }) => (Plan::Refused { cause, status }, None),
             None => self.limit(source, plan),
         };
+        // A user that has two calls may want to join them.
+        let user = party.user_name();
+        let users = user.as_deref().into_iter().chain(callee_user.as_deref());
+        let beside = users.into_iter().find_map(|user| self.some_call_of(user));
         Admitted {
             id,
             direction,
@@ -230,6 +257,9 @@ impl Exchange {
             max_forwards: request.max_forwards().unwrap_or(70).saturating_sub(1),
             incoming_channel,
             plan,
+            warning: refusal.and_then(|refusal| refusal.warning),
+            transfer_of: None,
+            beside,
         }
     }
 
@@ -290,23 +320,12 @@ impl Exchange {
         let call_id = request.call_id().unwrap_or_default().to_owned();
         self.core.remember_invite(key, id);
         self.core.remember_dialog(&call_id, &local_tag, id);
-        Leg {
-            id,
-            party: admitted.caller.clone(),
-            peer,
-            state: LegState::Incoming { server: key, request: Box::new(request) },
-            dialog: None,
-            call_id,
-            local_tag,
-            media: LegMedia::new(policy),
-            invite: None,
-            modification: Modification::None,
-            reinvite: None,
-            ack: None,
-            reinvite_ack: None,
-            attempt: None,
-            auth: None,
-        }
+        let reliable = admitted.caller.wants_reliable(&request);
+        let reliable = reliable
+            .then(|| Box::new(ReliableProgress::new(&request, u32::from_be_bytes(self.core.octets()))));
+        let state = LegState::Incoming { server: key, request: Box::new(request) };
+        let (party, media) = (admitted.caller.clone(), LegMedia::new(policy));
+        Leg { reliable, ..Leg::new(id, party, peer, state, (call_id, local_tag), media) }
     }
 }
 
@@ -322,7 +341,7 @@ impl FormFault {
     fn of(request: &Request) -> Option<FormFault> {
         if request.max_forwards() == Some(0) {
             Some(FormFault::TooManyHops)
-        } else if request.headers.list(&HeaderName::Require).next().is_some() {
+        } else if super::core::unsupported(request).is_some() {
             Some(FormFault::UnknownExtension)
         } else if Dialog::uas(request, "").is_err() {
             // RFC 3261 §8.1.1.8: without a Contact nobody could be hung up on.

@@ -14,6 +14,11 @@ use std::sync::Arc;
 pub enum Purpose {
     Invite,
     Reinvite,
+    /// An UPDATE that refreshes the session.
+    Update,
+    Prack,
+    /// A report about a transfer.
+    Notify,
     Bye,
     /// The BYE of a dialog nobody wanted: a second fork's answer.
     Stray,
@@ -28,7 +33,9 @@ pub enum Owner {
 }
 
 /// The methods this gateway acts on, as its Allow header lists them.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, REFER";
+/// The extensions this gateway may be required to know; which of them it uses with whom is configuration.
+const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
 
 /// Fills a buffer with unpredictable octets; seeded in tests.
 pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -207,8 +214,12 @@ impl Core {
 
     /// The leg whose dialog a request seems to belong to: its Call-ID and To tag are ours. The leg knows the rest.
     pub fn leg_of(&self, request: &Request) -> Option<LegId> {
-        let known = self.dialogs.get(request.to_tag()?)?;
-        (request.call_id().ok()? == known.call_id).then_some(known.leg)
+        self.leg_by(request.call_id().ok()?, request.to_tag()?)
+    }
+
+    /// The leg of a dialog by its Call-ID and our tag.
+    pub fn leg_by(&self, call_id: &str, local_tag: &str) -> Option<LegId> {
+        self.dialogs.get(local_tag).filter(|known| known.call_id == call_id).map(|known| known.leg)
     }
 
     /// True for the Call-ID of an INVITE of ours: our own request came back to us.
@@ -220,6 +231,14 @@ impl Core {
     pub fn held(&self) -> usize {
         self.owners.len() + self.invites.len() + self.dialogs.len() + self.own_call_ids.len()
     }
+}
+
+/// What a request requires and nobody here knows, as the Unsupported header lists it (RFC 3261 §8.2.2.3).
+pub fn unsupported(request: &Request) -> Option<String> {
+    let known = |option: &str| EXTENSIONS.iter().any(|extension| extension.eq_ignore_ascii_case(option));
+    let unknown: Vec<&str> =
+        request.headers.list(&HeaderName::Require).filter(|option| !known(option)).collect();
+    (!unknown.is_empty()).then(|| unknown.join(", "))
 }
 
 /// A response to `request`, carrying a To tag unless the request has one.

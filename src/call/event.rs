@@ -22,6 +22,8 @@ pub struct PortsExhausted;
 pub struct MediaPorts {
     pub rtp: u16,
     pub rtcp: u16,
+    /// Which thread has them: two legs of one can be joined.
+    pub worker: usize,
 }
 
 /// Which record of a call became durable.
@@ -101,12 +103,14 @@ pub enum Output {
     Reserve {
         call: CallId,
     },
-    /// Opens media ports for a leg, of the family of `address`.
+    /// Opens media ports for a leg, of the family of `address`; the first leg of a call goes to the worker of `beside`
+    /// where that has one.
     OpenMedia {
         leg: LegId,
         kind: LegKind,
         network: NetworkId,
         address: IpAddr,
+        beside: Option<CallId>,
     },
     ConfigureMedia {
         leg: LegId,

@@ -5,7 +5,7 @@
 use super::core::{ALLOW, Core, Owner, Purpose, Random, response};
 use super::event::{Event, Input, Output, RefusedFor};
 use super::leg::Leg;
-use super::machine::{Asked, Call};
+use super::machine::{Asked, Call, FarReason, Note};
 use super::peer::{registration, trunk};
 use super::settings::Settings;
 use super::trunks::{Trunks, trunk_index};
@@ -16,9 +16,16 @@ use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed}
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
 use crate::types::{CallId, ConnectionId, EndCause, LegId, Now, Peer};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// A user's part in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Calls,
+    IsCalled,
+}
 
 /// All machines of one signalling shard.
 pub struct Exchange {
@@ -38,7 +45,10 @@ pub struct Exchange {
     pub(super) draining: bool,
     /// Calls that have not ended, in all and of each calling user.
     live: usize,
-    live_of: HashMap<Arc<str>, usize>,
+    /// Whether they call or are called.
+    live_of: HashMap<Arc<str>, Vec<(CallId, Role)>>,
+    /// What calls have to tell each other.
+    notes: VecDeque<(CallId, Note)>,
     /// When each call wants to be woken, soonest first.
     wake: BTreeSet<(Instant, CallId)>,
     wake_of: HashMap<CallId, Instant>,
@@ -74,6 +84,7 @@ impl Exchange {
             draining: false,
             live: 0,
             live_of: HashMap::new(),
+            notes: VecDeque::new(),
             wake: BTreeSet::new(),
             wake_of: HashMap::new(),
         }
@@ -103,7 +114,7 @@ impl Exchange {
                 }
             }
             Input::Reserved { call, reserved } => {
-                self.with_call(call, |call, core, _| call.on_reserved(core, now, reserved));
+                self.with_call(call, |call, core, trunks| call.on_reserved(core, trunks, now, reserved));
             }
             Input::MediaOpened { leg, result } => {
                 self.with_call(leg.call, |call, core, trunks| {
@@ -168,6 +179,9 @@ impl Exchange {
         loop {
             trunk::settle(self, now);
             self.settle_registrar();
+            while let Some((call, note)) = self.notes.pop_front() {
+                self.on_note(now, call, note);
+            }
             let Some(output) = self.core.sip.poll_output() else { return };
             self.on_transaction(now, output);
         }
@@ -238,15 +252,16 @@ impl Exchange {
         act(call, &mut self.core, &mut self.trunks);
         if was_live && !call.is_live() {
             self.live -= 1;
-            if let Some(user) = call.caller.party.user_name() {
+            for user in [call.caller.party.user_name(), call.callee_user.clone()].into_iter().flatten() {
                 if let Entry::Occupied(mut live) = self.live_of.entry(user) {
-                    *live.get_mut() -= 1;
-                    if *live.get() == 0 {
+                    live.get_mut().retain(|(live, _)| *live != id);
+                    if live.get().is_empty() {
                         live.remove();
                     }
                 }
             }
         }
+        self.notes.extend(call.notes.drain(..).map(|note| (id, note)));
         for channel in call.freed_channels.drain(..) {
             self.trunks.release(channel);
         }
@@ -297,15 +312,16 @@ impl Exchange {
             Method::Options => self.on_options(key, &request),
             // ACK and CANCEL come by ways of their own and have no answer here.
             Method::Ack | Method::Cancel => {}
+            // They have their place inside a dialog, and this is none.
+            Method::Prack | Method::Update => self.refuse(key, &request, 481, RefusedFor::UnknownDialog),
+            // Which call it would move nobody can tell.
+            Method::Refer => self.refuse(key, &request, 403, RefusedFor::Unsupported),
             Method::Bye
             | Method::Info
             | Method::Message
             | Method::Notify
-            | Method::Prack
             | Method::Publish
-            | Method::Refer
-            | Method::Subscribe
-            | Method::Update => self.refuse_method(key, &request, 405),
+            | Method::Subscribe => self.refuse_method(key, &request, 405),
             Method::Other(_) => self.refuse_method(key, &request, 501),
         }
     }
@@ -313,7 +329,7 @@ impl Exchange {
     fn on_dialog_request(&mut self, now: Now, leg: LegId, asked: Asked) {
         let Some(known) = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index)) else { return };
         // RFC 3261 §12.2.2: both tags name the dialog.
-        if known.remote_tag() != Some(asked.request.from_tag().unwrap_or_default()) {
+        if !known.knows(asked.request.from_tag().unwrap_or_default()) {
             self.refuse(asked.key, &asked.request, 481, RefusedFor::UnknownDialog);
             return;
         }
@@ -322,7 +338,12 @@ impl Exchange {
             self.refuse(asked.key, &asked.request, 403, RefusedFor::Stranger);
             return;
         }
-        self.with_call(leg.call, |call, core, _| call.on_request(core, now, leg.index, asked));
+        if asked.request.method == Method::Refer {
+            // It reaches beyond its own call.
+            self.on_refer(now, leg, asked);
+        } else {
+            self.with_call(leg.call, |call, core, _| call.on_request(core, now, leg.index, asked));
+        }
     }
 
     /// True for a request from where a leg's far end is.
@@ -359,15 +380,15 @@ impl Exchange {
         };
         let answer = response(request, 200, &caller.local_tag);
         self.core.respond(now, key, &Method::Cancel, answer);
-        self.with_call(leg.call, |call, core, _| call.on_cancel(core, now));
+        let said = FarReason::of(request);
+        self.with_call(leg.call, |call, core, _| call.on_cancel(core, now, said));
     }
 
     fn on_ack(&mut self, now: Now, peer: &Peer, request: &Request) {
         let Some(leg) = self.core.leg_of(request) else { return };
         let known = self.calls.get(&leg.call).and_then(|call| call.leg(leg.index));
         let same = known.is_some_and(|known| {
-            known.remote_tag() == Some(request.from_tag().unwrap_or_default())
-                && self.is_far_end(known, peer, request)
+            known.knows(request.from_tag().unwrap_or_default()) && self.is_far_end(known, peer, request)
         });
         if same {
             self.with_call(leg.call, |call, core, _| call.on_ack(core, now, leg.index, request));
@@ -415,16 +436,25 @@ impl Exchange {
     pub(super) fn add_call(&mut self, call: Call) {
         let id = call.id;
         self.live += 1;
-        if let Some(user) = call.caller.party.user_name() {
-            *self.live_of.entry(user).or_default() += 1;
+        let parties =
+            [(call.caller.party.user_name(), Role::Calls), (call.callee_user.clone(), Role::IsCalled)];
+        for (user, role) in parties {
+            if let Some(user) = user {
+                self.live_of.entry(user).or_default().push((id, role));
+            }
         }
         self.calls.insert(id, call);
         self.with_call(id, |_, _, _| {});
     }
 
-    /// Calls of a user that have not ended.
+    /// Calls a user has made that have not ended.
     pub(super) fn live_calls_of(&self, user: &str) -> usize {
-        self.live_of.get(user).copied().unwrap_or(0)
+        self.live_of.get(user).map_or(0, |live| live.iter().filter(|(_, role)| *role == Role::Calls).count())
+    }
+
+    /// A call that a user is part of.
+    pub(super) fn some_call_of(&self, user: &str) -> Option<CallId> {
+        self.live_of.get(user)?.first().map(|(call, _)| *call)
     }
 
     /// Ends one call by order. False when there is none.

@@ -7,6 +7,7 @@ use crate::sip::auth::ClientAuth;
 use crate::sip::message::Request;
 use crate::sip::transaction::ClientKey;
 use crate::types::Now;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub struct Side {
     pub settings: Arc<Trunk>,
     /// Addresses of its proxies, in the order they are tried; the last good ones when DNS is dead.
     pub targets: Vec<Target>,
+    /// Addresses that asked to be left alone, and until when.
+    paused: Vec<(SocketAddr, Instant)>,
     pub registration: OwnRegistration,
     pub upkeep: Upkeep,
     /// Whether the outside was last told that the trunk gets no calls by order or after a failure.
@@ -133,12 +136,29 @@ impl Trunks {
         Some(index)
     }
 
-    /// Takes a channel of a trunk for a call towards its `nth` address. After the last address comes nothing.
-    pub fn take(&mut self, now: Now, name: &str, nth: usize) -> Result<(Channel, Target), Refusal> {
+    /// Takes a channel of a trunk for a call towards its `nth` address, or the first one after it that does not want to
+    /// be left alone; says which that is. After the last address comes nothing.
+    pub fn take(&mut self, now: Now, name: &str, nth: usize) -> Result<(Channel, Target, usize), Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
-        let target = self.sides[index].targets.get(nth).cloned().ok_or(Refusal::Unavailable)?;
+        let side = &self.sides[index];
+        let mut free = side.targets.iter().enumerate().skip(nth);
+        let free = free.find(|(_, target)| !side.is_paused(now, target.peer.remote));
+        let (nth, target) = free.map(|(nth, target)| (nth, target.clone())).ok_or(Refusal::Unavailable)?;
         let channel = self.table.take(trunk_index(index), now.instant).map_err(refusal)?;
-        Ok((channel, target))
+        Ok((channel, target, nth))
+    }
+
+    /// One address of a trunk asked to be left alone for a while (RFC 3261 §21.5.4). Where none is left, the trunk gets
+    /// no calls until the first of them may be asked again.
+    pub fn pause_target(&mut self, now: Now, name: &str, remote: SocketAddr, pause: Duration) {
+        let Some(index) = self.index_of(name) else { return };
+        let side = &mut self.sides[index];
+        side.paused.retain(|(paused, until)| *until > now.instant && *paused != remote);
+        side.paused.push((remote, now.instant + pause));
+        if side.targets.iter().all(|target| side.is_paused(now, target.peer.remote)) {
+            let first = side.paused.iter().map(|(_, until)| *until).min().unwrap_or(now.instant);
+            self.pause(now, name, first - now.instant);
+        }
     }
 
     /// Whether calls from the trunk are taken at all, whatever its limits say.
@@ -232,6 +252,7 @@ impl Side {
         Side {
             settings: settings.clone(),
             targets: Vec::new(),
+            paused: Vec::new(),
             registration: if settings.registers() {
                 OwnRegistration::Registering
             } else {
@@ -240,6 +261,10 @@ impl Side {
             upkeep: Upkeep::new(settings, now),
             told_blocked: false,
         }
+    }
+
+    fn is_paused(&self, now: Now, remote: SocketAddr) -> bool {
+        self.paused.iter().any(|(paused, until)| *paused == remote && *until > now.instant)
     }
 }
 

@@ -197,6 +197,18 @@ pub struct AppConfig {
     pub srtp: AppSrtp,
     /// Send media to where it comes from rather than to the address in SDP: devices sit behind NAT.
     pub latch: bool,
+    /// What a REFER of a user may do.
+    pub transfer: Transfer,
+}
+
+/// How far a REFER may move a call (RFC 3515).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    Off,
+    /// To app users.
+    Users,
+    /// To whatever its sender may call.
+    All,
 }
 
 impl Default for AppConfig {
@@ -206,6 +218,8 @@ impl Default for AppConfig {
             dtmf: DtmfMode::Rfc4733,
             srtp: AppSrtp::Auto,
             latch: true,
+            // Its user proves itself and pays for where it goes.
+            transfer: Transfer::All,
         }
     }
 }

@@ -325,6 +325,7 @@ fn app(s: Section<'_>) -> AppConfig {
         dtmf: s.parsed("dtmf", trunk::dtmf).unwrap_or(d.dtmf),
         srtp: s.parsed("srtp", |text| word(text, &srtp)).unwrap_or(d.srtp),
         latch: s.flag("latch", d.latch),
+        transfer: s.parsed("transfer", trunk::transfer).unwrap_or(d.transfer),
     };
     if config.codecs.is_empty() {
         s.error(

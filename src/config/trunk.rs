@@ -1,6 +1,7 @@
 //! The `[[trunk]]` section: an interconnect peer, how it is reached, recognised and spoken to.
 
 use super::{
+    model::Transfer,
     source::{At, Section},
     values::{self, SecretSources, word},
 };
@@ -93,6 +94,12 @@ pub struct TrunkConfig {
     pub session_timer: Option<Duration>,
     /// Pass the trunk's media before the answer on to the caller (183); else the caller hears ringback.
     pub early_media: bool,
+    /// Ask whether its early media may be heard, and believe the answer (P-Early-Media, RFC 5009).
+    pub p_early_media: bool,
+    /// Where its 3xx may send a call on, with the same number; empty: a 3xx is a failure.
+    pub redirect_to: Vec<HostPort>,
+    /// What its REFER may do.
+    pub transfer: Transfer,
     /// Send media to where it comes from rather than to the address in SDP.
     pub latch: bool,
     pub failover: FailoverTable,
@@ -135,6 +142,9 @@ impl TrunkConfig {
             prack: Prack::Off,
             session_timer: None,
             early_media: true,
+            p_early_media: false,
+            redirect_to: Vec::new(),
+            transfer: Transfer::Off,
             latch: false,
             failover: FailoverTable::default(),
         }
@@ -215,6 +225,9 @@ pub(super) fn read(
             "session timer in seconds, 0 = off",
         )),
         early_media: s.flag("early_media", default.early_media),
+        p_early_media: s.flag("p_early_media", default.p_early_media),
+        redirect_to: s.values("redirect_to", default.redirect_to, values::host_port),
+        transfer: s.parsed("transfer", transfer).unwrap_or(default.transfer),
         latch: s.flag("latch", default.latch),
         failover: failover(s),
         name: default.name,
@@ -268,16 +281,13 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             "trunk.session_timer_seconds is below 90 (RFC 4028 §4); write 1800",
         );
     }
-    let later = |key: &str, off: &str| {
-        let message = format!("trunk.{key} has no effect in this version; write {key} = {off}");
-        s.source.warning(s.place(key), message);
-    };
-    match trunk.prack {
-        Prack::Off => {}
-        Prack::Supported | Prack::Required => later("prack", "\"off\""),
-    }
-    if trunk.session_timer.is_some() {
-        later("session_timer_seconds", "0");
+    match trunk.transfer {
+        Transfer::Off | Transfer::Users => {}
+        // Nobody would pay for where it goes.
+        Transfer::All => s.error(
+            s.place("transfer"),
+            "trunk.transfer = \"all\" would let the trunk call phone numbers; write \"users\" or \"off\"",
+        ),
     }
     match trunk.srtp {
         SrtpMode::Off => {}
@@ -330,6 +340,10 @@ fn srtp(text: &str) -> Result<SrtpMode, String> {
         return Err("\"dtls\" is not spoken to trunks by this version; write \"sdes\" or \"off\"".into());
     }
     word(text, &[("off", SrtpMode::Off), ("sdes", SrtpMode::Sdes)])
+}
+
+pub(super) fn transfer(text: &str) -> Result<Transfer, String> {
+    word(text, &[("off", Transfer::Off), ("users", Transfer::Users), ("all", Transfer::All)])
 }
 
 fn prack(text: &str) -> Result<Prack, String> {

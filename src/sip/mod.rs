@@ -6,4 +6,6 @@ pub mod dialog;
 pub mod framing;
 pub mod io;
 pub mod message;
+pub mod reliable;
+pub mod session_timer;
 pub mod transaction;

@@ -37,6 +37,7 @@ pub(super) fn cdr_fields(cdr: &Cdr, keys: &NumberKeys) -> Fields {
         ("revision", Value::int(cdr.revision)),
         ("state", Value::text(cdr.state.as_str())),
         ("direction", Value::text(cdr.direction.as_str())),
+        ("transfer_of", Value::maybe_text(cdr.transfer_of.map(|call| call.to_string()))),
         ("caller_user", Value::maybe_text(cdr.caller.user.as_deref())),
         ("account", Value::maybe_text(cdr.caller.account.as_deref())),
         ("caller_number", number(&cdr.caller.number)),
@@ -212,6 +213,7 @@ pub(super) fn read_cdr(row: &impl Columns) -> Result<CdrRow, StoreError> {
     cdr.end_cause = row.maybe_parsed("end_cause", end_cause)?;
     cdr.sip_code = row.maybe_number("sip_code")?;
     cdr.q850 = row.maybe_number("q850")?;
+    cdr.transfer_of = row.maybe_parsed("transfer_of", |text| text.parse().ok())?;
     let released_by = [ReleasedBy::Caller, ReleasedBy::Callee, ReleasedBy::Gateway];
     cdr.released_by =
         row.maybe_parsed("released_by", |text| released_by.into_iter().find(|by| by.as_str() == text))?;

@@ -91,6 +91,10 @@ end_causes! {
     MediaTimeout => "media_timeout", 408 "Request Timeout", 31 "Media time-out", MediaFailure;
     /// The answer's ACK never came (RFC 3261 §13.3.1.4).
     NoAck => "no_ack", 408 "Request Timeout", 102 "Answer was never acknowledged", ServerError;
+    /// A provisional response that had to arrive was never acknowledged (RFC 3262 §3).
+    NoPrack => "no_prack", 504 "Server Time-out", 102 "Progress was never acknowledged", ServerError;
+    /// Nobody refreshed the session in its time (RFC 4028 §10).
+    SessionExpired => "session_expired", 408 "Request Timeout", 102 "Session timer expired", TrunkFailure;
     /// The dialog was gone at the far end (481 or no answer to a request inside it).
     DialogLost => "dialog_lost", 481 "Call/Transaction Does Not Exist", 41 "Dialog lost at the far end", TrunkFailure;
     CallerCancelled => "caller_cancelled", 487 "Request Terminated", 16 "Caller gave up", Cancelled;
@@ -129,12 +133,18 @@ end_causes! {
     FarEndFailure => "far_end_failure", 502 "Bad Gateway", 41 "Temporary failure", TrunkFailure;
     /// The trunk keeps asking for credentials that we gave.
     TrunkAuthFailed => "trunk_auth_failed", 502 "Bad Gateway", 38 "Trunk refused our credentials", TrunkFailure;
+    /// A trunk sent the call on to another place.
+    Redirected => "redirected", 480 "Temporarily Unavailable", 23 "Redirection to new destination", TrunkFailure;
     NotAcceptable => "not_acceptable", 488 "Not Acceptable Here", 88 "Incompatible destination", MediaFailure;
     TooManyHops => "too_many_hops", 483 "Too Many Hops", 25 "Exchange routing error", NoRoute;
     /// A call attempt that lacks what it must have (RFC 3261 §8.1.1).
     Malformed => "malformed", 400 "Bad Request", 41 "Malformed call attempt", Blocked;
     /// The caller insists on an extension that nobody here knows.
     UnknownExtension => "unknown_extension", 420 "Bad Extension", 127 "Unknown extension", Blocked;
+    /// The caller lacks an extension that its trunk's configuration requires.
+    ExtensionRequired => "extension_required", 421 "Extension Required", 127 "Extension required", Blocked;
+    /// The caller asks for a session interval that is too small (RFC 4028 §6).
+    SessionTooShort => "session_too_short", 422 "Session Interval Too Small", 127 "Session interval too small", Blocked;
     LoopDetected => "loop_detected", 482 "Loop Detected", 25 "Exchange routing error", NoRoute;
     /// The gateway itself has no room: media ports, journal space, calls.
     GatewayCongested => "gateway_congested", 503 "Service Unavailable", 42 "Gateway congestion", Congestion;
@@ -167,6 +177,41 @@ impl EndCause {
             _ => EndCause::FarEndFailure,
         }
     }
+
+    /// What a Q.850 cause of the far end means (RFC 3398 §7.2.4.1 by way of our own causes).
+    pub fn from_q850(cause: u8) -> EndCause {
+        match cause {
+            1 | 26 => EndCause::NumberNotFound,
+            2 | 3 => EndCause::NoRoute,
+            16 => EndCause::NormalClearing,
+            17 => EndCause::Busy,
+            18 | 19 => EndCause::NoAnswer,
+            20 | 31 => EndCause::Unavailable,
+            21 => EndCause::Declined,
+            22 | 23 => EndCause::NumberChanged,
+            25 => EndCause::TooManyHops,
+            27 | 38 | 41 => EndCause::FarEndFailure,
+            28 => EndCause::InvalidNumber,
+            29 => EndCause::Forbidden,
+            65 | 70 | 79 | 88 => EndCause::NotAcceptable,
+            102 => EndCause::TrunkTimeout,
+            0..=31 => EndCause::Unavailable,
+            32..=47 | 58 => EndCause::FarEndCongested,
+            48..=63 | 87 => EndCause::Forbidden,
+            64..=79 => EndCause::NotAcceptable,
+            80.. => EndCause::FarEndFailure,
+        }
+    }
+
+    /// What a final failure means, by its status and the Q.850 cause of its Reason (RFC 3326 §2). A status that says
+    /// little is made more exact by the cause; one that says what a person or a number decided stands for itself.
+    pub fn from_failure(status: u16, q850: Option<u8>) -> EndCause {
+        let vague = matches!(status, 400 | 480 | 500..=504 | 580);
+        match q850 {
+            Some(cause) if vague && !matches!(cause, 16 | 31 | 127) => EndCause::from_q850(cause),
+            Some(_) | None => EndCause::from_sip(status),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +222,40 @@ mod tests {
     fn no_route_blocked_and_unknown_numbers_get_distinct_codes() {
         let codes = [EndCause::NoRoute, EndCause::Blocked, EndCause::UnknownNumber].map(EndCause::sip_code);
         assert_eq!(codes, [404, 403, 604]);
+    }
+
+    #[test]
+    fn a_vague_status_is_made_exact_by_its_cause_and_a_decision_stands() {
+        for (status, q850, cause) in [
+            (480, None, EndCause::Unavailable),
+            (480, Some(19), EndCause::NoAnswer),
+            (480, Some(31), EndCause::Unavailable),
+            (500, Some(17), EndCause::Busy),
+            (503, Some(34), EndCause::FarEndCongested),
+            (503, Some(1), EndCause::NumberNotFound),
+            (486, Some(41), EndCause::Busy),
+            (404, Some(41), EndCause::NumberNotFound),
+        ] {
+            assert_eq!(EndCause::from_failure(status, q850), cause, "{status} {q850:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_causes_are_of_the_same_kind_as_rfc_3398_makes_of_their_number() {
+        for cause in 1..128 {
+            let Some(status) = super::super::q850::to_sip(cause) else { continue };
+            let kind = |cause: EndCause| match cause.outcome() {
+                // A network that has no room and one that failed are one class to the RFC.
+                Outcome::Congestion | Outcome::TrunkFailure | Outcome::ServerError => Outcome::TrunkFailure,
+                // It knows no difference between who is away and who does not answer.
+                outcome => outcome,
+            };
+            let (ours, theirs) = (kind(EndCause::from_q850(cause)), kind(EndCause::from_sip(status)));
+            // 3398 has no word of its own for these: no route is "not found", a call rejected "forbidden", a timer
+            // "no answer", a bearer that does not fit "unavailable".
+            let apart = matches!(cause, 2 | 3 | 18 | 21 | 25 | 29 | 64..=79 | 88);
+            assert!(ours == theirs || apart, "{cause}: {ours:?} and {theirs:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod ids;
 pub mod money;
 pub mod net;
 pub mod number;
+pub mod q850;
 pub mod quality;
 pub mod secret;
 pub mod time_zone;

@@ -86,12 +86,12 @@ fn an_unknown_number_at_the_operator_reaches_the_caller_as_not_found() {
 
 #[test]
 fn no_capacity_at_the_only_operator_reaches_the_caller_as_503() {
-    assert!(refused_with(503, "Service Unavailable", 503).contains("cause=42"));
+    assert!(refused_with(503, "Service Unavailable", 503).contains("cause=41"));
 }
 
 #[test]
 fn an_unavailable_subscriber_reaches_the_caller_as_480() {
-    assert!(refused_with(480, "Temporarily Unavailable", 480).contains("cause=20"));
+    assert!(refused_with(480, "Temporarily Unavailable", 480).contains("cause=18"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod demo;
 mod dialog;
 mod did;
 mod failover;
+mod features;
 mod glare;
 mod harness;
 mod lifecycle;

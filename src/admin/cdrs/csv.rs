@@ -19,6 +19,7 @@ const COLUMNS: &[Column] = &[
     ("node", |c| text(&Some(&c.node))),
     ("state", |c| plain(Some(c.state.as_str()))),
     ("direction", |c| plain(Some(c.direction.as_str()))),
+    ("transfer_of", |c| plain(c.transfer_of)),
     ("caller_user", |c| text(&c.caller_user)),
     ("account", |c| text(&c.account)),
     ("caller_number", |c| text(&c.caller_number)),

@@ -15,6 +15,8 @@ pub struct CdrView {
     pub node: String,
     pub state: CdrState,
     pub direction: Direction,
+    /// The call that a transfer took this one out of.
+    pub transfer_of: Option<CallId>,
     pub caller_user: Option<String>,
     /// The account that pays.
     pub account: Option<String>,
@@ -142,6 +144,7 @@ impl From<CdrRow> for CdrView {
             node: cdr.node,
             state: cdr.state,
             direction: cdr.direction,
+            transfer_of: cdr.transfer_of,
             caller_user: cdr.caller.user,
             account: cdr.caller.account,
             caller_number,

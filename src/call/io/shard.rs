@@ -308,8 +308,8 @@ impl Shard {
                     };
                     self.exchange.handle_input(now, Input::Reserved { call, reserved });
                 }
-                Output::OpenMedia { leg, kind, network, address } => {
-                    let result = self.open_media(now, leg, kind, network, address);
+                Output::OpenMedia { leg, kind, network, address, beside } => {
+                    let result = self.open_media(now, leg, kind, network, address, beside);
                     self.exchange.handle_input(now, Input::MediaOpened { leg, result });
                 }
                 Output::ConfigureMedia { leg, config } => {
@@ -345,6 +345,7 @@ impl Shard {
         kind: LegKind,
         network: NetworkId,
         address: IpAddr,
+        beside: Option<CallId>,
     ) -> Result<MediaPorts, PortsExhausted> {
         let sockets = match self.ports.allocate(network, Family::of(address), now.instant) {
             Ok(sockets) => sockets,
@@ -354,12 +355,14 @@ impl Shard {
             }
         };
         self.tell_ports();
-        let ports = MediaPorts { rtp: sockets.local_rtp.port(), rtcp: sockets.local_rtcp_port() };
+        let (rtp, rtcp) = (sockets.local_rtp.port(), sockets.local_rtcp_port());
         let workers = &self.workers;
-        let media = self
-            .media
-            .entry(leg.call)
-            .or_insert_with(|| CallMedia { worker: workers.assign(leg.call), legs: Vec::with_capacity(2) });
+        let beside = beside.and_then(|call| self.media.get(&call)).map(|media| media.worker);
+        let media = self.media.entry(leg.call).or_insert_with(|| CallMedia {
+            worker: beside.unwrap_or_else(|| workers.assign(leg.call)),
+            legs: Vec::with_capacity(2),
+        });
+        let ports = MediaPorts { rtp, rtcp, worker: media.worker.0 };
         media.legs.push(leg);
         workers.leave(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
         Ok(ports)

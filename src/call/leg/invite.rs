@@ -1,7 +1,8 @@
 //! Our INVITE towards a callee: what it says, and how it answers a challenge.
 
-use super::{Leg, LegState};
+use super::{Leg, LegState, Party};
 use crate::call::core::{ALLOW, Core, Owner, Purpose};
+use crate::config::Prack;
 use crate::sip::auth::AuthRefused;
 use crate::sip::message::{HeaderName, Headers, Method, NameAddr, Request, Response, Typed, Uri};
 use crate::types::Now;
@@ -29,6 +30,18 @@ impl Leg {
         headers.push(HeaderName::CSeq, "1 INVITE");
         headers.push(HeaderName::Contact, Leg::contact(&self.peer, None));
         headers.push(HeaderName::Allow, ALLOW);
+        if let Some(supported) = self.supported() {
+            headers.push(HeaderName::Supported, supported);
+        }
+        if self.party.prack() == Prack::Required {
+            headers.push(HeaderName::Require, "100rel");
+        }
+        self.session.ask(&mut headers);
+        if let Party::Trunk(trunk) = &self.party {
+            if trunk.config.p_early_media {
+                headers.push(HeaderName::PEarlyMedia, "supported");
+            }
+        }
         headers.push(HeaderName::ContentType, "application/sdp");
         let request =
             Request { method: Method::Invite, uri: plan.request_uri, headers, body: Bytes::from(plan.offer) };
@@ -43,7 +56,31 @@ impl Leg {
         if let Some((refused, _)) = self.invite.replace((client, Box::new(request))) {
             core.forget_client(refused);
         }
+        self.early.clear();
         self.state = LegState::Inviting { leave_at: Some(now.instant + patience) };
+    }
+
+    /// Repeats the INVITE with the session interval that a 422 asks for (RFC 4028 §7.3). False where it asks for nothing
+    /// that can be given.
+    pub fn raise_interval(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        refusal: &Response,
+        patience: Duration,
+    ) -> bool {
+        let (LegState::Inviting { .. }, Some((_, invite))) = (&self.state, &self.invite) else {
+            return false;
+        };
+        let mut request = Request::clone(invite);
+        let Ok(cseq) = request.cseq() else { return false };
+        if !self.session.raise(refusal) {
+            return false;
+        }
+        self.session.ask(&mut request.headers);
+        request.headers.set(HeaderName::CSeq, format!("{} INVITE", cseq.number + 1));
+        self.send_invite(core, now, request, patience);
+        true
     }
 
     /// Repeats the INVITE with credentials; an error means that the challenge is a refusal. Whatever stands behind the

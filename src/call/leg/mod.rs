@@ -1,19 +1,27 @@
 //! One leg of a call: a dialog with one far end, from its INVITE to its BYE.
 
+pub mod early;
+mod extensions;
 pub mod invite;
 pub mod media;
+pub mod progress;
+pub mod session;
 
+use self::early::EarlyDialogs;
 use self::media::LegMedia;
+use self::progress::ReliableProgress;
+use self::session::LegSession;
 use super::core::{Core, Owner, Purpose};
 use super::event::{Output, Target};
 use super::settings::Trunk;
+use crate::config::Prack;
 use crate::routing::Channel;
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::ClientAuth;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Request, Response, Typed, Uri};
 use crate::sip::transaction::{ClientKey, ServerKey};
-use crate::types::{EndCause, HostPort, LegId, LegKind, MediaDirection, Now, Peer, Transport};
+use crate::types::{CallId, EndCause, HostPort, LegId, LegKind, MediaDirection, Now, Peer, Transport};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,6 +102,8 @@ pub enum Modification {
         credentials: Vec<(HeaderName, String)>,
         /// What the far end was told before.
         before: MediaDirection,
+        /// It changes nothing and only shows that the session lives (RFC 4028 §7.4).
+        refresh: bool,
     },
     /// Refused with 491: tried once more then (RFC 3261 §14.1).
     RetryAt {
@@ -125,6 +135,11 @@ pub struct Leg {
     pub attempt: Option<Attempt>,
     /// What we prove ourselves with to a trunk, and what it asked so far.
     pub auth: Option<ClientAuth>,
+    pub session: LegSession,
+    /// A callee's leg before its answer: who spoke so far.
+    pub early: EarlyDialogs,
+    /// A caller's leg whose provisional responses have to arrive.
+    pub reliable: Option<Box<ReliableProgress>>,
 }
 
 /// A re-INVITE we answered with 2xx.
@@ -157,6 +172,48 @@ pub struct Attempt {
 }
 
 impl Leg {
+    /// A leg that has said nothing yet, under a Call-ID and a tag.
+    pub fn new(
+        id: LegId,
+        party: Party,
+        peer: Peer,
+        state: LegState,
+        (call_id, local_tag): (String, String),
+        media: LegMedia,
+    ) -> Leg {
+        Leg {
+            id,
+            session: LegSession::new(&party),
+            party,
+            peer,
+            state,
+            dialog: None,
+            call_id,
+            local_tag,
+            media,
+            invite: None,
+            modification: Modification::None,
+            reinvite: None,
+            ack: None,
+            reinvite_ack: None,
+            attempt: None,
+            auth: None,
+            early: EarlyDialogs::default(),
+            reliable: None,
+        }
+    }
+
+    /// The extensions we offer to use on this leg.
+    pub fn supported(&self) -> Option<String> {
+        let timer = self.session.wishes().takes_part.then_some("timer");
+        let reliable = match self.party.prack() {
+            Prack::Off => None,
+            Prack::Supported | Prack::Required => Some("100rel"),
+        };
+        let all: Vec<&str> = [reliable, timer].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+
     /// The value for the Contact header: where requests of this dialog reach us.
     pub fn contact(peer: &Peer, user: Option<&str>) -> String {
         let uri = Uri::sip(user, HostPort::from(peer.local));
@@ -196,7 +253,11 @@ impl Leg {
             Modification::RetryAt { at } => Some(*at),
             Modification::None | Modification::Pending { .. } => None,
         };
-        [state, reinvite, retry].into_iter().flatten().min()
+        // Before both ends have the answer there is no session to refresh.
+        let session = self.session.timer.as_ref().filter(|_| matches!(self.state, LegState::Established));
+        let session = session.map(|timer| timer.poll_timeout());
+        let progress = self.reliable.as_ref().and_then(|reliable| reliable.sent.poll_timeout());
+        [state, reinvite, retry, session, progress].into_iter().flatten().min()
     }
 
     /// Forgets the leg's place in the indexes; the leg sends nothing any more.
@@ -209,6 +270,9 @@ impl Leg {
             core.forget_client(client);
         }
         self.stop_modifying(core);
+        if let Some(reliable) = self.reliable.as_mut() {
+            reliable.stop();
+        }
         self.state = LegState::Gone;
     }
 
@@ -225,11 +289,12 @@ impl Leg {
         self.reinvite = None;
     }
 
-    /// Asks for media ports of the family that the far end signals by.
-    pub fn open_media(&mut self, core: &mut Core) {
+    /// Asks for media ports of the family that the far end signals by, on the thread of another call where it may have
+    /// to be joined with that.
+    pub fn open_media(&mut self, core: &mut Core, beside: Option<CallId>) {
         self.media.opening = true;
         let (network, address) = (self.peer.network, self.peer.local.ip());
-        core.emit(Output::OpenMedia { leg: self.id, kind: self.party.kind(), network, address });
+        core.emit(Output::OpenMedia { leg: self.id, kind: self.party.kind(), network, address, beside });
     }
 
     /// Tells the worker to close the leg's media, once.
@@ -290,40 +355,60 @@ impl Leg {
     /// Acknowledges the callee's 2xx, making the dialog from it.
     pub fn acknowledge(&mut self, core: &mut Core, now: Now, answer: &Response) {
         let Some((_, invite)) = &self.invite else { return };
-        let (Ok(cseq), Ok(dialog)) = (invite.cseq(), Dialog::uac(invite, answer)) else { return };
+        // An early dialog has used numbers of its own already.
+        let early = answer.to_tag().and_then(|tag| self.early.take(tag)).and_then(|early| {
+            let mut dialog = early.dialog;
+            dialog.confirm(answer).ok().map(|()| dialog)
+        });
+        let dialog = early.map_or_else(|| Dialog::uac(invite, answer), Ok);
+        let (Ok(cseq), Ok(dialog)) = (invite.cseq(), dialog) else { return };
         let mut ack = dialog.ack(cseq.number);
         for (name, value) in credentials_of(invite) {
             ack.headers.push(name, value);
         }
         self.dialog = Some(dialog);
         self.ack = Some(ack.clone());
+        self.session.granted(now, answer);
         core.send_ack(now, self.next_hop(), ack);
     }
 
-    /// The far end's tag, where it has shown one that counts; `None` while there is no dialog to speak in.
-    pub fn remote_tag(&self) -> Option<&str> {
+    /// True where a request from a far end with this tag is inside the leg's dialog, or in one of its early dialogs.
+    pub fn knows(&self, tag: &str) -> bool {
         match (&self.dialog, &self.state) {
-            (Some(dialog), _) => Some(&dialog.remote_tag),
-            (None, LegState::Incoming { request, .. }) => Some(request.from_tag().unwrap_or_default()),
-            (None, LegState::AnswerHeld { response }) => Some(response.to_tag().unwrap_or_default()),
+            (Some(dialog), _) => dialog.remote_tag == tag,
+            (None, LegState::Incoming { request, .. }) => request.from_tag().unwrap_or_default() == tag,
+            (None, LegState::AnswerHeld { response }) => response.to_tag().unwrap_or_default() == tag,
+            (None, LegState::Inviting { .. }) => self.early.knows(tag),
             (
                 None,
                 LegState::Allocating
-                | LegState::Inviting { .. }
                 | LegState::Cancelling
                 | LegState::Accepted { .. }
                 | LegState::Established
                 | LegState::Releasing
                 | LegState::Gone,
-            ) => None,
+            ) => false,
+        }
+    }
+
+    /// The dialog, confirmed or early, with a far end of this tag.
+    pub fn dialog_with(&mut self, tag: &str) -> Option<&mut Dialog> {
+        match self.dialog.as_mut() {
+            Some(dialog) => Some(dialog).filter(|dialog| dialog.remote_tag == tag),
+            None => self.early.find(tag).map(|early| &mut early.dialog),
         }
     }
 
     /// Where requests inside the dialog go. A trunk is followed to the address its Contact or route set names
     /// (RFC 3261 §12.2.1.1); a device sits behind NAT and is reached the way it came.
     pub fn next_hop(&self) -> Peer {
+        self.hop_of(self.dialog.as_ref())
+    }
+
+    /// The same for another dialog of the leg.
+    pub fn hop_of(&self, dialog: Option<&Dialog>) -> Peer {
         let mut peer = self.peer.clone();
-        if let (Party::Trunk(_), Some(dialog)) = (&self.party, &self.dialog) {
+        if let (Party::Trunk(_), Some(dialog)) = (&self.party, dialog) {
             let uri = dialog.next_hop();
             if let Ok(ip) = uri.host.host.parse::<IpAddr>() {
                 let remote = SocketAddr::new(ip, uri.host.port.unwrap_or(peer.transport.default_port()));

@@ -1,15 +1,17 @@
 //! The moment somebody answers: first the record, then the ACK, the voice, and the caller's 200.
 
 use super::record::AttemptEnd;
-use super::{Call, Stage};
+use super::{Call, Note, Stage};
 use crate::call::core::{ALLOW, Core, Owner, Purpose, response};
 use crate::call::event::{Event, RecordStep};
+use crate::call::leg::progress::Described;
 use crate::call::leg::{self, Leg, LegState, Party};
 use crate::call::trunks::Trunks;
 use crate::sdp::AnswerError;
 use crate::sip::answer_retransmit::{AnswerRetransmit, AnswerStep};
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
+use crate::sip::session_timer;
 use crate::types::{EndCause, LegId, Now, ReleasedBy};
 
 impl Call {
@@ -50,12 +52,7 @@ impl Call {
             );
             return;
         }
-        let agreed = match answer.sdp() {
-            Some(description) => leg.media.accept(&description),
-            // Some peers put the answer into the 183 only.
-            None if leg.media.negotiated.is_some() => Ok(false),
-            None => Err(AnswerError::NoAudio),
-        };
+        let agreed = take_answer(leg, &answer);
         if let Some(auth) = leg.auth.as_mut() {
             auth.succeeded();
         }
@@ -134,6 +131,32 @@ impl Call {
             ends_at: now.instant + self.longest(core),
             interim_at: now.instant + core.settings.billing.interim,
         };
+        if self.serves_transfer {
+            let trunk = self.trunk_name();
+            core.event(Event::CallAnswered { call: self.id, trunk, direction: self.direction });
+            self.notes.push(Note::Answered);
+            return;
+        }
+        if self.caller.reliable.as_ref().is_some_and(|reliable| reliable.holds_answer()) {
+            if cancelled {
+                self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
+            } else if let Some(reliable) = self.caller.reliable.as_mut() {
+                // What was to be told before is overtaken by the answer.
+                reliable.queued = None;
+                reliable.answer_waits = true;
+            }
+            return;
+        }
+        self.let_caller_in(core, now);
+        if cancelled {
+            self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, None);
+        }
+    }
+
+    /// The caller gets its 200.
+    pub(super) fn let_caller_in(&mut self, core: &mut Core, now: Now) {
+        let Stage::Talking { callee, .. } = self.stage else { return };
+        let Some(position) = self.callee_position(callee) else { return };
         if !self.accept_caller(core, now, position) {
             self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
             return;
@@ -141,9 +164,6 @@ impl Call {
         self.supervise_media(core);
         let trunk = self.trunk_name();
         core.event(Event::CallAnswered { call: self.id, trunk, direction: self.direction });
-        if cancelled {
-            self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, None);
-        }
     }
 
     /// The longest this call may last: the shortest of what its trunks and the gateway allow.
@@ -167,21 +187,36 @@ impl Call {
             if !self.answer_caller_media(core, position) {
                 return false;
             }
+        } else if self.caller.media.negotiated.is_some() {
+            let callee = self.callees[position].id;
+            self.bridge(core, callee);
         } else {
-            let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
-            let direction = self.callees[position].media.allowed.reversed();
-            let address = self.caller.peer.local.ip();
-            self.caller.media.offer(address, session_id, direction, core.randomness());
+            self.offer_to_caller(core);
         }
-        let LegState::Incoming { server, request } = &self.caller.state else { return false };
+        let supported = self.caller.supported();
+        let leg = &mut self.caller;
+        let LegState::Incoming { server, request } = &leg.state else { return false };
         let server = *server;
-        let mut accepted = response(request, 200, &self.caller.local_tag);
-        accepted.headers.push(HeaderName::Contact, Leg::contact(&self.caller.peer, None));
+        let mut accepted = response(request, 200, &leg.local_tag);
+        accepted.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
         accepted.headers.push(HeaderName::Allow, ALLOW);
-        if let Some(description) = self.caller.media.described.clone() {
+        if let Some(supported) = supported {
+            accepted.headers.push(HeaderName::Supported, supported);
+        }
+        // Too small an interval was refused before anything rang.
+        let timer = session_timer::answer(&**request, leg.session.wishes()).ok().flatten();
+        leg.session.grant(now, request, timer, &mut accepted.headers);
+        // What went out reliably is not said again (RFC 3261 §13.2.1).
+        let said = leg.reliable.as_ref().is_some_and(|reliable| reliable.described != Described::No);
+        if let Some(description) = leg.media.described.clone().filter(|_| !said) {
             accepted = accepted.with_body("application/sdp", description);
         }
-        self.caller.dialog = Dialog::uas(request, &self.caller.local_tag).ok();
+        if leg.dialog.is_none() {
+            leg.dialog = Dialog::uas(request, &leg.local_tag).ok();
+        }
+        if let Some(reliable) = leg.reliable.as_mut() {
+            reliable.stop();
+        }
         core.sign(&mut accepted);
         core.respond(now, server, &Method::Invite, accepted.clone());
         self.caller.state = LegState::Accepted {
@@ -200,12 +235,12 @@ impl Call {
         core.forget_invite(server);
         self.caller.state = LegState::Established;
         if then_bye {
-            let cause = self.end_cause().unwrap_or(EndCause::NormalClearing);
-            self.caller.send_bye(core, now, &leg::reason(cause));
+            let reason = self.far.value(self.end_cause().unwrap_or(EndCause::NormalClearing));
+            self.caller.send_bye(core, now, &reason);
             return;
         }
         let Stage::Talking { callee, .. } = self.stage else { return };
-        if self.offer.is_none() {
+        if self.offer.is_none() && self.caller.media.negotiated.is_none() {
             // The INVITE had no offer, so this ACK must carry the answer (RFC 3261 §13.2.1).
             let agreed = ack.sdp().is_some_and(|answer| self.caller.media.accept(&answer).is_ok());
             if !agreed {
@@ -265,10 +300,30 @@ impl Call {
     }
 }
 
+/// What an answer agrees on; true where that is new.
+fn take_answer(leg: &mut Leg, answer: &Response) -> Result<bool, AnswerError> {
+    let tag = answer.to_tag().unwrap_or_default();
+    let current = leg.early.current.as_deref() == Some(tag);
+    let early = leg.early.find(tag);
+    if current && early.as_ref().is_some_and(|early| early.settled) {
+        // RFC 3261 §13.2.1: after a reliable answer there is no other; an UPDATE may have moved on from it.
+        return Ok(false);
+    }
+    // Some peers put the answer into the 183 only; of several forks the one that answers decides.
+    match answer.sdp().or_else(|| early.and_then(|early| early.description.clone())) {
+        Some(description) => leg.media.accept(&description),
+        None if leg.media.negotiated.is_some() => Ok(false),
+        None => Err(AnswerError::NoAudio),
+    }
+}
+
 /// A 2xx of a second fork of the same INVITE: acknowledged and hung up at once (RFC 3261 §13.2.2.4).
-fn refuse_answer(leg: &Leg, core: &mut Core, now: Now, answer: &Response) {
+fn refuse_answer(leg: &mut Leg, core: &mut Core, now: Now, answer: &Response) {
     let Some((_, invite)) = &leg.invite else { return };
-    let (Ok(mut stray), Ok(cseq)) = (Dialog::uac(invite, answer), invite.cseq()) else { return };
+    // An early dialog has used numbers of its own already.
+    let early = answer.to_tag().and_then(|tag| leg.early.take(tag)).map(|early| early.dialog);
+    let stray = early.map_or_else(|| Dialog::uac(invite, answer), Ok);
+    let (Ok(mut stray), Ok(cseq)) = (stray, invite.cseq()) else { return };
     core.send_ack(now, leg.peer.clone(), stray.ack(cseq.number));
     let bye = stray.request(Method::Bye, None);
     let owner = Owner::Leg { leg: leg.id, purpose: Purpose::Stray };

@@ -1,11 +1,13 @@
 //! The end of a call: voices stop, the last counts come in, the record becomes durable, then the far ends hear.
 
+use super::reason::warning;
 use super::record::{AttemptEnd, counted_at_ingress};
-use super::{Asked, Call, Stage};
-use crate::call::core::{Core, response};
+use super::{Asked, Call, Note, Stage};
+use crate::call::core::{Core, response, unsupported};
 use crate::call::event::{Event, RecordStep};
-use crate::call::leg::{self, Leg, LegState};
+use crate::call::leg::{self, Leg, LegState, Party};
 use crate::sip::message::{HeaderName, Method, Request, Response};
+use crate::sip::session_timer;
 use crate::types::{EndCause, LegKind, Now, Outcome, ReleasedBy};
 use std::time::{Duration, Instant};
 
@@ -61,10 +63,16 @@ impl Call {
             step: Step::AwaitingReports { until: now.instant + REPORT_PATIENCE },
         });
         self.set_end(now, cause, released_by, status);
+        if self.joined.is_some() || self.transfer.is_some() {
+            self.notes.push(Note::Ended(cause));
+        } else if self.serves_transfer {
+            self.notes.push(Note::Failed(status));
+        }
+        let reason = self.far.value(cause);
         for position in 0..self.callees.len() {
             let leg = &mut self.callees[position];
             let untried = matches!(leg.state, LegState::Allocating);
-            leg.release(core, now, &leg::reason(cause));
+            leg.release(core, now, &reason);
             leg.close_media(core);
             let end = if self.callees[position].attempt.as_ref().is_some_and(|a| a.answered.is_some()) {
                 AttemptEnd { status: 200, cause }
@@ -75,7 +83,10 @@ impl Call {
             };
             self.end_attempt(core, now, position, end);
         }
-        self.caller.release(core, now, &leg::reason(cause));
+        self.caller.release(core, now, &reason);
+        if let Some(reliable) = self.caller.reliable.as_mut() {
+            reliable.stop();
+        }
         self.caller.close_media(core);
         self.freed_channels.extend(self.incoming_channel.take());
         self.close_step(core, now);
@@ -159,7 +170,15 @@ impl Call {
         let LegState::Incoming { server, request } = &self.caller.state else { return };
         let server = *server;
         let refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
-        let refusal = with_hints(refusal, request);
+        let mut refusal = with_hints(refusal, request, Some(&self.caller.party));
+        refusal.headers.set(HeaderName::Reason, self.far.value(cause));
+        if let Some(seconds) = self.far.retry_after.filter(|_| is_decision(cause)) {
+            refusal.headers.set(HeaderName::RetryAfter, seconds.to_string());
+        }
+        if matches!(status, 488 | 606) {
+            // RFC 3261 §21.4.26: why no session came about.
+            refusal.headers.push(HeaderName::Warning, warning(self.far.warning.unwrap_or(399)));
+        }
         core.respond(now, server, &Method::Invite, refusal);
         self.caller.vanish(core);
     }
@@ -206,28 +225,62 @@ fn with_reason(mut response: Response, cause: EndCause) -> Response {
     response
 }
 
-/// Adds what a refused request should have been like, where its status asks for that.
-pub fn with_hints(mut response: Response, request: &Request) -> Response {
-    if response.status == 415 {
+/// Adds what a refused request should have been like, where its status asks for that. `party` is who sent it, where that
+/// is known.
+pub fn with_hints(mut response: Response, request: &Request, party: Option<&Party>) -> Response {
+    match response.status {
         // RFC 3261 §21.4.13: it says what would have been taken.
-        response.headers.push(HeaderName::Accept, "application/sdp");
-    } else if response.status == 420 {
-        // RFC 3261 §8.2.2.3: it says what is not known here.
-        let unknown: Vec<&str> = request.headers.list(&HeaderName::Require).collect();
-        response.headers.push(HeaderName::Unsupported, unknown.join(", "));
+        415 => response.headers.push(HeaderName::Accept, "application/sdp"),
+        420 => {
+            // RFC 3261 §8.2.2.3: it says what is not known here.
+            let denied = party.into_iter().flat_map(|party| party.denied_extensions(request));
+            let unknown: Vec<String> =
+                unsupported(request).into_iter().chain(denied.map(str::to_owned)).collect();
+            response.headers.push(HeaderName::Unsupported, unknown.join(", "));
+        }
+        // RFC 3261 §21.4.16.
+        421 => response.headers.push(HeaderName::Require, "100rel"),
+        // RFC 4028 §6.
+        422 => response.headers.push(HeaderName::MinSe, session_timer::SHORTEST.to_string()),
+        _ => {}
     }
     response
 }
 
 /// What the caller is told: the far end's own code where a person or a number decided, else ours.
 fn told(cause: EndCause, far_end: Option<u16>) -> u16 {
-    let decided = matches!(
-        cause.outcome(),
-        Outcome::Busy | Outcome::NoAnswer | Outcome::Declined | Outcome::NotFound | Outcome::Blocked
-    ) || cause == EndCause::NotAcceptable;
-    let code = far_end.filter(|code| decided && (400..700).contains(code)).unwrap_or(cause.sip_code());
+    let decided = is_decision(cause) || cause == EndCause::NotAcceptable;
+    // A status that was made exact by its Q.850 cause says less than ours.
+    let says = |code: &u16| {
+        let meant = EndCause::from_sip(*code);
+        let vague = matches!(meant, EndCause::FarEndFailure | EndCause::FarEndCongested);
+        meant == cause || cause == EndCause::NotAcceptable || !vague
+    };
+    let code =
+        far_end.filter(|code| decided && (400..700).contains(code)).filter(says).unwrap_or(cause.sip_code());
     // Causes of answered calls have no failure of their own; a caller that hears of one was never let in.
-    if code < 400 { EndCause::Unavailable.sip_code() } else { code }
+    if code < 400 && far_end == Some(487) {
+        // It took its INVITE back while the answer waited for its PRACK.
+        487
+    } else if code < 400 {
+        EndCause::Unavailable.sip_code()
+    } else {
+        code
+    }
+}
+
+/// True for what a person or a number decided.
+fn is_decision(cause: EndCause) -> bool {
+    match cause.outcome() {
+        Outcome::Busy | Outcome::NoAnswer | Outcome::Declined | Outcome::NotFound | Outcome::Blocked => true,
+        Outcome::Answered
+        | Outcome::Cancelled
+        | Outcome::NoRoute
+        | Outcome::Congestion
+        | Outcome::TrunkFailure
+        | Outcome::MediaFailure
+        | Outcome::ServerError => false,
+    }
 }
 
 fn answer_bye(core: &mut Core, now: Now, asked: &Asked) {

@@ -1,9 +1,11 @@
 //! Requests and responses inside the dialogs of a call.
 
+use super::reason::{FarReason, warning};
 use super::{Asked, Call, Stage};
-use crate::call::core::{ALLOW, Core, Purpose, response};
-use crate::call::leg::{Leg, LegState, Modification, reason};
+use crate::call::core::{ALLOW, Core, Purpose, response, unsupported};
+use crate::call::leg::{Leg, LegState, Modification};
 use crate::call::trunks::Trunks;
+use crate::sdp::{Refusal, Session};
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::ClientFailure;
 use crate::types::{EndCause, Now, ReleasedBy};
@@ -12,16 +14,24 @@ impl Call {
     /// A request inside the dialog of a leg; its sender is already known to be that leg's far end.
     pub fn on_request(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
         let Some(leg) = self.leg_mut(index) else { return };
-        if let Some(dialog) = leg.dialog.as_mut() {
+        let tag = asked.request.from_tag().unwrap_or_default().to_owned();
+        if let Some(dialog) = leg.dialog_with(&tag) {
             if dialog.check_cseq(&asked.request).is_err() {
                 // RFC 3261 §12.2.2: an older number than one already seen.
                 reply(core, now, &asked, 500);
                 return;
             }
         }
+        if let Some(unknown) = unsupported(&asked.request) {
+            let answer = response(&asked.request, 420, "").with_header(HeaderName::Unsupported, unknown);
+            core.respond(now, asked.key, &asked.request.method, answer);
+            return;
+        }
         match &asked.request.method {
             Method::Bye => self.on_bye(core, now, index, asked),
             Method::Invite => self.on_reinvite(core, now, index, asked),
+            Method::Prack => self.on_prack(core, now, index, asked),
+            Method::Update => self.on_update(core, now, index, asked),
             Method::Options => {
                 let mut answer = Response::to_request(&asked.request, 200);
                 answer.headers.push(HeaderName::Allow, ALLOW);
@@ -37,11 +47,9 @@ impl Call {
             Method::Register
             | Method::Message
             | Method::Notify
-            | Method::Prack
             | Method::Publish
             | Method::Refer
             | Method::Subscribe
-            | Method::Update
             | Method::Other(_) => {
                 let mut answer = Response::to_request(&asked.request, 405);
                 answer.headers.push(HeaderName::Allow, ALLOW);
@@ -52,15 +60,28 @@ impl Call {
 
     fn on_bye(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
         let by = if index == 0 { ReleasedBy::Caller } else { ReleasedBy::Callee };
+        let said = FarReason::of(&asked.request);
+        let live = self.is_live();
+        if live && self.leaves_others(index) {
+            if let Some(leg) = self.leg_mut(index) {
+                leg.vanish(core);
+                leg.close_media(core);
+            }
+            reply(core, now, &asked, 200);
+            return;
+        }
         let Some(leg) = self.leg_mut(index) else { return };
         match &leg.state {
             // RFC 3261 §15.1.2 lets a caller end an early dialog with BYE: it gives up.
-            LegState::Incoming { .. } => self.on_cancel(core, now),
+            LegState::Incoming { .. } => self.on_cancel(core, now, said),
             LegState::AnswerHeld { .. }
             | LegState::Accepted { .. }
             | LegState::Established
             | LegState::Releasing => {
                 leg.vanish(core);
+                if live {
+                    self.far = said;
+                }
                 self.close(core, now, EndCause::NormalClearing, by, None);
             }
             // There is no dialog yet that it could end, or none any more.
@@ -73,12 +94,19 @@ impl Call {
     }
 
     /// The caller took its INVITE back. The CANCEL itself was answered by the exchange.
-    pub fn on_cancel(&mut self, core: &mut Core, now: Now) {
+    pub fn on_cancel(&mut self, core: &mut Core, now: Now, said: FarReason) {
+        if self.is_live() && matches!(self.caller.state, LegState::Incoming { .. }) {
+            self.far = said;
+        }
         match &mut self.stage {
             // The answer was first: the call is answered, and this becomes its end.
             Stage::Answering { cancelled, .. } => *cancelled = true,
             Stage::Opening | Stage::Hunting { .. } => {
                 self.close(core, now, EndCause::CallerCancelled, ReleasedBy::Caller, None);
+            }
+            // Its 200 still waits for a PRACK.
+            Stage::Talking { .. } if matches!(self.caller.state, LegState::Incoming { .. }) => {
+                self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
             }
             Stage::Talking { .. } | Stage::Closing(_) => {}
         }
@@ -122,21 +150,27 @@ impl Call {
                 }
             }
             Purpose::Reinvite => self.on_reinvite_response(core, now, index, answer),
+            Purpose::Update => self.on_update_response(core, now, index, &answer),
+            Purpose::Prack => {
+                if let Some(leg) = self.leg_mut(index) {
+                    leg.on_prack_answered(core, now, &answer);
+                }
+            }
             Purpose::Bye if answer.status >= 200 => self.on_bye_answered(core, now, index, &answer),
-            Purpose::Bye | Purpose::Stray => {}
+            Purpose::Bye | Purpose::Notify | Purpose::Stray => {}
         }
     }
 
     /// Our BYE was answered; what the answer says changes nothing, but for a challenge, which is met.
     fn on_bye_answered(&mut self, core: &mut Core, now: Now, index: u8, answer: &Response) {
-        let cause = self.end_cause().unwrap_or(EndCause::NormalClearing);
+        let reason = self.far.value(self.end_cause().unwrap_or(EndCause::NormalClearing));
         let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
             return;
         };
         let challenged = matches!(answer.status, 401 | 407)
             && leg.auth.as_mut().is_some_and(|auth| auth.challenged(answer).is_ok());
         if challenged {
-            leg.send_bye(core, now, &reason(cause));
+            leg.send_bye(core, now, &reason);
         } else {
             leg.vanish(core);
         }
@@ -159,14 +193,19 @@ impl Call {
                 }
             }
             Purpose::Reinvite => {
-                if let Some(leg) = self.leg_mut(index) {
-                    leg.modification = Modification::None;
+                let Some(leg) = self.leg_mut(index) else { return };
+                let lost = std::mem::replace(&mut leg.modification, Modification::None);
+                if matches!(lost, Modification::Pending { refresh: true, .. }) {
+                    self.expire(core, now);
+                } else {
+                    // RFC 3261 §12.2.1.2: a request in the dialog that times out ends the dialog.
+                    self.lose_dialog(core, now, index);
                 }
-                // RFC 3261 §12.2.1.2: a request in the dialog that times out ends the dialog.
-                self.lose_dialog(core, now, index);
             }
+            Purpose::Update => self.expire(core, now),
             Purpose::Bye => self.leg_released(core, index),
-            Purpose::Stray => {}
+            // The INVITE's own end decides.
+            Purpose::Prack | Purpose::Notify | Purpose::Stray => {}
         }
     }
 
@@ -195,6 +234,25 @@ impl Call {
             }
         }
     }
+}
+
+/// Another exchange is not finished: it may come again (RFC 3261 §14.2).
+pub(super) fn reply_later(core: &mut Core, now: Now, asked: &Asked) {
+    let seconds = core.octets::<1>()[0] % 10;
+    let answer = response(&asked.request, 500, "").with_header(HeaderName::RetryAfter, seconds.to_string());
+    core.respond(now, asked.key, &asked.request.method, answer);
+}
+
+/// An offer that can't be answered; the old session goes on untouched (RFC 3261 §14.2).
+pub(super) fn reply_unacceptable(core: &mut Core, now: Now, asked: &Asked, refusal: Refusal) {
+    let answer =
+        response(&asked.request, 488, "").with_header(HeaderName::Warning, warning(refusal.warning()));
+    core.respond(now, asked.key, &asked.request.method, answer);
+}
+
+/// The offer in a request; without a readable description there is no audio to agree on.
+pub(super) fn offer_in(request: &Request) -> Result<Session, Refusal> {
+    request.sdp().and_then(|body| Session::parse(&body).ok()).ok_or(Refusal::NoAudio)
 }
 
 /// Answers with a bare status.

@@ -1,24 +1,22 @@
 //! Finding somebody who answers: devices all at once, trunks one after the other.
 
+use super::reason::FarReason;
 use super::record::AttemptEnd;
 use super::{Call, Device, Plan, Stage, TrunkCandidate};
-use crate::call::core::{Core, response};
-use crate::call::event::{Event, Output, Target};
+use crate::call::core::Core;
+use crate::call::event::{Event, Target};
 use crate::call::leg::invite::InvitePlan;
 use crate::call::leg::media::{LegMedia, MediaPolicy, offered_codecs};
-use crate::call::leg::{self, Attempt, Leg, LegState, Modification, Party};
+use crate::call::leg::{self, Attempt, Leg, LegState, Party};
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure};
-use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Response, Typed, Uri};
+use crate::sip::message::{NameAddr, Response, Uri};
 use crate::sip::transaction::ClientFailure;
-use crate::types::{AudioCodec, EndCause, HostPort, LegId, MediaDirection, Now, ReleasedBy};
-use bytes::Bytes;
+use crate::types::{AudioCodec, EndCause, HostPort, LegId, Now, ReleasedBy};
 use std::time::Duration;
 
 /// A device answers at once or is gone: four INVITEs within this time (RFC 3261 §17.1.1.2) got through a bad radio link.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(6);
-/// How soon the same progress is told again.
-const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 
 /// What stands for the number of a caller that has none to present (RFC 3261 §8.1.1.3).
 pub const ANONYMOUS: &str = "anonymous";
@@ -76,34 +74,20 @@ impl Call {
             Party::Trunk(trunk) => trunk.client_auth(),
             Party::User { .. } => None,
         };
-        let mut leg = Leg {
-            id,
-            party,
-            peer,
-            state: LegState::Allocating,
-            dialog: None,
-            call_id: core.token(),
-            local_tag: core.token(),
-            media: LegMedia::new(policy),
-            invite: None,
-            modification: Modification::None,
-            reinvite: None,
-            ack: None,
-            reinvite_ack: None,
-            attempt: Some(attempt),
-            auth,
-        };
-        leg.open_media(core);
+        let names = (core.token(), core.token());
+        let leg = Leg::new(id, party, peer, LegState::Allocating, names, LegMedia::new(policy));
+        let mut leg = Leg { attempt: Some(attempt), auth, ..leg };
+        leg.open_media(core, self.beside);
         self.callees.push(leg);
     }
 
     /// Takes the next trunk that may carry the call; ends the call when there is none.
-    fn try_next_trunk(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
+    pub(super) fn try_next_trunk(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
         let Plan::Trunks(candidates) = &mut self.plan else { return };
         while let Some(candidate) = candidates.pop_front() {
             match trunks.take(now, &candidate.trunk.name, 0) {
-                Ok((channel, target)) => {
-                    self.attempt_trunk(core, now, candidate, 0, channel, target);
+                Ok((channel, target, index)) => {
+                    self.attempt_trunk(core, now, candidate, index, channel, target);
                     return;
                 }
                 Err(refusal) => {
@@ -112,16 +96,18 @@ impl Call {
                         Refusal::Unavailable => EndCause::TrunkUnavailable,
                         Refusal::Congested => EndCause::TrunkCongested,
                     };
-                    self.failure.get_or_insert((cause, cause.sip_code()));
+                    self.failure.get_or_insert((cause, cause.sip_code(), FarReason::default()));
                 }
             }
         }
-        let (cause, code) = self.failure.unwrap_or((EndCause::NoRoute, EndCause::NoRoute.sip_code()));
+        let none = (EndCause::NoRoute, EndCause::NoRoute.sip_code(), FarReason::default());
+        let (cause, code, far) = self.failure.unwrap_or(none);
+        self.far = far;
         let by = if self.callees.is_empty() { ReleasedBy::Gateway } else { ReleasedBy::Callee };
         self.close(core, now, cause, by, Some(code));
     }
 
-    fn attempt_trunk(
+    pub(super) fn attempt_trunk(
         &mut self,
         core: &mut Core,
         now: Now,
@@ -227,119 +213,6 @@ impl Call {
         }
     }
 
-    fn on_progress(&mut self, core: &mut Core, now: Now, position: usize, progress: Response) {
-        if !matches!(self.stage, Stage::Hunting { .. }) || !self.callees[position].is_inviting() {
-            return;
-        }
-        let leg = &mut self.callees[position];
-        let rings = matches!(progress.status, 180 | 183);
-        if let (Some(attempt), true) = (leg.attempt.as_mut(), rings) {
-            attempt.ringing.get_or_insert(now);
-            if !std::mem::replace(&mut attempt.progressed, true) {
-                if let Some(trunk) = leg.party.trunk_name() {
-                    let after = now.instant - attempt.started.instant;
-                    core.event(Event::TrunkProgress { trunk, after });
-                }
-            }
-        }
-        if rings {
-            self.ringing.get_or_insert(now);
-        }
-        let early_allowed = match &self.callees[position].party {
-            Party::Trunk(trunk) => trunk.config.early_media,
-            // Several devices may ring: whose early voice would the caller hear?
-            Party::User { .. } => false,
-        };
-        if let Some(description) = progress.sdp().filter(|_| early_allowed) {
-            self.take_early_media(core, position, &description);
-        }
-        self.pass_progress(core, now, position, progress.status, early_allowed);
-    }
-
-    fn take_early_media(&mut self, core: &mut Core, position: usize, description: &Bytes) {
-        let leg = &mut self.callees[position];
-        // The same again would only make the worker learn the far end's address anew.
-        let Ok(new) = leg.media.accept(description) else { return };
-        if new {
-            leg.configure_media(core);
-        }
-        self.early = Some(leg.id.index);
-    }
-
-    /// Tells the caller how far it is, with the early voice where there is one.
-    fn pass_progress(
-        &mut self,
-        core: &mut Core,
-        now: Now,
-        position: usize,
-        status: u16,
-        early_allowed: bool,
-    ) {
-        let index = self.callees[position].id.index;
-        let with_media =
-            early_allowed && self.early == Some(index) && self.answer_caller_media(core, position);
-        // A 183 whose early media we don't pass on would say nothing; the caller still learns that it rings.
-        let status = if status == 183 && !with_media { 180 } else { status };
-        // Forks and nervous far ends repeat themselves; a lost one is still made good by the next.
-        let repeated = self.progress.is_some_and(|(told, media, at)| {
-            (told, media) == (status, with_media) && now.instant < at + PROGRESS_PAUSE
-        });
-        let LegState::Incoming { server, request } = &self.caller.state else { return };
-        if repeated {
-            return;
-        }
-        let server = *server;
-        let mut progress = response(request, status, &self.caller.local_tag);
-        progress.headers.push(HeaderName::Contact, Leg::contact(&self.caller.peer, None));
-        if with_media {
-            if let Some(description) = self.caller.media.described.clone() {
-                progress = progress.with_body("application/sdp", description);
-            }
-        }
-        core.respond(now, server, &Method::Invite, progress);
-        self.progress = Some((status, with_media, now.instant));
-    }
-
-    /// Agrees on the caller's media with the callee's codec first, once; joins the two.
-    /// False when the caller's offer can't be answered yet or at all.
-    pub(super) fn answer_caller_media(&mut self, core: &mut Core, position: usize) -> bool {
-        let Some(offer) = &self.offer else { return false };
-        let callee_codec = self.callees[position].media.negotiated.as_ref().map(|agreed| agreed.codec);
-        if self.caller.media.negotiated.is_none() {
-            let codecs = &mut self.caller.media.policy.codecs;
-            if codecs.contains(&AudioCodec::Opus) && self.caller.party.kind() == crate::types::LegKind::App {
-                // Opus over the open Internet repairs loss that G.711 can't: it stays first on the app's leg.
-                codecs.sort_by_key(|codec| *codec != AudioCodec::Opus);
-            } else {
-                codecs.sort_by_key(|codec| Some(*codec) != callee_codec);
-            }
-            self.caller.media.policy.narrowband = callee_codec.is_some_and(|codec| codec != AudioCodec::Opus);
-            let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
-            let address = self.caller.peer.local.ip();
-            // What an early description allows may change with the answer: the caller is told then.
-            let direction = match self.stage {
-                Stage::Talking { .. } => self.callees[position].media.allowed.reversed(),
-                Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {
-                    MediaDirection::SendRecv
-                }
-            };
-            let answered = self.caller.media.answer(address, session_id, offer, direction, core.randomness());
-            if answered.is_err() {
-                return false;
-            }
-            self.caller.configure_media(core);
-        }
-        self.bridge(core, self.callees[position].id);
-        true
-    }
-
-    /// Joins the caller with a callee at the media worker, once.
-    pub(super) fn bridge(&mut self, core: &mut Core, callee: LegId) {
-        if self.bridged.replace(callee.index) != Some(callee.index) {
-            core.emit(Output::Bridge { caller: self.caller.id, callee });
-        }
-    }
-
     fn on_invite_failure(
         &mut self,
         core: &mut Core,
@@ -360,14 +233,26 @@ impl Call {
                 return;
             }
         }
-        let cause = EndCause::from_sip(status);
-        let retry_after = answer.retry_after().map(|seconds| Duration::from_secs(seconds.into()));
+        if status == 422 {
+            let leg = &mut self.callees[position];
+            let patience = patience(&leg.party);
+            if leg.raise_interval(core, now, answer, patience) {
+                return;
+            }
+        }
+        if let Some(target) = self.redirected(position, status, answer) {
+            self.follow(core, trunks, now, position, status, target);
+            return;
+        }
+        let said = FarReason::of(answer).q850;
+        let cause = EndCause::from_failure(status, said);
         let why = if matches!(status, 401 | 407) {
             Failure::Credentials
         } else {
-            Failure::Status { code: status, q850: q850_of(answer) }
+            Failure::Status { code: status, q850: said }
         };
-        self.callee_failed(core, trunks, now, position, Failed { status, cause, why, retry_after });
+        let far = FarReason::of_failure(answer);
+        self.callee_failed(core, trunks, now, position, Failed { status, cause, why, far });
     }
 
     /// The transaction of a callee's INVITE died.
@@ -399,7 +284,7 @@ impl Call {
         position: usize,
         failed: Failed,
     ) {
-        let Failed { status, cause, why, retry_after } = failed;
+        let Failed { status, cause, why, far } = failed;
         let leg = &mut self.callees[position];
         if !matches!(leg.state, LegState::Cancelling) {
             leg.vanish(core);
@@ -413,22 +298,30 @@ impl Call {
             self.count_attempt(core, position, false);
             return;
         }
+        if let (Some(trunk), Some(seconds), 503) =
+            (self.callees[position].party.trunk_name(), far.retry_after, status)
+        {
+            // RFC 3261 §21.5.4: that address is left alone for so long.
+            let (remote, pause) = (self.callees[position].peer.remote, Duration::from_secs(seconds.into()));
+            trunks.pause_target(now, &trunk, remote, pause);
+        }
         match self.callees[position].party.clone() {
-            Party::User { .. } => self.device_failed(core, now, cause, status),
+            Party::User { .. } => self.device_failed(core, now, (cause, status, far)),
             Party::Trunk(trunk) => match trunk.config.failover.action(why) {
                 FailoverAction::Next => {
                     trunks.failed(now, &trunk.name);
-                    if let Some(pause) = retry_after.filter(|_| status == 503) {
-                        trunks.pause(now, &trunk.name, pause);
-                    }
-                    self.failure = Some((cause, cause.sip_code()));
+                    self.failure = Some((cause, cause.sip_code(), far));
                     let attempts = self.callees.len();
                     self.try_next_target(core, trunks, now, why);
                     self.count_attempt(core, position, self.callees.len() > attempts);
                 }
-                FailoverAction::Final => self.close(core, now, cause, ReleasedBy::Callee, Some(status)),
+                FailoverAction::Final => {
+                    self.far = far;
+                    self.close(core, now, cause, ReleasedBy::Callee, Some(status));
+                }
                 FailoverAction::FinalAndBlock(pause) => {
                     trunks.pause(now, &trunk.name, pause);
+                    self.far = far;
                     self.close(core, now, cause, ReleasedBy::Callee, Some(status));
                 }
             },
@@ -445,8 +338,8 @@ impl Call {
             Failure::Credentials => false,
         };
         if let Some((candidate, target_index)) = self.retry.take().filter(|_| unreachable) {
-            if let Ok((channel, target)) = trunks.take(now, &candidate.trunk.name, target_index + 1) {
-                self.attempt_trunk(core, now, candidate, target_index + 1, channel, target);
+            if let Ok((channel, target, index)) = trunks.take(now, &candidate.trunk.name, target_index + 1) {
+                self.attempt_trunk(core, now, candidate, index, channel, target);
                 return;
             }
         }
@@ -454,17 +347,19 @@ impl Call {
     }
 
     /// One device of several gave up. RFC 3261 §16.7: a 6xx speaks for the user; else the best answer wins at the end.
-    fn device_failed(&mut self, core: &mut Core, now: Now, cause: EndCause, status: u16) {
+    fn device_failed(&mut self, core: &mut Core, now: Now, failure: (EndCause, u16, FarReason)) {
+        let (_, status, _) = failure;
         let better = match self.failure {
             None => true,
-            Some((_, known)) => preference(status) < preference(known),
+            Some((_, known, _)) => preference(status) < preference(known),
         };
         if better {
-            self.failure = Some((cause, status));
+            self.failure = Some(failure);
         }
         let ringing = self.callees.iter().any(Leg::is_inviting);
         if status >= 600 || !ringing {
-            let (cause, code) = self.failure.unwrap_or((cause, status));
+            let (cause, code, far) = self.failure.unwrap_or(failure);
+            self.far = far;
             self.close(core, now, cause, ReleasedBy::Callee, Some(code));
         }
     }
@@ -482,7 +377,9 @@ impl Call {
             }
         }
         self.repeat_answers(core, now);
+        self.repeat_progress(core, now);
         self.retry_reinvites(core, now);
+        self.sessions_timeout(core, now);
     }
 }
 
@@ -491,8 +388,8 @@ pub(super) struct Failed {
     status: u16,
     cause: EndCause,
     why: Failure,
-    /// How long the far end asked to be left alone.
-    retry_after: Option<Duration>,
+    /// What the far end said about it.
+    far: FarReason,
 }
 
 impl Failed {
@@ -517,7 +414,7 @@ impl Failed {
     }
 
     fn new(status: u16, cause: EndCause, why: Failure) -> Failed {
-        Failed { status, cause, why, retry_after: None }
+        Failed { status, cause, why, far: FarReason::default() }
     }
 }
 
@@ -527,11 +424,6 @@ fn patience(party: &Party) -> Duration {
         Party::Trunk(trunk) => trunk.config.reply_timeout,
         Party::User { .. } => DEVICE_PATIENCE,
     }
-}
-
-/// The Q.850 cause of a Reason header (RFC 3326 §2).
-fn q850_of(answer: &Response) -> Option<u8> {
-    answer.reasons().into_iter().find(Reason::is_q850).and_then(|reason| u8::try_from(reason.cause?).ok())
 }
 
 /// Which of several devices' refusals the caller is told: a person's word before a machine's.

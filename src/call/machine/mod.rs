@@ -12,11 +12,19 @@ mod answer;
 mod close;
 mod dialog;
 mod hunt;
+mod progress;
+mod reason;
 mod record;
+mod redirect;
 mod reinvite;
+mod session_timer;
+mod transfer;
+mod update;
 
 pub use close::with_hints;
 pub use hunt::ANONYMOUS;
+pub use reason::FarReason;
+pub use transfer::{Joined, Note, Transfer};
 
 use super::core::Core;
 use super::event::{MediaPorts, Output, PortsExhausted, RecordStep};
@@ -107,6 +115,12 @@ pub struct Admitted {
     /// The channel of the trunk it comes from.
     pub incoming_channel: Option<Channel>,
     pub plan: Plan,
+    /// Why its offer can't be answered (RFC 3261 §20.43).
+    pub warning: Option<u16>,
+    /// The call that a transfer takes it out of.
+    pub transfer_of: Option<CallId>,
+    /// A call of the same user, whose media worker it shares: a transfer may join the two.
+    pub beside: Option<CallId>,
 }
 
 /// One call attempt.
@@ -123,11 +137,15 @@ pub struct Call {
     plan: Plan,
     /// The trunk being tried and which of its addresses.
     retry: Option<(TrunkCandidate, usize)>,
+    /// How often a trunk sent it on.
+    redirects: u8,
     stage: Stage,
     /// The caller's offer; `None` when its INVITE had no body and our 2xx carries the offer.
     offer: Option<Session>,
     /// Worst news so far, told if nothing better comes.
-    failure: Option<(EndCause, u16)>,
+    failure: Option<(EndCause, u16, FarReason)>,
+    /// What the far end that ended the call said about it.
+    far: FarReason,
     pub ringing: Option<Now>,
     pub answered: Option<Now>,
     released: Option<Now>,
@@ -146,6 +164,19 @@ pub struct Call {
     /// The attempt was counted where the call comes from.
     counted: bool,
     cdr: Box<Cdr>,
+    /// The user that is rung.
+    pub callee_user: Option<Arc<str>>,
+    beside: Option<CallId>,
+    /// Its caller has its dialog in the call that is transferred: nobody waits for a 200 here.
+    serves_transfer: bool,
+    pub transfer_of: Option<CallId>,
+    /// A REFER that is being carried out.
+    pub transfer: Option<Transfer>,
+    /// There was one before.
+    referred: bool,
+    pub joined: Option<Joined>,
+    /// What other calls have to know; the exchange carries it there.
+    pub notes: Vec<Note>,
     /// The channel of the trunk the call comes from.
     incoming_channel: Option<Channel>,
     /// Channels this call needs no more; the exchange gives them back.
@@ -168,9 +199,11 @@ impl Call {
             max_forwards: admitted.max_forwards,
             plan: admitted.plan,
             retry: None,
+            redirects: 0,
             stage: Stage::Opening,
             offer,
             failure: None,
+            far: FarReason { warning: admitted.warning, ..FarReason::default() },
             ringing: None,
             answered: None,
             released: None,
@@ -182,6 +215,14 @@ impl Call {
             byes: Vec::new(),
             counted: false,
             cdr,
+            callee_user: admitted.callee_user,
+            beside: admitted.beside,
+            serves_transfer: admitted.transfer_of.is_some(),
+            transfer_of: admitted.transfer_of,
+            transfer: None,
+            referred: false,
+            joined: None,
+            notes: Vec::new(),
             incoming_channel: admitted.incoming_channel,
             freed_channels: Vec::new(),
         };
@@ -193,7 +234,13 @@ impl Call {
     }
 
     /// The journal has room for the call's records, or has not.
-    pub fn on_reserved(&mut self, core: &mut Core, now: Now, reserved: bool) {
+    pub fn on_reserved(
+        &mut self,
+        core: &mut Core,
+        trunks: &mut super::trunks::Trunks,
+        now: Now,
+        reserved: bool,
+    ) {
         if !matches!(self.stage, Stage::Opening) {
             return;
         }
@@ -206,7 +253,11 @@ impl Call {
             self.close(core, now, cause, ReleasedBy::Gateway, status);
             return;
         }
-        self.caller.open_media(core);
+        if self.serves_transfer {
+            self.begin_hunt(core, trunks, now);
+        } else {
+            self.caller.open_media(core, self.beside);
+        }
     }
 
     /// The shell opened a leg's media, or could not.

@@ -28,6 +28,7 @@ pub(super) fn opening(now: Now, admitted: &Admitted) -> Cdr {
         number: admitted.number.clone(),
         user: admitted.callee_user.as_deref().map(str::to_owned),
     };
+    cdr.transfer_of = admitted.transfer_of;
     if let Party::Trunk(trunk) = &admitted.caller {
         cdr.ingress_trunk = Some(trunk.name.to_string());
         cdr.carrier = Some(trunk.carrier.to_string());
@@ -93,7 +94,7 @@ impl Call {
         self.released = Some(now);
         self.cdr.released_at = Some(now.unix_ms);
         self.cdr.end_cause = Some(cause);
-        self.cdr.q850 = Some(cause.q850());
+        self.cdr.q850 = Some(self.far.q850.unwrap_or(cause.q850()));
         self.cdr.released_by = Some(released_by);
         self.cdr.sip_code = Some(if self.answered.is_some() { 200 } else { status });
     }

@@ -4,14 +4,16 @@
 //! ([`LegMedia::allowed`](crate::call::leg::media::LegMedia)) and what that far end was told of the other side
 //! (`told`). Whenever the two differ and the leg is free, a re-INVITE goes out.
 
-use super::dialog::reply;
+use super::dialog::{offer_in, reply, reply_later, reply_unacceptable};
+use super::session_timer::reply_too_small;
 use super::{Asked, Call, Stage};
 use crate::call::core::{ALLOW, Core, Owner, Purpose};
 use crate::call::event::Output;
 use crate::call::leg::{Leg, LegState, Modification, Party, Reinvited, credentials_of};
-use crate::sdp::Session;
+use crate::sdp::Refusal;
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
+use crate::sip::session_timer;
 use crate::types::{MediaDirection, Now};
 use std::time::Duration;
 
@@ -33,25 +35,31 @@ impl Call {
         }
         if leg.reinvite.is_some() || matches!(leg.state, LegState::Accepted { .. }) {
             // RFC 3261 §14.2: the previous one is not finished.
-            let mut answer = Response::to_request(&asked.request, 500);
-            let seconds = core.octets::<1>()[0] % 10;
-            answer.headers.push(HeaderName::RetryAfter, seconds.to_string());
-            core.respond(now, asked.key, &Method::Invite, answer);
+            reply_later(core, now, &asked);
             return;
         }
+        let timer = match session_timer::answer(&asked.request, leg.session.wishes()) {
+            Ok(timer) => timer,
+            Err(small) => {
+                reply_too_small(core, now, &asked, small);
+                return;
+            }
+        };
         let address = leg.peer.local.ip();
         let offered = asked.request.body.is_empty();
         let description = if offered {
             // An INVITE without offer asks for ours (RFC 3261 §14.2).
-            leg.media.offer(address, 0, direction, core.randomness())
+            leg.media.offer(address, 0, direction, core.randomness()).ok_or(Refusal::NoAudio)
         } else {
-            let offer = asked.request.sdp().and_then(|body| Session::parse(&body).ok());
-            offer.and_then(|offer| leg.media.answer(address, 0, &offer, direction, core.randomness()).ok())
+            offer_in(&asked.request)
+                .and_then(|offer| leg.media.answer(address, 0, &offer, direction, core.randomness()))
         };
-        let Some(description) = description else {
-            // The old session goes on untouched (RFC 3261 §14.2).
-            reply(core, now, &asked, 488);
-            return;
+        let description = match description {
+            Ok(description) => description,
+            Err(refusal) => {
+                reply_unacceptable(core, now, &asked, refusal);
+                return;
+            }
         };
         if let Some(dialog) = leg.dialog.as_mut() {
             dialog.refresh_target(&asked.request);
@@ -63,6 +71,7 @@ impl Call {
         let mut answer = Response::to_request(&asked.request, 200);
         answer.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
         answer.headers.push(HeaderName::Allow, ALLOW);
+        leg.session.grant(now, &asked.request, timer, &mut answer.headers);
         let mut answer = answer.with_body("application/sdp", description);
         core.sign(&mut answer);
         core.respond(now, asked.key, &Method::Invite, answer.clone());
@@ -112,8 +121,11 @@ impl Call {
     }
 
     /// What a leg of a conversation is to be told: what the far end of the other leg allows, seen from here.
-    fn wanted_direction(&self, index: u8) -> Option<MediaDirection> {
+    pub(super) fn wanted_direction(&self, index: u8) -> Option<MediaDirection> {
         let Stage::Talking { callee, .. } = self.stage else { return None };
+        if self.joined.is_some() {
+            return self.direction_from_partner(index);
+        }
         let other = if index == 0 { callee } else { 0 };
         (index == 0 || index == callee)
             .then(|| self.leg(other).map(|leg| leg.media.allowed.reversed()))
@@ -131,9 +143,10 @@ impl Call {
                 && matches!(leg.modification, Modification::None)
                 && leg.reinvite.is_none();
             if free && leg.media.told != direction {
-                send_reinvite(leg, core, now, direction);
+                send_reinvite(leg, core, now, Some(direction));
             }
         }
+        self.tell_partner();
     }
 
     pub(super) fn on_reinvite_response(&mut self, core: &mut Core, now: Now, index: u8, answer: Response) {
@@ -150,13 +163,14 @@ impl Call {
             return;
         }
         let pending = std::mem::replace(&mut leg.modification, Modification::None);
-        let Modification::Pending { client, credentials, before } = pending else { return };
+        let Modification::Pending { client, credentials, before, refresh } = pending else { return };
         match answer.status {
             200..=299 => {
                 let new = answer.sdp().and_then(|description| leg.media.accept(&description).ok());
                 if new == Some(true) {
                     leg.configure_media(core);
                 }
+                leg.session.granted(now, &answer);
                 if let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) {
                     dialog.refresh_target(&answer);
                     let mut ack = dialog.ack(cseq.number);
@@ -177,15 +191,28 @@ impl Call {
                 let wait = steps * 10;
                 leg.modification = Modification::RetryAt { at: now.instant + Duration::from_millis(wait) };
                 leg.media.told = before;
+                if refresh {
+                    leg.session.postpone(now);
+                }
             }
             401 | 407 => {
                 if leg.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok()) {
-                    send_reinvite(leg, core, now, direction.unwrap_or(leg.media.told));
+                    send_reinvite(leg, core, now, direction.filter(|_| !refresh));
                 }
             }
+            // RFC 4028 §7.3: the same again with what it can bear.
+            422 if leg.session.raise(&answer) => {
+                send_reinvite(leg, core, now, direction.filter(|_| !refresh))
+            }
+            408 if refresh => self.expire(core, now),
             408 | 481 => self.lose_dialog(core, now, index),
             // Refused: this side just is not told what the other one does.
-            _ => self.tell_directions(core, now),
+            _ => {
+                if refresh {
+                    leg.session.postpone(now);
+                }
+                self.tell_directions(core, now);
+            }
         }
     }
 
@@ -200,13 +227,24 @@ impl Call {
     }
 }
 
-fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: MediaDirection) {
+/// Sends a re-INVITE: with a new direction, or without one to show that the session lives. That one repeats what was
+/// said last, word for word (RFC 4028 §7.4).
+pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: Option<MediaDirection>) {
     let (address, before) = (leg.peer.local.ip(), leg.media.told);
-    let Some(offer) = leg.media.offer(address, 0, direction, core.randomness()) else { return };
+    let offer = match direction {
+        Some(direction) => leg.media.offer(address, 0, direction, core.randomness()),
+        None => leg.media.described.clone(),
+    };
+    let Some(offer) = offer else { return };
+    let supported = leg.supported();
     let Some(dialog) = leg.dialog.as_mut() else { return };
     let mut request = dialog.request(Method::Invite, None);
     request.headers.set(HeaderName::Contact, Leg::contact(&leg.peer, None));
     request.headers.push(HeaderName::Allow, ALLOW);
+    if let Some(supported) = supported {
+        request.headers.push(HeaderName::Supported, supported);
+    }
+    leg.session.ask(&mut request.headers);
     request.headers.push(HeaderName::ContentType, "application/sdp");
     request.body = offer.into();
     leg.authorize(core, &mut request);
@@ -216,5 +254,5 @@ fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: MediaDirec
     if let Some((answered, _)) = leg.reinvite_ack.take() {
         core.forget_client(answered);
     }
-    leg.modification = Modification::Pending { client, credentials, before };
+    leg.modification = Modification::Pending { client, credentials, before, refresh: direction.is_none() };
 }

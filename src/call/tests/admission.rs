@@ -143,10 +143,11 @@ fn copies_of_one_invite_that_took_different_ways_are_one() {
 fn extensions_that_are_required_and_unknown_are_all_named() {
     let mut w = World::new();
     let out = ask(&mut w, A, Method::Invite, |request| {
-        request.headers.push(HeaderName::Require, "100rel, precondition");
+        request.headers.push(HeaderName::Require, "telepathy, timer, precondition");
     });
     assert_eq!(out, ["420"]);
-    assert_eq!(w.last_response(A, 420).headers.get(&HeaderName::Unsupported), Some("100rel, precondition"));
+    let answer = w.last_response(A, 420);
+    assert_eq!(answer.headers.get(&HeaderName::Unsupported), Some("telepathy, precondition"));
     w.finish_all();
 }
 

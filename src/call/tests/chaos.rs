@@ -1,6 +1,8 @@
 //! Many calls at once, far ends that do what they like, and a network that loses, repeats and reorders: whatever
 //! happens, every call ends, leaves one End record, and nothing is kept of it.
 
+mod features;
+
 use super::far::Side;
 use super::world::*;
 use crate::call::Input;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// For so long new calls begin and far ends have ideas of their own.
 const LIVELY: Duration = Duration::from_secs(90);
-/// A call may ring for 20 s and last for 60 s; then come 64 × T1 for each thing that may be lost.
+/// A call may ring for 40 s and last for 60 s; then come 64 × T1 for each thing that may be lost.
 const QUIET: Duration = Duration::from_secs(400);
 
 /// One far end in one dialog.
@@ -30,6 +32,12 @@ struct Bot {
     /// Some never acknowledge.
     acknowledges: bool,
     challenged: bool,
+    /// It acknowledges progress that has to arrive.
+    pracks: bool,
+    /// The number of its last reliable response.
+    rseq: u32,
+    /// A REFER that may be asked for a password.
+    referring: Option<Request>,
 }
 
 type Key = (SocketAddr, String);
@@ -42,6 +50,7 @@ enum Deed {
     /// A far end repeats its INVITE while nothing came back.
     InviteAgain(Key, u32),
     GiveUp(Key),
+    Update(Key),
     Answer(Key, u16),
     /// A far end repeats its 2xx while it is not acknowledged.
     AnswerAgain(Key, u32),
@@ -67,11 +76,15 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
     let seeds = only.map_or(0..120, |seed: u64| seed..seed + 1);
     let all = seeds.end - seeds.start > 1;
     let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut joined = 0;
     for seed in seeds {
-        for cause in run(seed) {
+        let (ends, transferred) = run(seed);
+        joined += transferred;
+        for cause in ends {
             *causes.entry(cause.as_str()).or_default() += 1;
         }
     }
+    assert!(!all || joined > 0, "no transfer came to a conversation");
     // A storm in which nothing but calm comes to pass proves nothing.
     for cause in [
         EndCause::NormalClearing,
@@ -91,16 +104,18 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
         EndCause::TransportFailed,
         EndCause::NotAcceptable,
         EndCause::FarEndFailure,
+        EndCause::SessionExpired,
+        EndCause::NoPrack,
     ] {
         assert!(!all || causes.contains_key(cause.as_str()), "no {} in {causes:?}", cause.as_str());
     }
 }
 
-/// One storm; why its calls ended.
-fn run(seed: u64) -> Vec<EndCause> {
+/// One storm; why its calls ended, and how many transferred ones were answered.
+fn run(seed: u64) -> (Vec<EndCause>, usize) {
     let mut config = config();
     let mut dice = Dice(seed.wrapping_mul(0x1234_5678_9abc_def1) + 1);
-    config.limits.ring = secs(20);
+    config.limits.ring = secs(if dice.percent(50) { 20 } else { 40 });
     config.limits.max_duration = secs(60);
     config.limits.max_calls_per_user = 50;
     config.billing.interim = secs(7);
@@ -108,6 +123,7 @@ fn run(seed: u64) -> Vec<EndCause> {
         config.trunks[0].max_channels = Some(2);
         config.trunks[1].max_cps = Some(1);
     }
+    features::shape(&mut config, &mut dice);
     let mut w = World::seeded(config, seed);
     w.label = format!("TANDEM_CHAOS_SEED={seed}");
     if dice.percent(30) {
@@ -134,7 +150,8 @@ fn run(seed: u64) -> Vec<EndCause> {
     let Chaos { w, .. } = chaos;
     // Calls whose room was never reserved have no Start; the others have one End each.
     w.assert_nothing_left();
-    w.ends().iter().filter_map(|cdr| cdr.end_cause).collect()
+    let joined = w.ends().iter().filter(|cdr| cdr.transfer_of.is_some() && cdr.answered_at.is_some()).count();
+    (w.ends().iter().filter_map(|cdr| cdr.end_cause).collect(), joined)
 }
 
 impl Chaos {
@@ -230,6 +247,7 @@ impl Chaos {
                     self.say(key.0, cancel, ms(500));
                 }
             }
+            Deed::Update(key) => self.update(&key),
             Deed::Answer(key, status) => self.answer(key, status),
             Deed::AnswerAgain(key, round) => {
                 let Some(bot) = self.bots.get(&key).filter(|bot| !bot.acked && round < 10) else { return };
@@ -272,10 +290,14 @@ impl Chaos {
             2 => "v=0\r\n".to_owned(),
             _ => OFFER.to_owned(),
         };
-        let invite = side.invite(&sdp);
+        let mut invite = side.invite(&sdp);
+        features::knowing(&mut invite, &mut self.dice);
+        side.invite = invite.clone();
         let key = (side.at, side.call_id.clone());
         let acknowledges = !self.dice.percent(8);
-        self.bots.insert(key.clone(), Bot::new(side, acknowledges));
+        let mut bot = Bot::new(side, acknowledges);
+        bot.pracks = !self.dice.percent(25);
+        self.bots.insert(key.clone(), bot);
         self.say(key.0, &invite, Duration::ZERO);
         self.plan(ms(500), Deed::InviteAgain(key.clone(), 1));
         if self.dice.percent(30) {
@@ -325,7 +347,10 @@ impl Chaos {
                     self.say(at, answer, Duration::ZERO);
                 }
             }
-            _ => self.say(at, Response::to_request(&request, 200), Duration::ZERO),
+            _ => {
+                let status = [200, 200, 200, 500, 481][self.dice.below(5) as usize];
+                self.say(at, Response::to_request(&request, status), Duration::ZERO);
+            }
         }
     }
 
@@ -341,6 +366,13 @@ impl Chaos {
         let side = Side::called(key.0, invite, &tag, self.w.via_of(key.0));
         let mut bot = Bot::new(side, true);
         bot.heard = true;
+        if self.dice.percent(15) {
+            self.fork_plays(&key, &bot.side.invite);
+        }
+        if self.dice.percent(15) {
+            let at = ms(self.dice.below(3_000));
+            self.plan(at, Deed::Update(key.clone()));
+        }
         self.bots.insert(key.clone(), bot);
         if self.dice.percent(10) {
             return; // A black hole; it may still wake up when it is called off.
@@ -370,6 +402,7 @@ impl Chaos {
             let sdp = if key.0.to_string().starts_with("203") { ANSWER } else { OPUS_ANSWER };
             response = response.with_body("application/sdp", sdp);
         }
+        response = features::saying(response, bot, &mut self.dice);
         bot.decided = status >= 200;
         bot.answer = Some(Message::Response(response.clone()));
         let fork = Side::called(key.0, bot.side.invite.clone(), &format!("fork{other}"), "UDP");
@@ -411,13 +444,22 @@ impl Chaos {
         if method == Method::Bye && response.status >= 200 {
             bot.over = true;
         }
+        if method == Method::Refer && response.status == 401 {
+            self.prove_refer(&key, &response);
+            return;
+        }
         if method != Method::Invite {
             return;
         }
         bot.heard = true;
         let current = response.cseq() == bot.side.invite.cseq();
         match response.status {
-            100..=199 => {}
+            100..=199 => {
+                self.acknowledge_progress(&key, &response);
+                if self.dice.percent(10) {
+                    self.plan(ms(100), Deed::Update(key));
+                }
+            }
             200..=299 => {
                 let first = !bot.decided;
                 bot.decided = true;
@@ -460,7 +502,16 @@ impl Chaos {
     /// A far end in a conversation does something of its own accord.
     fn idea(&mut self, key: Key) {
         let Some(bot) = self.bots.get_mut(&key).filter(|bot| !bot.over) else { return };
-        match self.dice.below(4) {
+        match self.dice.below(7) {
+            4 => {
+                self.update(&key);
+                self.plan(ms(900), Deed::Idea(key));
+            }
+            5 => {
+                self.refer(&key);
+                let next = ms(self.dice.below(8_000));
+                self.plan(next, Deed::Idea(key));
+            }
             0 | 1 => {
                 let bye = Message::Request(bot.side.request(Method::Bye));
                 self.plan(Duration::ZERO, Deed::ByeAgain(key, bye, 0));
@@ -518,6 +569,9 @@ impl Bot {
             answer: None,
             acknowledges,
             challenged: false,
+            pracks: true,
+            rseq: 40,
+            referring: None,
         }
     }
 }

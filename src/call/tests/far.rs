@@ -247,6 +247,15 @@ impl World {
         self.send(side.at, response);
     }
 
+    /// Answers the INVITE of a side with fields and, where it is not empty, a description.
+    pub fn reply_saying(&mut self, side: &Side, status: u16, sdp: &str, fields: &[(HeaderName, &str)]) {
+        let mut response = side.response(&side.invite, status);
+        fields.iter().for_each(|(name, value)| response.headers.push(name.clone(), *value));
+        let response =
+            if sdp.is_empty() { response } else { response.with_body("application/sdp", sdp.to_owned()) };
+        self.send(side.at, response);
+    }
+
     /// Answers the last request of this method that came to a side.
     pub fn ok(&mut self, side: &Side, method: Method) {
         let request = self.last_request(side.at, &method);

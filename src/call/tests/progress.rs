@@ -151,3 +151,50 @@ fn the_description_is_found_beside_isup() {
     w.hang_up(&mut alice, &callee);
     w.finish();
 }
+
+#[test]
+fn a_trunk_that_says_so_is_believed_whether_its_early_media_may_be_heard() {
+    let early = |value| [(HeaderName::PEarlyMedia, value)];
+    let mut w = World::with(|config| config.trunks[0].p_early_media = true);
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    assert_eq!(callee.invite.headers.get(&HeaderName::PEarlyMedia), Some("supported"));
+    w.reply_saying(&callee, 183, ANSWER, &early("inactive"));
+    assert!(w.response(alice.at, 180).body.is_empty(), "its own phone rings");
+    w.reply_saying(&callee, 183, ANSWER, &early("sendrecv, gated"));
+    assert!(!w.response(alice.at, 183).body.is_empty());
+    w.reply_saying(&callee, 180, "", &early("recvonly"));
+    assert!(w.response(alice.at, 180).body.is_empty());
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn a_trunk_that_was_not_asked_is_not_believed() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    assert_eq!(callee.invite.headers.get(&HeaderName::PEarlyMedia), None);
+    w.reply_saying(&callee, 183, ANSWER, &[(HeaderName::PEarlyMedia, "inactive")]);
+    assert!(!w.response(alice.at, 183).body.is_empty());
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
+fn a_calling_trunk_that_asks_is_told_that_early_media_may_be_heard() {
+    for asks in [true, false] {
+        let mut w = World::with(|config| config.trunks[0].p_early_media = true);
+        let caller = w.call_in_with(A, "+31201234567", OFFER, |invite| {
+            if asks {
+                invite.headers.push(HeaderName::PEarlyMedia, "supported");
+            }
+        });
+        let callee = w.invited(B);
+        w.reply_with(&callee, 183, ANSWER);
+        let told = w.response(caller.at, 183);
+        assert_eq!(told.headers.get(&HeaderName::PEarlyMedia), asks.then_some("sendrecv"));
+        w.cancel(&caller);
+        w.finish();
+    }
+}

@@ -18,7 +18,7 @@ fn what_the_far_end_decided_is_passed_on_with_a_reason() {
         (404, EndCause::NumberNotFound, 1),
         (604, EndCause::NumberNotFound, 1),
         (410, EndCause::NumberChanged, 22),
-        (480, EndCause::Unavailable, 20),
+        (480, EndCause::Unavailable, 18),
         (484, EndCause::InvalidNumber, 28),
         (403, EndCause::Forbidden, 21),
         (488, EndCause::NotAcceptable, 88),

@@ -94,6 +94,8 @@ pub struct MediaStub {
     pub legs: BTreeMap<LegId, MediaLeg>,
     /// Bridges ordered, repeated ones too.
     pub bridges: usize,
+    /// The thread that the next leg goes to.
+    pub worker: usize,
 }
 
 /// A message on its way.
@@ -176,6 +178,7 @@ impl World {
                 report: LegReport { packets_received: 50, ..LegReport::default() },
                 legs: BTreeMap::new(),
                 bridges: 0,
+                worker: 0,
             },
             trace: Vec::new(),
             events: Vec::new(),
@@ -331,7 +334,7 @@ impl World {
                     self.media.free -= 1;
                     let rtp = 20_000 + 2 * self.media.legs.len() as u16;
                     assert!(self.media.legs.insert(leg, MediaLeg::default()).is_none(), "{leg} opened twice");
-                    Ok(MediaPorts { rtp, rtcp: rtp + 1 })
+                    Ok(MediaPorts { rtp, rtcp: rtp + 1, worker: self.media.worker })
                 };
                 self.later(self.media.opens_after, Input::MediaOpened { leg, result });
             }

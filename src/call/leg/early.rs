@@ -1,0 +1,112 @@
+//! The early dialogs of our INVITE: each fork that says something has one of its own (RFC 3261 §12.1, RFC 3262 §4).
+
+use super::Leg;
+use crate::call::core::{Core, Owner, Purpose};
+use crate::config::Prack;
+use crate::sip::dialog::Dialog;
+use crate::sip::message::{HeaderName, Method, RAck, Request, Response, Typed};
+use crate::types::Now;
+use bytes::Bytes;
+
+/// More forks than an operator rings; whoever sends more wants our memory.
+const MOST: usize = 16;
+
+/// One fork that has answered something.
+#[derive(Debug)]
+pub struct EarlyDialog {
+    pub dialog: Dialog,
+    /// The last session description it sent.
+    pub description: Option<Bytes>,
+    /// Its description came reliably: it is the answer, and the 2xx has none or repeats it (RFC 3261 §13.2.1).
+    pub settled: bool,
+    /// The number of its last reliable response.
+    rseq: Option<u32>,
+}
+
+/// All of them, and whose description counts now.
+#[derive(Debug, Default)]
+pub struct EarlyDialogs {
+    dialogs: Vec<EarlyDialog>,
+    pub current: Option<String>,
+}
+
+impl EarlyDialogs {
+    pub fn find(&mut self, tag: &str) -> Option<&mut EarlyDialog> {
+        self.dialogs.iter_mut().find(|early| early.dialog.remote_tag == tag)
+    }
+
+    pub fn knows(&self, tag: &str) -> bool {
+        self.dialogs.iter().any(|early| early.dialog.remote_tag == tag)
+    }
+
+    pub fn take(&mut self, tag: &str) -> Option<EarlyDialog> {
+        let position = self.dialogs.iter().position(|early| early.dialog.remote_tag == tag)?;
+        Some(self.dialogs.swap_remove(position))
+    }
+
+    pub fn clear(&mut self) {
+        *self = EarlyDialogs::default();
+    }
+
+    /// The dialog a provisional response makes or belongs to.
+    fn note(&mut self, invite: &Request, progress: &Response) -> Option<&mut EarlyDialog> {
+        let tag = progress.to_tag()?;
+        if !self.knows(tag) {
+            let dialog = Dialog::uac(invite, progress).ok().filter(|_| self.dialogs.len() < MOST)?;
+            self.dialogs.push(EarlyDialog { dialog, description: None, settled: false, rseq: None });
+        }
+        let early = self.find(tag)?;
+        early.dialog.refresh_target(progress);
+        Some(early)
+    }
+}
+
+impl Leg {
+    /// Takes a provisional response in its order and acknowledges it where it wants that. False for one that was taken
+    /// before or came too early: its sender repeats it (RFC 3262 §4).
+    pub fn take_progress(&mut self, core: &mut Core, now: Now, progress: &Response) -> bool {
+        let Some((_, invite)) = &self.invite else { return true };
+        let reliable = self.party.prack() != Prack::Off && progress.requires("100rel");
+        let Some(early) = self.early.note(invite, progress) else {
+            // Without a tag there is no dialog, and nothing to acknowledge in.
+            return !reliable;
+        };
+        self.session.learn(progress);
+        match progress.rseq().filter(|_| reliable) {
+            Some(rseq) => {
+                if early.rseq.is_some_and(|last| last.wrapping_add(1) != rseq) {
+                    return false;
+                }
+                early.rseq = Some(rseq);
+                early.settled |= progress.sdp().is_some();
+                let tag = early.dialog.remote_tag.clone();
+                self.send_prack(core, now, &tag);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Acknowledges the last reliable response of a fork.
+    fn send_prack(&mut self, core: &mut Core, now: Now, tag: &str) {
+        let Some(cseq) = self.invite.as_ref().and_then(|(_, invite)| invite.cseq().ok()) else { return };
+        let Some(early) = self.early.find(tag) else { return };
+        let Some(rseq) = early.rseq else { return };
+        let mut prack = early.dialog.request(Method::Prack, None);
+        let rack = RAck { rseq, cseq: cseq.number, method: Method::Invite };
+        prack.headers.push(HeaderName::RAck, rack.to_string());
+        let dialog = early.dialog.clone();
+        self.authorize(core, &mut prack);
+        let owner = Owner::Leg { leg: self.id, purpose: Purpose::Prack };
+        core.send(now, owner, self.hop_of(Some(&dialog)), prack);
+    }
+
+    /// The answer to a PRACK changes nothing, but for a challenge, which is met.
+    pub fn on_prack_answered(&mut self, core: &mut Core, now: Now, answer: &Response) {
+        let challenged = matches!(answer.status, 401 | 407)
+            && self.auth.as_mut().is_some_and(|auth| auth.challenged(answer).is_ok());
+        if let Some(tag) = answer.to_tag().filter(|_| challenged) {
+            self.send_prack(core, now, tag);
+        }
+    }
+}

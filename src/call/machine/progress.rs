@@ -1,0 +1,308 @@
+//! What a caller learns and hears before the answer: ringing, early media, and their PRACKs (RFC 3262, RFC 3960).
+
+use super::dialog::{offer_in, reply, reply_unacceptable};
+use super::{Asked, Call, Note, Stage};
+use crate::call::core::{ALLOW, Core, response};
+use crate::call::event::{Event, Output};
+use crate::call::leg::progress::Described;
+use crate::call::leg::{Leg, LegState, Party};
+use crate::sip::dialog::Dialog;
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
+use crate::sip::reliable::{Acknowledged, ReliableStep};
+use crate::types::{AudioCodec, EndCause, LegId, LegKind, MediaDirection, Now, ReleasedBy};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// How soon the same progress is told again.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether the network lets the caller hear what comes before the answer (RFC 5009 §8): it does unless it says that
+/// nothing flows backwards.
+fn is_authorised(progress: &Response) -> bool {
+    let says = |word| progress.headers.lists(&HeaderName::PEarlyMedia, word);
+    !(says("inactive") || says("recvonly"))
+}
+
+impl Call {
+    /// A provisional response of a callee.
+    pub(super) fn on_progress(&mut self, core: &mut Core, now: Now, position: usize, progress: Response) {
+        if !matches!(self.stage, Stage::Hunting { .. }) || !self.callees[position].is_inviting() {
+            return;
+        }
+        let leg = &mut self.callees[position];
+        if !leg.take_progress(core, now, &progress) {
+            return;
+        }
+        let rings = matches!(progress.status, 180 | 183);
+        if let (Some(attempt), true) = (leg.attempt.as_mut(), rings) {
+            attempt.ringing.get_or_insert(now);
+            if !std::mem::replace(&mut attempt.progressed, true) {
+                if let Some(trunk) = leg.party.trunk_name() {
+                    let after = now.instant - attempt.started.instant;
+                    core.event(Event::TrunkProgress { trunk, after });
+                }
+            }
+        }
+        if rings {
+            self.ringing.get_or_insert(now);
+        }
+        let early_allowed = match &self.callees[position].party {
+            Party::Trunk(trunk) => {
+                trunk.config.early_media && (!trunk.config.p_early_media || is_authorised(&progress))
+            }
+            // Several devices may ring: whose early voice would the caller hear?
+            Party::User { .. } => false,
+        };
+        if !early_allowed {
+            // What was heard so far may have been taken back: the caller's own phone rings then.
+            let index = self.callees[position].id.index;
+            self.early.take_if(|early| *early == index);
+        }
+        if let Some(description) = progress.sdp() {
+            self.take_description(core, position, &progress, &description, early_allowed);
+        }
+        self.pass_progress(core, now, position, progress.status, early_allowed);
+    }
+
+    /// A description before the answer. Of several forks the one that described itself last is heard; the one that
+    /// answers decides (RFC 3261 §13.2.2.4).
+    fn take_description(
+        &mut self,
+        core: &mut Core,
+        position: usize,
+        progress: &Response,
+        description: &Bytes,
+        early_allowed: bool,
+    ) {
+        let leg = &mut self.callees[position];
+        let tag = progress.to_tag().unwrap_or_default();
+        let mut settled = false;
+        if let Some(early) = leg.early.find(tag) {
+            settled = early.settled;
+            early.description = Some(description.clone());
+        }
+        // A reliable description is the answer, whether the caller may hear it or not.
+        if !early_allowed && !settled {
+            return;
+        }
+        // The same again would only make the worker learn the far end's address anew.
+        let Ok(new) = leg.media.accept(description) else { return };
+        leg.early.current = Some(tag.to_owned());
+        if early_allowed {
+            if new {
+                leg.configure_media(core);
+            }
+            self.early = Some(leg.id.index);
+        }
+    }
+
+    /// Tells the caller how far it is, with the early voice where there is one.
+    fn pass_progress(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        position: usize,
+        status: u16,
+        early_allowed: bool,
+    ) {
+        if self.serves_transfer {
+            self.notes.push(Note::Progress(status));
+            return;
+        }
+        let index = self.callees[position].id.index;
+        let with_media =
+            early_allowed && self.early == Some(index) && self.answer_caller_media(core, position);
+        // A 183 whose early media we don't pass on would say nothing; the caller still learns that it rings.
+        let status = if status == 183 && !with_media { 180 } else { status };
+        // Forks and nervous far ends repeat themselves; a lost one is still made good by the next.
+        let reliable = self.caller.reliable.is_some();
+        let repeated = self.progress.is_some_and(|(told, media, at)| {
+            (told, media) == (status, with_media) && (reliable || now.instant < at + PROGRESS_PAUSE)
+        });
+        if repeated || !matches!(self.caller.state, LegState::Incoming { .. }) {
+            return;
+        }
+        self.progress = Some((status, with_media, now.instant));
+        match self.caller.reliable.as_mut() {
+            Some(reliable) if reliable.sent.is_waiting() => {
+                let media = reliable.queued.is_some_and(|(_, media)| media);
+                reliable.queued = Some((status, with_media || media));
+            }
+            Some(_) | None => self.tell_progress(core, now, status, with_media),
+        }
+    }
+
+    fn tell_progress(&mut self, core: &mut Core, now: Now, status: u16, with_media: bool) {
+        // Without an offer in the INVITE ours stands in the first reliable response (RFC 3262 §5).
+        let description = match self.caller.reliable.as_ref().map(|reliable| reliable.described) {
+            Some(Described::No) if self.offer.is_none() => self.offer_to_caller(core),
+            Some(Described::No) | None if with_media => self.caller.media.described.clone(),
+            Some(_) | None => None,
+        };
+        let leg = &mut self.caller;
+        let LegState::Incoming { server, request } = &leg.state else { return };
+        let server = *server;
+        let mut progress = response(request, status, &leg.local_tag);
+        progress.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
+        if leg.dialog.is_none() {
+            leg.dialog = Dialog::uas(request, &leg.local_tag).ok();
+        }
+        if let Some(reliable) = leg.reliable.as_mut() {
+            progress.headers.push(HeaderName::Allow, ALLOW);
+            if description.is_some() {
+                reliable.described = if self.offer.is_some() { Described::Answer } else { Described::Offer };
+            }
+        }
+        if let Party::Trunk(trunk) = &leg.party {
+            let asked = request.headers.lists(&HeaderName::PEarlyMedia, "supported");
+            if with_media && asked && trunk.config.p_early_media {
+                progress.headers.push(HeaderName::PEarlyMedia, "sendrecv");
+            }
+        }
+        if let Some(description) = description {
+            progress = progress.with_body("application/sdp", description);
+        }
+        core.sign(&mut progress);
+        if let Some(reliable) = leg.reliable.as_mut() {
+            reliable.sent.send(now.instant, &core.timers, &mut progress);
+        }
+        core.respond(now, server, &Method::Invite, progress);
+    }
+
+    /// Our own offer to a caller whose INVITE had none.
+    pub(super) fn offer_to_caller(&mut self, core: &mut Core) -> Option<String> {
+        let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
+        let direction =
+            self.winner.and_then(|winner| self.leg(winner)).map(|leg| leg.media.allowed.reversed());
+        let address = self.caller.peer.local.ip();
+        let direction = direction.unwrap_or(MediaDirection::SendRecv);
+        self.caller.media.offer(address, session_id, direction, core.randomness())
+    }
+
+    /// Agrees on the caller's media with the callee's codec first, once; joins the two.
+    /// False when the caller's offer can't be answered yet or at all.
+    pub(super) fn answer_caller_media(&mut self, core: &mut Core, position: usize) -> bool {
+        let callee_codec = self.callees[position].media.negotiated.as_ref().map(|agreed| agreed.codec);
+        if self.caller.media.negotiated.is_none() {
+            let Some(offer) = &self.offer else { return false };
+            let codecs = &mut self.caller.media.policy.codecs;
+            if codecs.contains(&AudioCodec::Opus) && self.caller.party.kind() == LegKind::App {
+                // Opus over the open Internet repairs loss that G.711 can't: it stays first on the app's leg.
+                codecs.sort_by_key(|codec| *codec != AudioCodec::Opus);
+            } else {
+                codecs.sort_by_key(|codec| Some(*codec) != callee_codec);
+            }
+            self.caller.media.policy.narrowband = callee_codec.is_some_and(|codec| codec != AudioCodec::Opus);
+            let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
+            let address = self.caller.peer.local.ip();
+            // What an early description allows may change with the answer: the caller is told then.
+            let direction = match self.stage {
+                Stage::Talking { .. } => self.callees[position].media.allowed.reversed(),
+                Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {
+                    MediaDirection::SendRecv
+                }
+            };
+            let answered = self.caller.media.answer(address, session_id, offer, direction, core.randomness());
+            if answered.is_err() {
+                return false;
+            }
+            self.caller.configure_media(core);
+        }
+        self.bridge(core, self.callees[position].id);
+        true
+    }
+
+    /// Joins the caller with a callee at the media worker, once.
+    pub(super) fn bridge(&mut self, core: &mut Core, callee: LegId) {
+        if self.bridged.replace(callee.index) != Some(callee.index) {
+            core.emit(Output::Bridge { caller: self.caller.id, callee });
+        }
+    }
+
+    /// A PRACK of the caller. What waited for it goes on.
+    pub(super) fn on_prack(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
+        let Some(rack) = asked.request.rack() else {
+            reply(core, now, &asked, 400);
+            return;
+        };
+        let known = match self.leg_mut(index).and_then(|leg| leg.reliable.as_mut()) {
+            Some(reliable) => reliable.sent.acknowledge(&rack),
+            None => Acknowledged::Unknown,
+        };
+        match known {
+            Acknowledged::Unknown => {
+                reply(core, now, &asked, 481);
+                return;
+            }
+            Acknowledged::Earlier => {
+                reply(core, now, &asked, 200);
+                return;
+            }
+            Acknowledged::Outstanding => {}
+        }
+        let awaits_answer = self
+            .caller
+            .reliable
+            .as_ref()
+            .is_some_and(|reliable| reliable.described == Described::Offer && !reliable.settled);
+        if let Some(reliable) = self.caller.reliable.as_mut() {
+            reliable.settled |= reliable.described != Described::No;
+        }
+        if awaits_answer {
+            reply(core, now, &asked, 200);
+            if !self.take_callers_answer(core, &asked.request) {
+                self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
+                return;
+            }
+        } else {
+            self.answer_prack(core, now, &asked);
+        }
+        let Some(reliable) = self.caller.reliable.as_mut() else { return };
+        if let Some((status, with_media)) = reliable.queued.take() {
+            self.tell_progress(core, now, status, with_media);
+        } else if std::mem::take(&mut reliable.answer_waits) {
+            self.let_caller_in(core, now);
+        }
+    }
+
+    /// The caller's answer to the offer that it left to us, in its PRACK.
+    fn take_callers_answer(&mut self, core: &mut Core, prack: &Request) -> bool {
+        if !prack.sdp().is_some_and(|answer| self.caller.media.accept(&answer).is_ok()) {
+            return false;
+        }
+        self.caller.configure_media(core);
+        if let Some(early) = self.early.or(self.winner) {
+            self.bridge(core, LegId { call: self.id, index: early });
+        }
+        true
+    }
+
+    /// The 200 to a PRACK, with our answer where it makes an offer of its own (RFC 3262 §5).
+    fn answer_prack(&mut self, core: &mut Core, now: Now, asked: &Asked) {
+        let mut answer = response(&asked.request, 200, "");
+        if !asked.request.body.is_empty() {
+            let leg = &mut self.caller;
+            let (address, direction) = (leg.peer.local.ip(), leg.media.told);
+            let text = offer_in(&asked.request)
+                .and_then(|offer| leg.media.answer(address, 0, &offer, direction, core.randomness()));
+            let text = match text {
+                Ok(text) => text,
+                Err(refusal) => return reply_unacceptable(core, now, asked, refusal),
+            };
+            leg.configure_media(core);
+            answer = answer.with_body("application/sdp", text);
+        }
+        core.respond(now, asked.key, &Method::Prack, answer);
+    }
+
+    /// Repeats what the caller has not acknowledged; refuses a call whose progress never arrives.
+    pub(super) fn repeat_progress(&mut self, core: &mut Core, now: Now) {
+        let LegState::Incoming { server, .. } = &self.caller.state else { return };
+        let Some(reliable) = self.caller.reliable.as_mut() else { return };
+        match reliable.sent.handle_timeout(now.instant) {
+            ReliableStep::Wait => {}
+            ReliableStep::Repeat(response) => core.repeat(now, *server, response),
+            ReliableStep::GiveUp => self.close(core, now, EndCause::NoPrack, ReleasedBy::Gateway, None),
+        }
+    }
+}

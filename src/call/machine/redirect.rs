@@ -1,0 +1,74 @@
+//! A trunk that sends a call on (3xx, RFC 3261 §8.1.3.4): followed to where its configuration lets it, nowhere else.
+
+use super::record::AttemptEnd;
+use super::{Call, Stage};
+use crate::call::core::Core;
+use crate::call::event::Target;
+use crate::call::leg::Party;
+use crate::call::trunks::Trunks;
+use crate::sip::message::{Response, Typed};
+use crate::types::{EndCause, HostPort, Now};
+use std::net::{IpAddr, SocketAddr};
+
+/// A call that is sent on more often goes in a circle.
+const MOST: u8 = 3;
+
+impl Call {
+    /// Where a 3xx may send the call. The number must stay what was routed and will be charged, and the place must be
+    /// one of those the trunk's configuration names by address.
+    pub(super) fn redirected(&self, position: usize, status: u16, answer: &Response) -> Option<Target> {
+        if !(300..400).contains(&status)
+            || self.redirects >= MOST
+            || !matches!(self.stage, Stage::Hunting { .. })
+        {
+            return None;
+        }
+        let leg = &self.callees[position];
+        let (Party::Trunk(trunk), Some(attempt)) = (&leg.party, &leg.attempt) else { return None };
+        let contacts = answer.addresses(&crate::sip::message::HeaderName::Contact).ok()?;
+        contacts.into_iter().find_map(|contact| {
+            let same = contact.uri.user().is_empty() || contact.uri.user() == attempt.called;
+            let port = |place: &HostPort| place.port.unwrap_or(leg.peer.transport.default_port());
+            let wanted = &contact.uri.host;
+            let listed =
+                trunk.config.redirect_to.iter().any(|place| {
+                    place.host.eq_ignore_ascii_case(&wanted.host) && port(place) == port(wanted)
+                });
+            let address: IpAddr = wanted.host.parse().ok().filter(|_| same && listed)?;
+            let remote = SocketAddr::new(address, port(wanted));
+            let reachable = remote.is_ipv4() == leg.peer.remote.is_ipv4();
+            let mut peer = leg.peer.clone();
+            (peer.remote, peer.connection) = (remote, None);
+            reachable.then_some(Target { host: wanted.clone(), peer })
+        })
+    }
+
+    /// Goes where the trunk sent the call, as another attempt of the same trunk.
+    pub(super) fn follow(
+        &mut self,
+        core: &mut Core,
+        trunks: &mut Trunks,
+        now: Now,
+        position: usize,
+        status: u16,
+        target: Target,
+    ) {
+        self.redirects += 1;
+        let leg = &mut self.callees[position];
+        leg.vanish(core);
+        leg.close_media(core);
+        let index = leg.id.index;
+        self.early.take_if(|early| *early == index);
+        self.bridged.take_if(|bridged| *bridged == index);
+        let channel = self.callees[position].attempt.as_mut().and_then(|attempt| attempt.channel.take());
+        self.free_attempt(now, position, AttemptEnd { status, cause: EndCause::Redirected });
+        match (self.retry.take(), channel) {
+            // It stays one call of that trunk: its channel goes along.
+            (Some((candidate, nth)), Some(channel)) => {
+                self.attempt_trunk(core, now, candidate, nth, channel, target);
+            }
+            _ => self.try_next_trunk(core, trunks, now),
+        }
+        self.count_attempt(core, position, true);
+    }
+}

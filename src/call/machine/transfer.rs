@@ -1,0 +1,188 @@
+//! A call's part in a transfer: the one that is left keeps talking, now to somebody of another call (RFC 5589).
+//!
+//! ```text
+//! before:  remaining ── first call ── transferor ── (second call) ── target
+//! after:   remaining ── first call ═══ joined ═══ second call ── target
+//! ```
+//! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk.
+
+use super::{Asked, Call, Stage};
+use crate::call::core::{Core, Owner, Purpose, response};
+use crate::call::leg::{Leg, LegState};
+use crate::sip::message::{HeaderName, Method, Status, Typed};
+use crate::types::{CallId, EndCause, LegId, MediaDirection, Now, ReleasedBy};
+
+/// How long a transferor's subscription lasts at most, in seconds: longer than anybody rings (RFC 3515 §2.4.4).
+const SUBSCRIPTION: u32 = 180;
+
+/// What one call has to tell about itself to the one it is to be joined with, or is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The target was tried, or rings.
+    Progress(u16),
+    Answered,
+    /// The target will not answer; the status says why.
+    Failed(u16),
+    /// The conversation is over.
+    Ended(EndCause),
+    /// What the far end of the leg that is joined allows now.
+    Allows(MediaDirection),
+}
+
+/// A transfer under way, seen from the first call.
+#[derive(Debug, Clone, Copy)]
+pub struct Transfer {
+    /// The leg that asked for it.
+    by: u8,
+    pub target: CallId,
+    /// The REFER's number, where it was not the dialog's first (RFC 3515 §2.4.6).
+    id: Option<u32>,
+    /// It hung up without waiting for the outcome.
+    gone: bool,
+}
+
+/// This call's leg talks to a leg of another call.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined {
+    pub leg: u8,
+    pub partner: LegId,
+    /// What the partner's far end allows.
+    allowed: MediaDirection,
+    /// What the partner knows of ours.
+    told: MediaDirection,
+}
+
+impl Call {
+    /// Who would be left if this leg's far end moved the call away; `None` where there is no conversation to move, or
+    /// it is being moved already.
+    pub fn remaining(&self, index: u8) -> Option<LegId> {
+        let Stage::Talking { callee, .. } = self.stage else { return None };
+        let other = if index == 0 { callee } else { 0 };
+        let talks = |index: u8| self.leg(index).filter(|leg| matches!(leg.state, LegState::Established));
+        let free = self.joined.is_none() && self.transfer.is_none() && (index == 0 || index == callee);
+        talks(index).and(talks(other)).filter(|_| free).map(|leg| leg.id)
+    }
+
+    /// The one who is left, while the target is being tried.
+    pub fn transferred(&self) -> Option<LegId> {
+        let Stage::Talking { callee, .. } = self.stage else { return None };
+        let other = if self.transfer?.by == 0 { callee } else { 0 };
+        self.leg(other).filter(|leg| matches!(leg.state, LegState::Established)).map(|leg| leg.id)
+    }
+
+    /// This call came out of another one.
+    pub fn set_transfer_of(&mut self, first: CallId) {
+        self.transfer_of = Some(first);
+        self.cdr.transfer_of = Some(first);
+    }
+
+    /// Takes a REFER up: 202, and a first report to the one who sent it (RFC 3515 §2.4.4).
+    pub fn begin_transfer(&mut self, core: &mut Core, now: Now, by: u8, target: CallId, asked: &Asked) {
+        let accepted = response(&asked.request, 202, "");
+        core.respond(now, asked.key, &Method::Refer, accepted);
+        let number = asked.request.cseq().ok().map(|cseq| cseq.number);
+        let again = std::mem::replace(&mut self.referred, true);
+        self.transfer = Some(Transfer { by, target, id: number.filter(|_| again), gone: false });
+        self.report_transfer(core, now, 100);
+    }
+
+    /// Tells the transferor how far it is.
+    pub fn report_transfer(&mut self, core: &mut Core, now: Now, status: u16) {
+        let Some(transfer) = self.transfer else { return };
+        if let Some(leg) = self.leg_mut(transfer.by) {
+            notify(leg, core, now, transfer.id, status);
+        }
+    }
+
+    /// The target will not answer: the transferor hears why, and has its call back.
+    pub fn transfer_failed(&mut self, core: &mut Core, now: Now, status: u16) {
+        self.report_transfer(core, now, status);
+        let Some(transfer) = self.transfer.take() else { return };
+        if transfer.gone {
+            let by = if transfer.by == 0 { ReleasedBy::Caller } else { ReleasedBy::Callee };
+            self.close(core, now, EndCause::NormalClearing, by, None);
+        }
+    }
+
+    /// One leg of this call talks to a leg of another call from now on; the other one of this call is let go.
+    pub fn join(&mut self, core: &mut Core, now: Now, keep: u8, partner: LegId, allowed: MediaDirection) {
+        self.report_transfer(core, now, 200);
+        self.transfer = None;
+        self.joined = Some(Joined { leg: keep, partner, allowed, told: MediaDirection::SendRecv });
+        // The worker joins two legs at a time: this bridge has gone with the new one.
+        self.bridged = None;
+        let reason = self.far.value(EndCause::NormalClearing);
+        for leg in std::iter::once(&mut self.caller).chain(self.callees.iter_mut()) {
+            if leg.id.index != keep && !leg.is_gone() {
+                leg.release(core, now, &reason);
+            }
+            if leg.id.index != keep {
+                leg.close_media(core);
+            }
+        }
+        self.supervise_media(core);
+        self.tell_directions(core, now);
+    }
+
+    /// The far end behind the other call holds or is back.
+    pub fn partner_allows(&mut self, core: &mut Core, now: Now, direction: MediaDirection) {
+        if let Some(joined) = self.joined.as_mut() {
+            joined.allowed = direction;
+        }
+        self.tell_directions(core, now);
+    }
+
+    /// The other call of a conversation ended, and this one with it.
+    pub fn partner_ended(&mut self, core: &mut Core, now: Now, cause: EndCause) {
+        let Some(joined) = self.joined else { return };
+        let by = if joined.leg == 0 { ReleasedBy::Callee } else { ReleasedBy::Caller };
+        self.close(core, now, cause, by, None);
+    }
+
+    /// What a leg that is joined with another call's is to be told of the far end there.
+    pub(super) fn direction_from_partner(&self, index: u8) -> Option<MediaDirection> {
+        self.joined.filter(|joined| joined.leg == index).map(|joined| joined.allowed.reversed())
+    }
+
+    /// Tells the other call what the far end of ours allows, where it does not know yet.
+    pub(super) fn tell_partner(&mut self) {
+        let Some(joined) = self.joined else { return };
+        let Some(allowed) = self.leg(joined.leg).map(|leg| leg.media.allowed) else { return };
+        if allowed != joined.told {
+            self.joined = Some(Joined { told: allowed, ..joined });
+            self.notes.push(Note::Allows(allowed));
+        }
+    }
+
+    /// True where a BYE of this leg ends its part only: it has moved the call away, or is doing so.
+    pub(super) fn leaves_others(&mut self, index: u8) -> bool {
+        if let Some(transfer) = self.transfer.as_mut().filter(|transfer| transfer.by == index) {
+            transfer.gone = true;
+            return true;
+        }
+        self.joined.is_some_and(|joined| joined.leg != index)
+    }
+}
+
+/// A report about a REFER: the status of the call to the target, as a fragment of SIP (RFC 3515 §2.4.5, RFC 3420).
+fn notify(leg: &mut Leg, core: &mut Core, now: Now, id: Option<u32>, status: u16) {
+    if !matches!(leg.state, LegState::Established) {
+        return;
+    }
+    let hop = leg.next_hop();
+    let Some(dialog) = leg.dialog.as_mut() else { return };
+    let mut request = dialog.request(Method::Notify, None);
+    request.headers.set(HeaderName::Contact, Leg::contact(&leg.peer, None));
+    let event = id.map_or("refer".to_owned(), |id| format!("refer;id={id}"));
+    request.headers.push(HeaderName::Event, event);
+    let state = match status {
+        ..200 => format!("active;expires={SUBSCRIPTION}"),
+        // RFC 3515 §2.4.7: nothing more will come.
+        200.. => "terminated;reason=noresource".to_owned(),
+    };
+    request.headers.push(HeaderName::SubscriptionState, state);
+    let fragment = format!("SIP/2.0 {} {}\r\n", status, Status(status).phrase());
+    let mut request = request.with_body("message/sipfrag;version=2.0", fragment);
+    leg.authorize(core, &mut request);
+    core.send(now, Owner::Leg { leg: leg.id, purpose: Purpose::Notify }, hop, request);
+}

@@ -1,0 +1,127 @@
+//! What far ends in the storm do beyond plain calls: PRACK, UPDATE, session timers, forks, transfers.
+
+use super::{Bot, Chaos, Key};
+use crate::call::tests::far::Side;
+use crate::call::tests::world::*;
+use crate::config::{Config, Prack, Transfer};
+use crate::sip::message::{HeaderName, Method, RAck, Request, Response, Typed};
+use std::time::Duration;
+
+/// Trunks differ from storm to storm.
+pub fn shape(config: &mut Config, dice: &mut Dice) {
+    for trunk in &mut config.trunks {
+        trunk.prack =
+            [Prack::Off, Prack::Supported, Prack::Supported, Prack::Required][dice.below(4) as usize];
+        trunk.session_timer = dice.percent(60).then_some(secs(90));
+        trunk.p_early_media = dice.percent(30);
+        trunk.transfer = if dice.percent(50) { Transfer::Users } else { Transfer::Off };
+    }
+}
+
+/// What a caller says it knows.
+pub fn knowing(invite: &mut Request, dice: &mut Dice) {
+    if dice.percent(50) {
+        let how = if dice.percent(20) { HeaderName::Require } else { HeaderName::Supported };
+        invite.headers.push(how, "100rel");
+    }
+    if dice.percent(50) {
+        invite.headers.push(HeaderName::Supported, "timer");
+        let asked = ["90;refresher=uac", "90;refresher=uas", "100", "30"][dice.below(4) as usize];
+        invite.headers.push(HeaderName::SessionExpires, asked);
+    }
+    if dice.percent(50) {
+        invite.headers.push(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, PRACK, UPDATE, REFER, NOTIFY");
+    }
+}
+
+/// What a callee says beside its status.
+pub fn saying(response: Response, bot: &mut Bot, dice: &mut Dice) -> Response {
+    let mut response = response;
+    match response.status {
+        101..=199 if bot.side.invite.supports("100rel") && dice.percent(60) => {
+            bot.rseq += 1;
+            response.headers.push(HeaderName::Require, "100rel");
+            response.headers.push(HeaderName::RSeq, bot.rseq.to_string());
+        }
+        200 => {
+            if dice.percent(50) {
+                response.headers.push(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, UPDATE");
+            }
+            if bot.side.invite.supports("timer") && dice.percent(60) {
+                let granted = ["10;refresher=uac", "10;refresher=uas", "90", "3"][dice.below(4) as usize];
+                response.headers.push(HeaderName::SessionExpires, granted);
+            }
+        }
+        _ => {}
+    }
+    response
+}
+
+impl Chaos {
+    /// Another phone behind the same operator describes itself too.
+    pub fn fork_plays(&mut self, key: &Key, invite: &Request) {
+        let tag = format!("early{}", self.w.number());
+        let fork = Side::called(key.0, invite.clone(), &tag, "UDP");
+        let progress =
+            fork.response(invite, 183).with_body("application/sdp", ANSWER.replace("6000", "6400"));
+        self.say(key.0, progress, ms(200));
+    }
+
+    /// A caller acknowledges progress that has to arrive; some never do.
+    pub fn acknowledge_progress(&mut self, key: &Key, progress: &Response) {
+        let Some(bot) = self.bots.get_mut(key) else { return };
+        let (Some(rseq), true) = (progress.rseq(), bot.pracks) else { return };
+        bot.side.learn(progress);
+        let rack = RAck { rseq, cseq: progress.cseq().unwrap().number, method: Method::Invite };
+        let mut prack = bot.side.request(Method::Prack).with_header(HeaderName::RAck, rack.to_string());
+        if bot.side.invite.body.is_empty() && !progress.body.is_empty() {
+            prack = prack.with_body("application/sdp", OFFER.replace("111", "96"));
+        }
+        self.say(key.0, &prack, Duration::ZERO);
+        self.say(key.0, &prack, ms(500));
+    }
+
+    /// A far end refreshes or changes the session without an INVITE, before the answer too.
+    pub fn update(&mut self, key: &Key) {
+        let offers = self.dice.percent(50);
+        let Some(bot) = self.bots.get_mut(key) else { return };
+        let mut update = bot.side.request(Method::Update);
+        if offers {
+            update = update.with_body("application/sdp", directed(OFFER, "sendonly"));
+        }
+        if self.dice.percent(50) {
+            update.headers.push(HeaderName::Supported, "timer");
+            update.headers.push(HeaderName::SessionExpires, "90;refresher=uac");
+        }
+        self.say(key.0, &update, Duration::ZERO);
+    }
+
+    /// A far end wants the call somewhere else, once or to another call of its own.
+    pub fn refer(&mut self, key: &Key) {
+        let consulted = self.bots.iter().find(|(other, bot)| {
+            other.0 == key.0 && **other != *key && bot.decided && !bot.over && bot.side.other.tag().is_some()
+        });
+        let replaces = consulted.map(|(other, bot)| {
+            let (to, from) =
+                (bot.side.other.tag().unwrap_or_default(), bot.side.own.tag().unwrap_or_default());
+            format!("<sip:carol@example.org?Replaces={}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>", other.1)
+        });
+        let places =
+            ["<sip:bob@example.org>", "<sip:0470123456@example.org>", "<sip:0900123@example.org>", "<tel:x>"];
+        let place = places[self.dice.below(4) as usize].to_owned();
+        let place = replaces.filter(|_| self.dice.percent(50)).unwrap_or(place);
+        let Some(bot) = self.bots.get_mut(key) else { return };
+        let refer = bot.side.request(Method::Refer).with_header(HeaderName::ReferTo, place);
+        bot.referring = Some(refer.clone());
+        self.say(key.0, &refer, Duration::ZERO);
+    }
+
+    /// The gateway wants to know who it is that moves a call.
+    pub fn prove_refer(&mut self, key: &Key, challenge: &Response) {
+        let Some(bot) = self.bots.get_mut(key) else { return };
+        let Some(refer) = bot.referring.take().filter(|_| bot.side.auth.is_some()) else { return };
+        let again = bot.side.with_credentials(&refer, challenge);
+        self.say(key.0, &again, Duration::ZERO);
+        self.say(key.0, &again, ms(500));
+    }
+}

@@ -1,0 +1,318 @@
+//! REFER: who may move a call and where to, and the joining of those who remain (RFC 3515, RFC 3891, RFC 5589).
+//!
+//! A transfer spends money in the name of the one who asks for it. So an app user proves itself again, may go no
+//! further than it could call itself, and pays; a trunk may at most move its call to an app user.
+
+use super::admission::Source;
+use super::core::{response, unsupported};
+use super::event::Output;
+use super::exchange::Exchange;
+use super::leg::media::{LegMedia, MediaPolicy};
+use super::leg::{Leg, LegState, Party};
+use super::machine::{Asked, Call, Note, Plan};
+use crate::config::Transfer;
+use crate::sip::message::{HeaderName, Method, Request, Typed, Uri};
+use crate::types::{CallId, EndCause, LegId, Now};
+
+/// Where a REFER wants the call to go.
+struct Target {
+    uri: Uri,
+    /// The dialog that its INVITE would replace: Call-ID and both tags (RFC 3891 §3).
+    replaces: Option<Replaces>,
+}
+
+struct Replaces {
+    call_id: String,
+    tags: [String; 2],
+}
+
+impl Exchange {
+    /// A REFER inside the dialog of a leg, from that leg's far end.
+    pub(super) fn on_refer(&mut self, now: Now, leg: LegId, asked: Asked) {
+        if let Some(unknown) = unsupported(&asked.request) {
+            let answer = response(&asked.request, 420, "").with_header(HeaderName::Unsupported, unknown);
+            self.core.respond(now, asked.key, &Method::Refer, answer);
+            return;
+        }
+        let Some(party) = self.leg(leg).map(|leg| leg.party.clone()) else { return };
+        let policy = match &party {
+            Party::User { .. } => self.core.settings.app.transfer,
+            Party::Trunk(trunk) => trunk.config.transfer,
+        };
+        if policy == Transfer::Off {
+            return self.refuse_refer(now, &asked, 403);
+        }
+        let source = match party {
+            // Tags and addresses are heard by others on the way; the password is not.
+            Party::User { name } => match self.prove_user(now, asked.key, &asked.peer, &asked.request) {
+                Some(user) if *user.name == *name => Source::User(user),
+                Some(_) => return self.refuse_refer(now, &asked, 403),
+                None => return,
+            },
+            Party::Trunk(trunk) => Source::Trunk(trunk),
+        };
+        let tag = asked.request.from_tag().unwrap_or_default().to_owned();
+        let dialog = self.calls.get_mut(&leg.call).and_then(|call| call.leg_mut(leg.index));
+        let Some(dialog) = dialog.and_then(|leg| leg.dialog_with(&tag)) else { return };
+        if dialog.check_cseq(&asked.request).is_err() {
+            return self.refuse_refer(now, &asked, 500);
+        }
+        let Some(target) = Target::of(&asked.request) else { return self.refuse_refer(now, &asked, 400) };
+        let Some(remaining) = self.calls.get(&leg.call).and_then(|call| call.remaining(leg.index)) else {
+            return self.refuse_refer(now, &asked, 491);
+        };
+        match target.replaces {
+            Some(replaces) => self.transfer_to_call(now, leg, remaining, &source, &replaces, &asked),
+            None => self.transfer_to_number(now, leg, &source, target.uri, policy, &asked),
+        }
+    }
+
+    fn refuse_refer(&mut self, now: Now, asked: &Asked, status: u16) {
+        let answer = response(&asked.request, status, "");
+        self.core.respond(now, asked.key, &Method::Refer, answer);
+    }
+
+    fn leg(&self, leg: LegId) -> Option<&Leg> {
+        self.calls.get(&leg.call)?.leg(leg.index)
+    }
+
+    /// A blind transfer: a call of its own towards the target, routed, limited and charged as the transferor's.
+    fn transfer_to_number(
+        &mut self,
+        now: Now,
+        leg: LegId,
+        source: &Source,
+        uri: Uri,
+        policy: Transfer,
+        asked: &Asked,
+    ) {
+        let id = CallId::from_parts(now.unix_ms, self.core.octets());
+        let Some((party, peer, from)) = self.leg(leg).and_then(|leg| {
+            let from = leg.dialog.as_ref()?.remote.to_string();
+            Some((leg.party.clone(), leg.peer.clone(), from))
+        }) else {
+            return;
+        };
+        let wanted = Request::new(Method::Invite, uri)
+            .with_header(HeaderName::From, from)
+            .with_header(HeaderName::MaxForwards, "70");
+        let draining = self.draining.then_some(EndCause::Draining.into());
+        let mut admitted = self.route(now, id, source, &peer, &wanted, draining);
+        let allowed = match (&admitted.plan, policy) {
+            (Plan::Devices(_) | Plan::Refused { .. }, _) | (Plan::Trunks(_), Transfer::All) => true,
+            (Plan::Trunks(_), Transfer::Off | Transfer::Users) => false,
+        };
+        if !allowed {
+            admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
+        }
+        admitted.transfer_of = Some(leg.call);
+        admitted.beside = Some(leg.call);
+        let media = match &party {
+            Party::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
+            Party::User { .. } => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
+        };
+        // Its caller has a dialog already, in the first call: here it only pays.
+        let names = (self.core.token(), self.core.token());
+        let caller = LegId { call: id, index: 0 };
+        let caller = Leg::new(caller, party, peer, LegState::Gone, names, LegMedia::new(media));
+        let call = Call::open(&mut self.core, now, admitted, caller, None);
+        self.with_call(leg.call, |first, core, _| first.begin_transfer(core, now, leg.index, id, asked));
+        self.add_call(call);
+    }
+
+    /// An attended transfer: the transferor has both calls, and leaves them to each other.
+    fn transfer_to_call(
+        &mut self,
+        now: Now,
+        leg: LegId,
+        remaining: LegId,
+        source: &Source,
+        replaces: &Replaces,
+        asked: &Asked,
+    ) {
+        let Some(second) = self.replaced(replaces).filter(|second| second.call != leg.call) else {
+            return self.refuse_refer(now, asked, 481);
+        };
+        let own = match (source, self.leg(second).map(|leg| &leg.party)) {
+            (Source::User(user), Some(Party::User { name })) => *user.name == **name,
+            (Source::User(_) | Source::Trunk(_), _) => false,
+        };
+        if !own {
+            // Only one's own calls: anything else would be somebody else's money, and ears.
+            return self.refuse_refer(now, asked, 403);
+        }
+        let target = self.calls.get(&second.call).and_then(|call| call.remaining(second.index));
+        let Some(target) = target else { return self.refuse_refer(now, asked, 480) };
+        let worker = |leg: LegId| self.leg(leg).and_then(|leg| leg.media.ports).map(|ports| ports.worker);
+        if worker(remaining) != worker(target) {
+            // Their voices are on different threads, and no packet waits for another thread.
+            return self.refuse_refer(now, asked, 503);
+        }
+        self.with_call(leg.call, |first, core, _| {
+            first.begin_transfer(core, now, leg.index, second.call, asked);
+        });
+        if let Some(call) = self.calls.get_mut(&second.call) {
+            call.set_transfer_of(leg.call);
+        }
+        self.join(now, remaining, target);
+    }
+
+    /// The leg whose dialog a Replaces names. Its tags are the transferor's view; some write them the other way round.
+    fn replaced(&self, replaces: &Replaces) -> Option<LegId> {
+        let [to, from] = &replaces.tags;
+        [(to, from), (from, to)].into_iter().find_map(|(ours, theirs)| {
+            let leg = self.core.leg_by(&replaces.call_id, ours)?;
+            self.leg(leg).is_some_and(|leg| leg.knows(theirs)).then_some(leg)
+        })
+    }
+
+    /// Two legs of two calls hear each other from now on.
+    fn join(&mut self, now: Now, first: LegId, second: LegId) {
+        self.core.emit(Output::Bridge { caller: first, callee: second });
+        for (own, partner) in [(first, second), (second, first)] {
+            let partner = self.leg(partner).map(|leg| (leg.id, leg.media.allowed));
+            let Some((partner, allowed)) = partner else { continue };
+            self.with_call(own.call, |call, core, _| call.join(core, now, own.index, partner, allowed));
+        }
+    }
+
+    /// What a call says to the one it belongs to.
+    pub(super) fn on_note(&mut self, now: Now, id: CallId, note: Note) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let (joined, transfer, of) = (call.joined, call.transfer, call.transfer_of);
+        // The first call still waits for this one.
+        let waiting = of.filter(|of| {
+            self.calls.get(of).and_then(|first| first.transfer).is_some_and(|transfer| transfer.target == id)
+        });
+        match note {
+            Note::Progress(status) => {
+                if let Some(first) = waiting {
+                    self.with_call(first, |first, core, _| first.report_transfer(core, now, status));
+                }
+            }
+            Note::Failed(status) => {
+                if let Some(first) = waiting {
+                    self.with_call(first, |first, core, _| first.transfer_failed(core, now, status));
+                }
+            }
+            Note::Answered => {
+                let target = call.callee().map(|leg| leg.id);
+                let remaining = waiting.and_then(|first| self.calls.get(&first)?.transferred());
+                match remaining.zip(target) {
+                    Some((remaining, target)) => self.join(now, remaining, target),
+                    // Nobody is left to talk to.
+                    None => {
+                        self.with_call(id, |call, core, _| call.hang_up(core, now, EndCause::NormalClearing));
+                    }
+                }
+            }
+            Note::Allows(direction) => {
+                if let Some(joined) = joined {
+                    self.with_call(joined.partner.call, |partner, core, _| {
+                        partner.partner_allows(core, now, direction);
+                    });
+                }
+            }
+            Note::Ended(cause) => {
+                if let Some(joined) = joined {
+                    self.with_call(joined.partner.call, |partner, core, _| {
+                        partner.partner_ended(core, now, cause);
+                    });
+                } else if let Some(transfer) = transfer {
+                    self.with_call(transfer.target, |second, core, _| {
+                        second.hang_up(core, now, EndCause::CallerCancelled);
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Target {
+    /// What Refer-To names; `None` where it is not exactly one address that can be called (RFC 3515 §2.4.2).
+    fn of(request: &Request) -> Option<Target> {
+        let mut addresses = request.addresses(&HeaderName::ReferTo).ok()?.into_iter();
+        let (mut uri, None) = (addresses.next()?.uri, addresses.next()) else { return None };
+        if uri.params.value("method").is_some_and(|method| !method.eq_ignore_ascii_case("INVITE")) {
+            return None;
+        }
+        let replaces = match uri.headers.take().as_deref().and_then(Replaces::find) {
+            Some(text) => Some(Replaces::parse(&text)?),
+            None => None,
+        };
+        Some(Target { uri, replaces })
+    }
+}
+
+impl Replaces {
+    /// The value of Replaces among the headers of a URI, unescaped.
+    fn find(headers: &str) -> Option<String> {
+        let named = |field: &&str| {
+            field.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("Replaces"))
+        };
+        let field = headers.trim_start_matches('?').split('&').find(named)?;
+        unescape(field.split_once('=')?.1)
+    }
+
+    fn parse(text: &str) -> Option<Replaces> {
+        let mut parts = text.split(';').map(str::trim);
+        let call_id = parts.next().filter(|call_id| !call_id.is_empty())?.to_owned();
+        let (mut to, mut from) = (None, None);
+        for part in parts {
+            match part.split_once('=') {
+                Some((name, tag)) if name.eq_ignore_ascii_case("to-tag") => to = Some(tag.to_owned()),
+                Some((name, tag)) if name.eq_ignore_ascii_case("from-tag") => from = Some(tag.to_owned()),
+                Some(_) | None => {}
+            }
+        }
+        Some(Replaces { call_id, tags: [to?, from?] })
+    }
+}
+
+/// Undoes the escapes of a URI (RFC 3261 §19.1.2); `None` where they are broken.
+fn unescape(text: &str) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        if octet == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            octets.push((digit()? * 16 + digit()?) as u8);
+        } else {
+            octets.push(octet);
+        }
+    }
+    String::from_utf8(octets).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(refer_to: &str) -> Option<Target> {
+        let request = Request::new(Method::Refer, "sip:h".parse().unwrap());
+        Target::of(&request.with_header(HeaderName::ReferTo, refer_to))
+    }
+
+    #[test]
+    fn a_replaces_is_read_out_of_the_address() {
+        let found =
+            target("<sip:carol@h?Replaces=12345%40192.0.2.1%3Bto-tag%3D1%3Bfrom-tag%3D2&X=1>").unwrap();
+        let replaces = found.replaces.unwrap();
+        assert_eq!((replaces.call_id.as_str(), replaces.tags), ("12345@192.0.2.1", ["1".into(), "2".into()]));
+        assert_eq!(found.uri.to_string(), "sip:carol@h");
+        assert!(target("<sip:carol@h>").unwrap().replaces.is_none());
+    }
+
+    #[test]
+    fn what_names_no_one_call_is_refused() {
+        for wrong in [
+            "",
+            "<sip:a@h>, <sip:b@h>",
+            "<sip:a@h;method=MESSAGE>",
+            "<sip:a@h?Replaces=x%3Bto-tag%3D1>",
+            "<sip:a@h?Replaces=%3Bto-tag%3D1%3Bfrom-tag%3D2>",
+        ] {
+            assert!(target(wrong).is_none(), "{wrong}");
+        }
+    }
+}
