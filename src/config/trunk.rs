@@ -281,6 +281,15 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             "trunk.session_timer_seconds is below 90 (RFC 4028 §4); write 1800",
         );
     }
+    for place in trunk.redirect_to.iter().filter(|place| place.host.parse::<std::net::IpAddr>().is_err()) {
+        // Nobody looks a name up in the middle of a call.
+        s.error(
+            s.place("redirect_to"),
+            format!(
+                "trunk.redirect_to has \"{place}\"; write an address, as \"192.0.2.8\" or \"192.0.2.8:5060\""
+            ),
+        );
+    }
     match trunk.transfer {
         Transfer::Off | Transfer::Users => {}
         // Nobody would pay for where it goes.

@@ -219,7 +219,9 @@ fn an_app_user_gets_the_session_timer_it_asks_for() {
 #[test]
 fn an_app_user_that_insists_gets_early_media_that_arrives() {
     let lane = Lane::take("features-prack-user");
-    let operator = operator(&lane, "operator-plays-before-the-answer").start();
+    let announcement = crate::media::announcement(&lane);
+    let operator = operator(&lane, "operator-plays-before-the-answer").fill("announcement", &announcement);
+    let operator = operator.pause(SECOND).start();
     let gateway = gateway(&lane, &operator);
     alice(&lane, &gateway, "user-calls-with-prack").start().succeed();
     operator.succeed();

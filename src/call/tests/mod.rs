@@ -13,6 +13,7 @@ mod fork;
 mod journal;
 mod loss;
 mod progress;
+mod reason;
 mod redirect;
 mod refusals;
 mod registration;

@@ -275,6 +275,41 @@ fn a_reinvite_without_offer_is_answered_with_ours_and_its_ack_brings_the_answer(
 }
 
 #[test]
+fn a_trunk_may_leave_the_offer_of_a_reinvite_to_us() {
+    let mut w = World::new();
+    let (mut alice, mut callee) = w.talking();
+    let request = callee.invite("");
+    w.send(callee.at, &request);
+    let answer = w.response(callee.at, 200);
+    assert!(String::from_utf8_lossy(&answer.body).contains("PCMA"));
+    let ack = callee.ack(&answer).with_body("application/sdp", ANSWER.replace("6000", "6008"));
+    w.send(callee.at, &ack);
+    assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6008);
+    assert!(w.heard(ALICE).is_empty());
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn either_side_may_change_its_codec_and_the_other_one_keeps_its_own() {
+    use crate::types::AudioCodec;
+    let mut w = World::new();
+    let (mut alice, mut callee) = w.talking();
+    let codecs = |w: &World| [0, 1].map(|leg| w.leg(leg).config.as_ref().unwrap().codec);
+    assert_eq!(codecs(&w), [AudioCodec::Opus, AudioCodec::Pcma]);
+    offer(&mut w, &mut alice, &OFFER.replace("111 8 101", "8 101"));
+    assert_eq!(codecs(&w), [AudioCodec::Pcma, AudioCodec::Pcma]);
+    let mu_law = ANSWER.replace("RTP/AVP 8", "RTP/AVP 0").replace("8 PCMA", "0 PCMU");
+    offer(&mut w, &mut callee, &mu_law);
+    assert_eq!(codecs(&w), [AudioCodec::Pcma, AudioCodec::Pcmu]);
+    offer(&mut w, &mut alice, OFFER);
+    assert_eq!(codecs(&w)[1], AudioCodec::Pcmu);
+    assert!(w.heard(ALICE).is_empty() && w.heard(A).is_empty());
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn an_unacknowledged_answer_to_a_reinvite_is_repeated_and_then_ends_the_call() {
     let mut w = World::new();
     let (mut alice, callee) = w.talking();
