@@ -16,6 +16,8 @@ pub struct InvitePlan {
     pub from: NameAddr,
     pub max_forwards: u8,
     pub offer: String,
+    /// Who moved the call to this callee.
+    pub referred_by: Option<String>,
 }
 
 impl Leg {
@@ -35,6 +37,9 @@ impl Leg {
         }
         if self.party.prack() == Prack::Required {
             headers.push(HeaderName::Require, "100rel");
+        }
+        if let Some(referred_by) = plan.referred_by {
+            headers.push(HeaderName::ReferredBy, referred_by);
         }
         self.session.ask(&mut headers);
         if let Party::Trunk(trunk) = &self.party {

@@ -140,6 +140,7 @@ impl Call {
     pub(super) fn place(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now, position: usize) {
         let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
         let shared = self.shared_codec_order(position);
+        let referred_by = self.referred_by(core, position);
         // A caller that begins on hold is on hold at the far end too.
         let direction = self.caller.media.allowed.reversed();
         let leg = &mut self.callees[position];
@@ -172,8 +173,19 @@ impl Call {
         }
         let mut from = NameAddr::new(from);
         from.display = anonymous.then(|| "Anonymous".to_owned());
-        let plan = InvitePlan { request_uri, to, from, max_forwards: self.max_forwards, offer };
+        let plan = InvitePlan { request_uri, to, from, max_forwards: self.max_forwards, offer, referred_by };
         leg.invite(core, now, plan, patience(&leg.party));
+    }
+
+    /// Who moved the call here (RFC 3892). Only devices of our own users are told: an operator need not know.
+    fn referred_by(&self, core: &Core, position: usize) -> Option<String> {
+        let (Party::User { .. }, Some(user), true) =
+            (&self.callees[position].party, self.caller.party.user_name(), self.serves_transfer)
+        else {
+            return None;
+        };
+        let host = HostPort { host: core.settings.sip.realm.clone(), port: None };
+        Some(NameAddr::new(Uri::sip(Some(&user), host)).to_string())
     }
 
     /// Codecs for a callee's offer: what the caller can also do comes first, so that nothing is transcoded that

@@ -56,6 +56,7 @@ fn a_user_moves_its_call_to_another_user_and_both_calls_have_their_record() {
     assert_eq!(refer(&mut w, &mut alice, "<sip:carol@example.org>"), 202);
     assert_eq!(report(&mut w, &alice), ("SIP/2.0 100 Trying".into(), false));
     let carol = w.invited(CAROL);
+    assert_eq!(carol.invite.headers.get(&HeaderName::ReferredBy), Some("<sip:alice@example.org>"));
     w.reply(&carol, 180);
     assert_eq!(report(&mut w, &alice), ("SIP/2.0 180 Ringing".into(), false));
     assert!(w.heard(A).is_empty(), "who is moved notices nothing yet");
@@ -183,6 +184,7 @@ fn a_transfer_to_a_phone_number_is_charged_to_the_one_who_asked() {
     assert_eq!(refer(&mut w, &mut bob, "<sip:0499123456@example.org>"), 202);
     let callee = w.invited(A);
     assert_eq!(callee.invite.uri.user(), "+32499123456");
+    assert_eq!(callee.invite.headers.get(&HeaderName::ReferredBy), None);
     w.reply_with(&callee, 200, ANSWER);
     w.heard(A);
     w.ok(&bob, Method::Bye);
