@@ -353,7 +353,7 @@ fn check_finds_trunks_that_cannot_be_told_apart() {
 fn a_trunk_moves_no_call_to_phone_numbers_and_sends_none_to_a_name() {
     let trunk = |more: &str| format!("[[trunk]]\nname = \"a\"\nproxy = [\"sbc.example\"]\n{more}\n");
     let said = checked("transfer", &trunk("transfer = \"all\""), "");
-    assert!(said[0].contains("t.toml:4: error: trunk.transfer = \"all\""), "{said:?}");
+    assert!(said[0].contains("t.toml:5: error: trunk.transfer = \"all\""), "{said:?}");
     let said = checked("redirect", &trunk("redirect_to = [\"192.0.2.8\", \"sbc2.example\"]"), "");
     assert!(said[0].contains("redirect_to has \"sbc2.example\"; write an address"), "{said:?}");
     let timed = trunk("session_timer_seconds = 1800\nprack = \"required\"\ntransfer = \"users\"");
