@@ -13,7 +13,7 @@ use crate::access::User;
 use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{HeaderName, Request, Typed};
+use crate::sip::message::{Request, Typed};
 use crate::sip::transaction::ServerKey;
 use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
 use std::collections::VecDeque;

@@ -10,7 +10,9 @@ use crate::support::{
 /// A gateway with alice and one trunk that has these settings beside its address.
 fn with_trunk<'a>(lane: &'a Lane, operator: &RunningSipp, settings: &[(&str, toml::Value)]) -> Gateway<'a> {
     let trunk = |section: &mut crate::support::gateway::Section| {
-        settings.iter().for_each(|(key, value)| drop(section.set(key, value.clone())));
+        for (key, value) in settings {
+            section.set(key, value.clone());
+        }
     };
     Gateway::on(lane).user("alice", ALICE).trunk_with("operator-a", operator.address(), trunk).start()
 }
@@ -74,7 +76,9 @@ fn an_operator_that_asks_for_too_short_a_session_is_told_the_least() {
     let from = lane.address();
     let gateway = Gateway::on(&lane)
         .user("alice", ALICE)
-        .trunk_with("operator-a", from, |trunk| drop(trunk.set("session_timer_seconds", 1800)))
+        .trunk_with("operator-a", from, |trunk| {
+            trunk.set("session_timer_seconds", 1800);
+        })
         .start();
     let port = lane.port();
     Sipp::register(&lane, gateway.udp(), "alice", port);
@@ -103,7 +107,9 @@ fn ringing_that_was_lost_is_repeated_to_an_operator_until_its_prack() {
     let from = lane.address();
     let gateway = Gateway::on(&lane)
         .user("alice", ALICE)
-        .trunk_with("operator-a", from, |trunk| drop(trunk.set("prack", "supported")))
+        .trunk_with("operator-a", from, |trunk| {
+            trunk.set("prack", "supported");
+        })
         .start();
     let port = lane.port();
     Sipp::register(&lane, gateway.udp(), "alice", port);
@@ -121,7 +127,9 @@ fn who_lacks_reliable_progress_where_it_is_required_is_told_so() {
     let from = lane.address();
     let gateway = Gateway::on(&lane)
         .user("alice", ALICE)
-        .trunk_with("operator-a", from, |trunk| drop(trunk.set("prack", "required")))
+        .trunk_with("operator-a", from, |trunk| {
+            trunk.set("prack", "required");
+        })
         .start();
     let caller = incoming(&lane, &gateway, "operator-is-refused", from.port(), ALICE);
     let caller = caller.code(421, "Extension Required").start().succeed();
@@ -186,7 +194,9 @@ fn an_address_that_asks_to_be_left_alone_is_left_alone_for_so_long() {
         [busy.address(), other.address()].iter().map(|address| address.to_string().into()).collect();
     let gateway = Gateway::on(&lane)
         .user("alice", ALICE)
-        .trunk_with("operator-a", busy.address(), |trunk| drop(trunk.set("proxy", proxies)))
+        .trunk_with("operator-a", busy.address(), |trunk| {
+            trunk.set("proxy", proxies);
+        })
         .start();
     alice(&lane, &gateway, "user-calls").start().succeed();
     alice(&lane, &gateway, "user-calls").start().succeed();

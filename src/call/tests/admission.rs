@@ -144,10 +144,11 @@ fn extensions_that_are_required_and_unknown_are_all_named() {
     let mut w = World::new();
     let out = ask(&mut w, A, Method::Invite, |request| {
         request.headers.push(HeaderName::Require, "telepathy, timer, precondition");
+        // It is known here, and not used with this trunk.
     });
     assert_eq!(out, ["420"]);
     let answer = w.last_response(A, 420);
-    assert_eq!(answer.headers.get(&HeaderName::Unsupported), Some("telepathy, precondition"));
+    assert_eq!(answer.headers.get(&HeaderName::Unsupported), Some("telepathy, precondition, timer"));
     w.finish_all();
 }
 
