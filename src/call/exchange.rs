@@ -20,6 +20,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Calls that one person handles at once: two to talk and to consult, and some that wait.
+const HANDFUL: usize = 4;
+
 /// A user's part in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -452,9 +455,11 @@ impl Exchange {
         self.live_of.get(user).map_or(0, |live| live.iter().filter(|(_, role)| *role == Role::Calls).count())
     }
 
-    /// A call that a user is part of.
+    /// A call that a user is part of, where the user is a person: one with more calls than a person handles is a machine,
+    /// whose calls are spread over all media threads.
     pub(super) fn some_call_of(&self, user: &str) -> Option<CallId> {
-        self.live_of.get(user)?.first().map(|(call, _)| *call)
+        let live = self.live_of.get(user).filter(|live| live.len() <= HANDFUL)?;
+        live.first().map(|(call, _)| *call)
     }
 
     /// Ends one call by order. False when there is none.
