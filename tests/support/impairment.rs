@@ -2,9 +2,10 @@
 //! that carries it out. Pure: the caller brings the time, the same packets meet the same fate in each run.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
+use tandem::media::recovery::wire::{ImpairedWire, Impairments};
 
 /// What happens to one packet of RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,25 +18,13 @@ pub enum Fate {
     Behind(u16),
 }
 
-/// The plan for one direction. Packets are counted from 0 in each call; what the script does not name is left to the
-/// seeded chances. Only RTP is lost, doubled and reordered; RTCP is delayed with it, so that round trips are true.
+/// The plan for one direction. Packets are counted from 0 in each call; what the script does not name is left to chance.
+/// Only RTP is lost, doubled and reordered; RTCP is delayed with it, so that round trips are true.
 #[derive(Debug, Clone, Default)]
 pub struct Impairment {
     script: BTreeMap<u64, Fate>,
-    seed: u64,
-    loss: f64,
-    burst: Option<Burst>,
-    duplication: f64,
-    reordering: Option<(f64, u16)>,
+    chances: Option<(Impairments, u64)>,
     delay: Duration,
-    jitter: Duration,
-}
-
-/// The two states of Gilbert and Elliott: nothing is lost in the good one, everything in the bad one.
-#[derive(Debug, Clone, Copy)]
-struct Burst {
-    enter: f64,
-    leave: f64,
 }
 
 impl Impairment {
@@ -54,39 +43,19 @@ impl Impairment {
         Impairment { script: fates.into_iter().collect(), ..Impairment::none() }
     }
 
-    /// Chances below are drawn from this seed.
-    pub fn seeded(seed: u64) -> Impairment {
-        Impairment { seed, ..Impairment::none() }
+    /// What is not in the script is lost, late or doubled by chance, in each call the same.
+    pub fn by_chance(self, impairments: Impairments, seed: u64) -> Impairment {
+        Impairment { chances: Some((impairments, seed)), ..self }
     }
 
-    /// Loses packets independently, each with this chance.
-    pub fn loss(self, chance: f64) -> Impairment {
-        Impairment { loss: chance, ..self }
-    }
-
-    /// Loses packets in bursts: each good packet opens one with chance `enter`, each lost one ends it with `leave`.
-    /// The loss is `enter / (enter + leave)`, the mean burst `1 / leave`.
-    pub fn bursts(self, enter: f64, leave: f64) -> Impairment {
-        Impairment { burst: Some(Burst { enter, leave }), ..self }
-    }
-
-    pub fn duplication(self, chance: f64) -> Impairment {
-        Impairment { duplication: chance, ..self }
-    }
-
-    /// With this chance a packet falls `places` places behind.
-    pub fn reordering(self, chance: f64, places: u16) -> Impairment {
-        Impairment { reordering: Some((chance, places)), ..self }
+    /// Each packet waits up to this much, evenly drawn, and never overtakes another.
+    pub fn jitter(self, most: Duration) -> Impairment {
+        self.by_chance(Impairments { jitter: most, in_order: true, ..Impairments::default() }, 1)
     }
 
     /// Everything is this much later, RTCP too.
     pub fn delay(self, delay: Duration) -> Impairment {
         Impairment { delay, ..self }
-    }
-
-    /// Each packet waits up to this much longer, evenly drawn, and never overtakes another.
-    pub fn jitter(self, most: Duration) -> Impairment {
-        Impairment { jitter: most, ..self }
     }
 }
 
@@ -99,7 +68,7 @@ pub struct Tally {
     pub delivered: u64,
     pub dropped: Vec<u16>,
     pub doubled: Vec<u16>,
-    /// Those which others overtook, or will when they come.
+    /// Those which came out behind a later one.
     pub overtaken: Vec<u16>,
     /// Packets of RTCP, all of which go on.
     pub reports: u64,
@@ -107,13 +76,25 @@ pub struct Tally {
 
 /// One direction of one call.
 pub struct ImpairedStream {
-    plan: Impairment,
+    script: BTreeMap<u64, Fate>,
+    chances: Option<ImpairedWire>,
+    delay: Duration,
+    started: Option<Instant>,
     next: u64,
-    in_burst: bool,
-    /// Packets to be overtaken, with the number of the one they follow.
-    held: Vec<(u64, Vec<u8>)>,
-    due: VecDeque<(Instant, Packet)>,
+    /// Packets to be overtaken, each with the number of the one it follows.
+    held: Vec<(u64, Numbered)>,
+    /// By their time, then by when they were given to it.
+    due: BTreeMap<(Instant, u64), Numbered>,
+    released: u64,
+    /// The number of the latest packet that came out.
+    latest: Option<u64>,
     tally: Tally,
+}
+
+/// A packet with its number, where it is RTP.
+struct Numbered {
+    number: Option<u64>,
+    packet: Packet,
 }
 
 /// A datagram on its way to the far side.
@@ -133,11 +114,15 @@ pub enum MediaPort {
 impl ImpairedStream {
     pub fn new(plan: &Impairment) -> ImpairedStream {
         ImpairedStream {
-            plan: plan.clone(),
+            script: plan.script.clone(),
+            chances: plan.chances.map(|(impairments, seed)| ImpairedWire::new(impairments, seed)),
+            delay: plan.delay,
+            started: None,
             next: 0,
-            in_burst: false,
             held: Vec::new(),
-            due: VecDeque::new(),
+            due: BTreeMap::new(),
+            released: 0,
+            latest: None,
             tally: Tally::default(),
         }
     }
@@ -145,101 +130,71 @@ impl ImpairedStream {
     pub fn handle_input(&mut self, now: Instant, packet: Packet) {
         let Some(sequence) = rtp_sequence(&packet) else {
             self.tally.reports += u64::from(is_rtcp(&packet));
-            return self.release(now + self.plan.delay, packet);
+            return self.release(now + self.delay, Numbered { number: None, packet });
         };
         let number = self.next;
         self.next += 1;
         self.tally.seen += 1;
-        let jitter = self.plan.jitter.mul_f64(self.chance(number, Draw::Jitter));
-        let at = now + self.plan.delay + jitter;
-        match self.fate(number) {
-            Fate::Pass => self.release(at, packet),
-            Fate::Drop => self.tally.dropped.push(sequence),
-            Fate::Twice => {
-                self.tally.doubled.push(sequence);
-                self.release(at, packet.clone());
-                self.release(at, packet);
+        let started = *self.started.get_or_insert(now);
+        // Drawn for scripted packets too, so that a script changes nothing for the others.
+        let arrivals: Vec<Duration> = match &mut self.chances {
+            Some(wire) => wire.carry(now - started).collect(),
+            None => vec![now - started],
+        };
+        let at = |arrival: Duration| started + arrival + self.delay;
+        let first = arrivals.first().map_or(now + self.delay, |arrival| at(*arrival));
+        let again = arrivals.get(1).map(|arrival| at(*arrival));
+        let numbered = |packet| Numbered { number: Some(number), packet };
+        match (self.script.get(&number), again) {
+            (None, _) if arrivals.is_empty() => self.tally.dropped.push(sequence),
+            (None | Some(Fate::Pass), None) | (Some(Fate::Pass), Some(_)) => {
+                self.release(first, numbered(packet));
             }
-            Fate::Behind(places) => {
-                self.tally.overtaken.push(sequence);
-                self.held.push((number + u64::from(places), packet.bytes));
+            (None, Some(_)) | (Some(Fate::Twice), _) => {
+                self.tally.doubled.push(sequence);
+                self.release(first, numbered(packet.clone()));
+                self.release(again.unwrap_or(first), numbered(packet));
+            }
+            (Some(Fate::Drop), _) => self.tally.dropped.push(sequence),
+            (Some(Fate::Behind(places)), _) => {
+                self.held.push((number + u64::from(*places), numbered(packet)));
             }
         }
-        for (follows, bytes) in std::mem::take(&mut self.held) {
+        for (follows, held) in std::mem::take(&mut self.held) {
             if follows <= number {
-                self.release(at, Packet { port: MediaPort::Rtp, bytes });
+                self.release(first, held);
             } else {
-                self.held.push((follows, bytes));
+                self.held.push((follows, held));
             }
         }
     }
 
     /// The next datagram whose time has come.
     pub fn poll_output(&mut self, now: Instant) -> Option<Packet> {
-        let (at, _) = self.due.front()?;
-        if *at > now {
-            return None;
+        let next = self.due.first_entry().filter(|next| next.key().0 <= now)?;
+        let Numbered { number, packet } = next.remove();
+        if let (Some(number), Some(sequence)) = (number, rtp_sequence(&packet)) {
+            self.tally.delivered += 1;
+            if self.latest.is_some_and(|latest| latest > number) {
+                self.tally.overtaken.push(sequence);
+            }
+            self.latest = self.latest.max(Some(number));
         }
-        let (_, packet) = self.due.pop_front()?;
-        self.tally.delivered += u64::from(rtp_sequence(&packet).is_some());
         Some(packet)
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due.front().map(|(at, _)| *at)
+        self.due.first_key_value().map(|((at, _), _)| *at)
     }
 
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// In order: what is due later never leaves earlier.
-    fn release(&mut self, at: Instant, packet: Packet) {
-        let last = self.due.back().map_or(at, |(last, _)| *last);
-        self.due.push_back((at.max(last), packet));
+    fn release(&mut self, at: Instant, packet: Numbered) {
+        self.released += 1;
+        self.due.insert((at, self.released), packet);
     }
-
-    fn fate(&mut self, number: u64) -> Fate {
-        let plan = &self.plan;
-        if let Some(fate) = plan.script.get(&number) {
-            return *fate;
-        }
-        if let Some(burst) = plan.burst {
-            let turn = if self.in_burst { burst.leave } else { burst.enter };
-            self.in_burst ^= self.chance(number, Draw::Burst) < turn;
-        }
-        if self.in_burst || self.chance(number, Draw::Loss) < self.plan.loss {
-            return Fate::Drop;
-        }
-        if self.chance(number, Draw::Duplication) < self.plan.duplication {
-            return Fate::Twice;
-        }
-        match self.plan.reordering {
-            Some((chance, places)) if self.chance(number, Draw::Reordering) < chance => Fate::Behind(places),
-            Some(_) | None => Fate::Pass,
-        }
-    }
-
-    /// Even in 0..1, from seed, packet and purpose alone: a changed chance of one kind moves no other.
-    fn chance(&self, number: u64, draw: Draw) -> f64 {
-        let mut bits = self.plan.seed ^ (draw as u64) << 56;
-        for word in [number, 0x9e37_79b9_7f4a_7c15] {
-            bits = (bits ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            bits = (bits ^ (bits >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bits ^= bits >> 32;
-        }
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// What a number is drawn for.
-#[derive(Clone, Copy)]
-enum Draw {
-    Loss = 1,
-    Burst,
-    Duplication,
-    Reordering,
-    Jitter,
 }
 
 /// The sequence number of a packet of RTP (RFC 3550 §5.1), in the clear with SRTP too.

@@ -1,6 +1,7 @@
 //! What the tests need around a gateway: real peers as children, free ports, speech, and waiting without luck.
 //!
-//! Nothing here knows the gateway's code: it is driven and judged from outside only.
+//! Nothing here knows the gateway's code: it is driven and judged from outside only. Only chance on a bad network is
+//! borrowed from where the repair of losses is tried out.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 pub mod baresip;
