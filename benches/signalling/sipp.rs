@@ -103,7 +103,16 @@ impl Caller {
 }
 
 fn spawn(command: &mut Command, folder: &Path, at: SocketAddr) -> Child {
-    command.args(["-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-nostdin"]);
+    // Its own buffer holds what comes in some 20 ms; a far end that drops what it was sent would be our failure.
+    command.args([
+        "-i",
+        &at.ip().to_string(),
+        "-p",
+        &at.port().to_string(),
+        "-nostdin",
+        "-buff_size",
+        "4194304",
+    ]);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("sipp starts: `make bench` installs it")
 }

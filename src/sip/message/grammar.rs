@@ -307,6 +307,8 @@ impl<'a> Iterator for List<'a> {
 /// The first `separator` outside of quotes and angle brackets.
 pub(crate) fn separator(text: &str, separator: u8) -> Option<usize> {
     let bytes = text.as_bytes();
+    // Most values stand alone, and need no look at their quotes.
+    memchr::memchr(separator, bytes)?;
     let (mut i, mut in_brackets) = (0, false);
     while i < bytes.len() {
         match bytes[i] {

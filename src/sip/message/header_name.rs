@@ -31,7 +31,10 @@ macro_rules! header_names {
                 }
                 let start = *BY_LENGTH.get(name.len())? as usize;
                 let end = *BY_LENGTH.get(name.len() + 1)? as usize;
-                let index = ORDER[start..end].iter().find(|i| NAMES[**i as usize].eq_ignore_ascii_case(name))?;
+                let order = &ORDER[start..end];
+                // Nearly everybody writes names as the RFCs do.
+                let same = order.iter().find(|i| NAMES[**i as usize] == name);
+                let index = same.or_else(|| order.iter().find(|i| NAMES[**i as usize].eq_ignore_ascii_case(name)))?;
                 Some(KNOWN[*index as usize].clone())
             }
         }

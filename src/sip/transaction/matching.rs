@@ -84,8 +84,7 @@ impl ServerId {
             return Some(ServerId { own, legacy: false });
         }
         // RFC 3261 §17.2.3, for senders of RFC 2543: the To tag is left to the caller, since an ACK has ours.
-        let from = request.from().ok()?;
-        let from_tag = from.tag().unwrap_or_default();
+        let from_tag = request.from_tag().unwrap_or_default();
         let (call_id, number, uri) = (request.call_id().ok()?, request.cseq().ok()?.number, &request.uri);
         let own =
             format!("{network} {method} {host}:{port} {branch} {from_tag} {call_id} {number} {uri}").into();
@@ -96,13 +95,12 @@ impl ServerId {
 /// What copies of one request have in common that came on different ways (RFC 3261 §8.2.2.2). `None` for a
 /// request inside a dialog, which can't be merged.
 pub(super) fn merge_id(branches: &Branches, request: &Request) -> Option<u64> {
-    if request.to().ok()?.tag().is_some() {
+    if request.to_tag().is_some() {
         return None;
     }
-    let from = request.from().ok()?;
     let cseq = request.cseq().ok()?;
     Some(branches.hash((
-        from.tag().unwrap_or_default(),
+        request.from_tag().unwrap_or_default(),
         request.call_id().ok()?,
         cseq.number,
         cseq.method.as_str(),

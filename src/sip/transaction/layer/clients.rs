@@ -158,11 +158,11 @@ impl TransactionLayer {
     pub(super) fn handle_response(&mut self, now: Instant, peer: Peer, response: Response) {
         // RFC 3261 §8.1.3.3: a response with a second Via is not for us.
         let vias = response.headers.list(&HeaderName::Via).take(2).count();
-        let (Ok(via), Ok(cseq)) = (response.via(), response.cseq()) else {
+        let Ok(cseq) = response.cseq() else {
             self.counters.unmatchable += 1;
             return;
         };
-        let branch = via.branch().and_then(|branch| self.branches.read(branch));
+        let branch = response.branch().and_then(|branch| self.branches.read(branch));
         let number = branch
             .filter(|_| vias == 1)
             .and_then(|branch| self.clients_by_branch.get(&(branch, cseq.method == Method::Cancel)).copied());

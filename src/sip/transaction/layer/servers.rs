@@ -108,7 +108,7 @@ impl TransactionLayer {
     }
 
     fn has_room(&self, request: &Request) -> bool {
-        let in_dialog = request.method == Method::Cancel || request.to().is_ok_and(|to| to.tag().is_some());
+        let in_dialog = request.method == Method::Cancel || request.to_tag().is_some();
         let reserved = if in_dialog { self.limits.reserved_for_dialogs } else { 0 };
         self.servers.len() < self.limits.requests + reserved
     }
@@ -132,8 +132,7 @@ impl TransactionLayer {
         let ServerMachine::Invite(machine) = &mut server.machine else { return };
         if server.id.legacy {
             // RFC 3261 §17.2.3: the To tag must be that of our response.
-            let to = request.to().ok();
-            if to.as_ref().and_then(|to| to.tag()) != server.legacy_tag.as_deref() {
+            if request.to_tag() != server.legacy_tag.as_deref() {
                 self.counters.unmatchable += 1;
                 return;
             }
@@ -180,7 +179,7 @@ impl TransactionLayer {
         };
         if send {
             if server.id.legacy && status > 100 {
-                server.legacy_tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
+                server.legacy_tag = response.to_tag().map(str::to_owned);
             }
             server.response = Some((response.to_bytes(), status));
             self.transmit_response(key.0, again);
