@@ -266,10 +266,10 @@ async fn storing_again_changes_nothing_and_the_newer_record_wins(database: Datab
     answer.revision += 1;
     answer.answered_at = end.answered_at;
     store.store(&[answer.clone()]).await.unwrap();
-    store.store(&[start.clone()]).await.unwrap();
+    store.store(std::slice::from_ref(&start)).await.unwrap();
     assert_eq!(only(&store, start.id).await, answer, "a late start is not news");
     for _ in 0..3 {
-        store.store(&[end.clone()]).await.unwrap();
+        store.store(std::slice::from_ref(&end)).await.unwrap();
     }
     let mut reopened = start.clone();
     reopened.revision = end.revision + 1;
@@ -552,7 +552,7 @@ async fn registrations_survive_and_expire(database: Database) {
     let stored = |binding: &StoredBinding| RegistrationChange::Stored(binding.clone());
     store.save_registrations(START, &[stored(&desk), stored(&cell)]).await.unwrap();
     assert_eq!(store.registrations(START).await.unwrap(), [cell.clone(), desk.clone()]);
-    assert_eq!(store.registrations(START + 30_000).await.unwrap(), [desk.clone()]);
+    assert_eq!(store.registrations(START + 30_000).await.unwrap(), std::slice::from_ref(&desk));
     let renewed = StoredBinding { cseq: 7, expires_unix_ms: START + 90_000, ..desk };
     let removed = RegistrationChange::Removed { user: "alice".into(), contact: "sip:alice@cell".into() };
     store.save_registrations(START, &[stored(&renewed), removed]).await.unwrap();
@@ -569,7 +569,7 @@ async fn accounts_have_a_name_once(database: Database) {
     let store = database.store();
     let default = Account { name: "default".into(), currency: Currency::EUR };
     let other = Account { name: "acme".into(), currency: "USD".parse().unwrap() };
-    assert_eq!(store.accounts().await.unwrap(), [default.clone()]);
+    assert_eq!(store.accounts().await.unwrap(), std::slice::from_ref(&default));
     store.add_account(START, &other).await.unwrap();
     let twice = store.add_account(START, &Account { name: "acme".into(), ..default.clone() }).await;
     assert!(matches!(twice, Err(StoreError::Exists { what: "account", .. })));

@@ -123,7 +123,7 @@ async fn answer(context: &Context, command: ControlCommand) {
         }
         ControlCommand::Readiness { reply: to } => {
             let mut checks = vec![store_check(context), journal_check(context)];
-            if let Some(more) = shard.ask(|shard, now| views::readiness(shard, now)).await {
+            if let Some(more) = shard.ask(views::readiness).await {
                 checks.extend(more);
                 let _ = to.send(Readiness { checks });
             }

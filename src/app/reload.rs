@@ -39,10 +39,10 @@ pub async fn reload(context: &Context) -> ReloadReport {
         return refused(vec![error.to_string()]);
     }
     // Also a level that the API has changed meanwhile goes back to the file's.
-    if config.log.level != context.log.level() {
-        if let Err(error) = context.log.set_level(&config.log.level) {
-            return refused(vec![error.to_string()]);
-        }
+    if config.log.level != context.log.level()
+        && let Err(error) = context.log.set_level(&config.log.level)
+    {
+        return refused(vec![error.to_string()]);
     }
     control::describe(&context.metrics, &config);
     let settings = Arc::new(Settings::new(config));

@@ -90,7 +90,7 @@ fn table(calls: &[CallView]) -> String {
         // The worse of both legs is what someone hears.
         let legs = [&call.caller_leg, &call.callee_leg];
         let mos = legs.into_iter().flatten().filter_map(|leg| leg.mos_lq).reduce(f32::min);
-        let codecs = [call.caller_codec, call.callee_codec].map(|codec| shown(codec));
+        let codecs = [call.caller_codec, call.callee_codec].map(shown);
         table.row([
             call.id.to_string(),
             call.state.as_str().to_owned(),

@@ -25,7 +25,7 @@ impl<W: Write> Progress<W> {
     /// Shows that `done` of the total is done.
     pub fn set(&mut self, done: u64) {
         let done = done.min(self.total);
-        let filled = if self.total == 0 { WIDTH } else { done * WIDTH / self.total };
+        let filled = (done * WIDTH).checked_div(self.total).unwrap_or(WIDTH);
         let bar: String = (0..WIDTH).map(|at| if at < filled { '█' } else { '░' }).collect();
         self.draw(format!("{} {bar} {done}/{}", self.label, self.total));
     }

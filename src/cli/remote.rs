@@ -31,7 +31,7 @@ impl Remote {
     /// The API that the options, the configuration or the environment name, in this order.
     pub fn client(&self) -> Result<Client, Failure> {
         let config = self.configuration()?;
-        let from_config = config.as_ref().map(|config| address(config)).transpose()?;
+        let from_config = config.as_ref().map(address).transpose()?;
         let url = self.admin.clone().or(from_config).or_else(|| std::env::var(URL_VARIABLE).ok());
         let token = match &self.token {
             Some(written) => Some(secret(written)?),

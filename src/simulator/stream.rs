@@ -119,7 +119,6 @@ struct Sender {
     sequence: u16,
     /// Of the next frame.
     timestamp: u32,
-    first_timestamp: u32,
     clock_us: i64,
     next_at: Option<Instant>,
     marker: bool,
@@ -151,7 +150,6 @@ impl Stream {
                 ssrc: seed.ssrc,
                 sequence: seed.sequence,
                 timestamp: seed.timestamp,
-                first_timestamp: seed.timestamp,
                 clock_us: 0,
                 next_at: None,
                 marker: true,

@@ -48,14 +48,14 @@ impl Store {
             Pool::Sqlite { pool, .. } => {
                 let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
                 for (upsert, rows) in tables {
-                    upsert.into_sqlite(rows, &mut transaction).await?;
+                    upsert.write_sqlite(rows, &mut transaction).await?;
                 }
                 transaction.commit().await?;
             }
             Pool::Postgres(pool) => {
                 let mut transaction = pool.begin().await?;
                 for (upsert, rows) in tables {
-                    upsert.into_postgres(rows, &mut transaction).await?;
+                    upsert.write_postgres(rows, &mut transaction).await?;
                 }
                 transaction.commit().await?;
             }
@@ -67,7 +67,7 @@ impl Store {
 impl Upsert {
     /// Statements of many rows: each one is a hop to SQLite's thread and back, which costs more than writing a row does.
     /// A few sizes keep the texts few, so that each is prepared once.
-    async fn into_sqlite(
+    async fn write_sqlite(
         &self,
         rows: Vec<Fields>,
         connection: &mut SqliteConnection,
@@ -90,7 +90,7 @@ impl Upsert {
 
     /// One statement for all rows, a parameter per column: the text stays the same for every size of batch, so it is
     /// planned once, and hundreds of rows take one round trip.
-    async fn into_postgres(
+    async fn write_postgres(
         &self,
         rows: Vec<Fields>,
         connection: &mut PgConnection,

@@ -120,10 +120,12 @@ fn a_record_names_the_gateway_the_account_and_the_carrier() {
     let switch = operator(&lane, "operator-answers").calls(2).start();
     let gateway = Gateway::on(&lane)
         .set("gateway.name", "gw-brussels")
-        .user_with("alice", ALICE, |user| drop(user.set("account", "wholesale")))
+        .user_with("alice", ALICE, |user| {
+            user.set("account", "wholesale");
+        })
         .user("bob", BOB)
         .trunk_with("operator-a", switch.address(), |trunk| {
-            drop(trunk.set("carrier", "Carrier of the north"))
+            trunk.set("carrier", "Carrier of the north");
         });
     let gateway = gateway.start();
     alice(&lane, &gateway, "user-calls").pause(BLINK).start().succeed();
@@ -146,7 +148,9 @@ fn a_call_costs_what_the_price_per_minute_says() {
     let switch = operator(&lane, "operator-answers").calls(2).start();
     let priced = |sell: &str, buy: &str| {
         builder(&lane, &switch)
-            .section("rate", |rate| drop(rate.set("prefix", "+32").set("per_minute", sell)))
+            .section("rate", |rate| {
+                rate.set("prefix", "+32").set("per_minute", sell);
+            })
             .section("rate", |rate| {
                 rate.set("prefix", "+32").set("per_minute", buy).set("trunk", "operator-a");
             })
@@ -220,7 +224,9 @@ fn a_trunk_is_called_and_registered_at_in_its_own_domain() {
         .start();
     let gateway = Gateway::on(&lane)
         .user("alice", ALICE)
-        .trunk_with("named", first.address(), |trunk| drop(trunk.set("domain", "operator.example")))
+        .trunk_with("named", first.address(), |trunk| {
+            trunk.set("domain", "operator.example");
+        })
         .trunk("plain", second.address())
         .trunk_with("registered", registrar.address(), |trunk| {
             trunk.set("auth", "register").set("username", "gw").set("password", "secret");

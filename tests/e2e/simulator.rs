@@ -90,7 +90,9 @@ fn a_load_measures_both_ways_through_the_gateway() {
     let lane = Lane::take("simulator-load");
     let trunk = lane.address();
     let gateway = Gateway::on(&lane)
-        .user_with("alice", "+3225550001", |user| drop(user.set("max_calls", 10)))
+        .user_with("alice", "+3225550001", |user| {
+            user.set("max_calls", 10);
+        })
         .trunk("operator", trunk)
         .start();
     let (server, operator, pid) = (gateway.udp().to_string(), trunk.to_string(), gateway.pid().to_string());

@@ -40,10 +40,13 @@ fn requests_without_hops_left_are_refused() {
 
 #[test]
 fn whatever_a_proven_trunk_is_refused_for_is_recorded() {
-    let shapes: [(u16, EndCause, fn(&mut Request)); 3] = [
+    type Shape = (u16, EndCause, fn(&mut Request));
+    let shapes: [Shape; 3] = [
         (483, EndCause::TooManyHops, |request| request.headers.set(HeaderName::MaxForwards, "0")),
         (420, EndCause::UnknownExtension, |request| request.headers.push(HeaderName::Require, "frob")),
-        (400, EndCause::Malformed, |request| drop(request.headers.remove(&HeaderName::Contact))),
+        (400, EndCause::Malformed, |request| {
+            request.headers.remove(&HeaderName::Contact);
+        }),
     ];
     for (status, cause, shape) in shapes {
         let mut w = World::new();

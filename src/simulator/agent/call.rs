@@ -1,6 +1,6 @@
 //! One call of an agent: its phase, dialog, descriptions and what waits for an ACK.
 
-use super::{CallHandle, Quirks};
+use super::Quirks;
 use crate::sdp::{Local, Negotiated};
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::ClientAuth;
@@ -12,7 +12,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub(super) struct Call {
-    pub handle: CallHandle,
     pub call_id: String,
     pub local_tag: String,
     /// Where the last message of the far end came from.

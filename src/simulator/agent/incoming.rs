@@ -136,7 +136,6 @@ impl UserAgent {
         self.calls.insert(
             handle,
             Call {
-                handle,
                 call_id,
                 local_tag,
                 peer,

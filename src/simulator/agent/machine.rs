@@ -60,7 +60,7 @@ impl UserAgent {
         let challenger =
             settings.guard.as_ref().map(|guard| Challenger::new(secret, &guard.realm, NONCE_LIFE));
         UserAgent {
-            layer: TransactionLayer::new(settings.timers.clone(), u64::from_ne_bytes(seed)),
+            layer: TransactionLayer::new(settings.timers, u64::from_ne_bytes(seed)),
             settings,
             calls: HashMap::new(),
             registration: None,

@@ -99,6 +99,7 @@ impl MediaThreads {
             .map(|n| {
                 let poll = Poll::new()?;
                 let waker = Waker::new(poll.registry(), WAKE)?;
+                #[allow(clippy::disallowed_methods, reason = "a few orders a call")]
                 let (commands, inbox) = mpsc::channel();
                 let thread = thread::Builder::new()
                     .name(format!("sim-media-{n}"))
@@ -162,6 +163,10 @@ impl MediaThreads {
 impl Drop for Inner {
     fn drop(&mut self) {
         for worker in &mut self.workers {
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "it only takes the place of the one that is dropped"
+            )]
             let (gone, _) = mpsc::channel();
             worker.commands = gone;
             let _ = worker.waker.wake();
@@ -201,6 +206,10 @@ impl Loop {
             let timeout = timeout.map(|left| match left.checked_sub(Duration::from_millis(1)) {
                 Some(most) => most,
                 None if left > Duration::from_micros(80) => {
+                    #[allow(
+                        clippy::disallowed_methods,
+                        reason = "a packet is due at a time, not on a condition"
+                    )]
                     thread::sleep(left - Duration::from_micros(60));
                     Duration::ZERO
                 }

@@ -1,13 +1,15 @@
 //! The operator as one machine: treats calls that come in, places calls, and closes each with a ledger entry.
 
+mod acts;
+
 use super::ledger::{Entry, Media, ReleasedBy, Side};
 use super::treatment::{Decision, Progress, Treatment};
 use crate::sdp::{Capability, Negotiated};
 use crate::simulator::agent::{
-    Admission, AgentError, AgentSettings, CallEvent, CallHandle, Demand, Doorkeeper, EndedBy, Ending, Guard,
-    Incoming, Invitation, Output as Act, Random, UserAgent,
+    Admission, AgentSettings, CallEvent, CallHandle, Demand, Doorkeeper, Guard, Incoming, Invitation,
+    Output as Act, Random, UserAgent,
 };
-use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Uri};
+use crate::sip::message::{Message, Method, NameAddr, Request, Uri};
 use crate::sip::transaction::Timers;
 use crate::types::{AudioCodec, HostPort, Now, Peer, Secret};
 use bytes::Bytes;
@@ -441,135 +443,6 @@ impl Operator {
         self.calls.insert(line, call);
         line
     }
-
-    /// Begins a call that came in, now that the media address is known.
-    fn treat(&mut self, now: Now, line: Line, capability: Capability) {
-        let Some(call) = self.calls.get_mut(&line) else { return };
-        let Some(handle) = call.handle else { return };
-        let at = match call.treatment.decision {
-            Decision::Never => None,
-            Decision::Answer | Decision::Refuse { .. } => Some(call.started + call.treatment.after),
-        };
-        let progress = call.treatment.progress;
-        call.stage = Stage::Deciding { at };
-        match self.agent.prepare(now, handle, capability) {
-            Ok(()) => {}
-            // The agent has refused the call, and says so by an event.
-            Err(AgentError::Refused(_) | AgentError::WrongState) => return,
-        }
-        let said = match progress {
-            Progress::Silent | Progress::None => Ok(()),
-            Progress::Trying => self.agent.progress(now, handle, 100, false),
-            Progress::Ringing => self.agent.progress(now, handle, 180, false),
-            Progress::EarlyMedia => self.agent.progress(now, handle, 183, true),
-        };
-        if said.is_ok() && at.is_some_and(|at| at <= now.instant) {
-            self.act(now, line);
-        }
-    }
-
-    /// Does what a line's deadline is for.
-    fn act(&mut self, now: Now, line: Line) {
-        let Some(call) = self.calls.get_mut(&line) else { return };
-        match (&call.stage, call.treatment.decision, call.handle) {
-            (Stage::Deciding { at: Some(_) }, Decision::Answer, Some(handle)) => {
-                match self.agent.answer(now, handle) {
-                    // The time of the answer is that of our 2xx, even if it carries an offer and media waits for the
-                    // ACK.
-                    Ok(()) => call.note_answer(now),
-                    Err(AgentError::WrongState | AgentError::Refused(_)) => {
-                        self.agent.reject(now, handle, 500, &[]);
-                    }
-                }
-            }
-            (Stage::Deciding { at: Some(_) }, Decision::Refuse { status, retry_after }, _) => {
-                self.refuse(now, line, status, retry_after);
-            }
-            (Stage::Talking { .. } | Stage::Calling { .. }, _, _) => self.hang_up(now, line),
-            (Stage::Deciding { .. } | Stage::Opening(_) | Stage::Closing, _, _) => {}
-        }
-    }
-
-    fn refuse(&mut self, now: Now, line: Line, status: u16, retry_after: Option<u32>) {
-        let Some(call) = self.calls.get(&line) else { return };
-        let Some(handle) = call.handle else { return };
-        let mut headers = Vec::new();
-        if let Some(seconds) = retry_after {
-            headers.push((HeaderName::RetryAfter, seconds.to_string()));
-        }
-        if (300..400).contains(&status) {
-            // Back to where it came from: whoever follows goes round in circles.
-            let here = Uri::sip(Some(&call.entry.called), HostPort::from(call.local));
-            headers.push((HeaderName::Contact, NameAddr::new(here).to_string()));
-        }
-        self.agent.reject(now, handle, status, &headers);
-    }
-
-    /// Ends a line from our side, now.
-    fn hang_up(&mut self, now: Now, line: Line) {
-        let Some(call) = self.calls.get_mut(&line) else { return };
-        call.released.get_or_insert(now.instant);
-        call.entry.released_at = now.unix_ms;
-        call.entry.released_by = match call.entry.side {
-            Side::Callee => ReleasedBy::Callee,
-            Side::Caller => ReleasedBy::Caller,
-        };
-        match &mut call.stage {
-            Stage::Talking { hang_up_at } => *hang_up_at = None,
-            Stage::Calling { .. } => call.stage = Stage::Deciding { at: None },
-            Stage::Deciding { at } => *at = None,
-            Stage::Opening(_) | Stage::Closing => {}
-        }
-        match call.handle {
-            Some(handle) => self.agent.hang_up(now, handle, 480),
-            None => self.close(now, line),
-        }
-    }
-
-    fn on_ended(&mut self, now: Now, line: Line, ending: Ending) {
-        let Some(call) = self.calls.get_mut(&line) else { return };
-        if call.released.is_none() {
-            call.released = Some(now.instant);
-            call.entry.released_at = now.unix_ms;
-            call.entry.released_by = match (ending.by, call.entry.side) {
-                (EndedBy::Us, Side::Callee) | (EndedBy::Them, Side::Caller) => ReleasedBy::Callee,
-                (EndedBy::Us, Side::Caller) | (EndedBy::Them, Side::Callee) => ReleasedBy::Caller,
-                (EndedBy::Failure, _) => ReleasedBy::Nobody,
-            };
-        }
-        if call.answered.is_none() {
-            call.entry.status = ending.status;
-        }
-        let failure = (ending.by == EndedBy::Failure).then_some(ending.phrase);
-        if let Some(reason) = ending.reason.or(failure) {
-            call.entry.reason.get_or_insert(reason);
-        }
-        self.close(now, line);
-    }
-
-    /// Settles a line's times, and its entry once its media is closed.
-    fn close(&mut self, now: Now, line: Line) {
-        let Some(call) = self.calls.get_mut(&line) else { return };
-        if matches!(call.stage, Stage::Closing) && call.handle.is_none() && call.has_media {
-            return;
-        }
-        call.stage = Stage::Closing;
-        if call.released.is_none() {
-            call.entry.released_at = now.unix_ms;
-        }
-        let released = *call.released.get_or_insert(now.instant);
-        if let Some(answered) = call.answered {
-            call.entry.duration_ms = released.saturating_duration_since(answered).as_millis() as u64;
-        }
-        if let Some(handle) = call.handle.take() {
-            self.lines.remove(&handle);
-        }
-        if call.has_media {
-            self.outputs.push_back(Output::CloseMedia { line });
-        } else {
-            self.media_closed(line, Media::default(), None);
-        }
-    }
 }
 
 impl Call {
@@ -638,7 +511,7 @@ fn agent_settings(settings: &Settings, local: HostPort) -> AgentSettings {
             password: settings.password.clone(),
         }),
         product: "tandem-operator".to_owned(),
-        timers: Timers { trying: never, ..settings.timers.clone() },
+        timers: Timers { trying: never, ..settings.timers },
     }
 }
 

@@ -340,7 +340,9 @@ impl House {
         for (line, studio) in self.studios.iter().filter(|(_, studio)| studio.listening.is_some()) {
             let (line, hearing) = (*line, self.hearing.clone());
             // An answer that finds no room is asked for again in a second.
-            self.media.heard_at(studio.stream, move |at| drop(hearing.try_send((line, at))));
+            self.media.heard_at(studio.stream, move |at| {
+                let _ = hearing.try_send((line, at));
+            });
         }
     }
 
