@@ -69,6 +69,7 @@ TEST_PACKAGES := \
   kamailio=kamailio \
   'kamailio-tls-modules=/usr/lib/*/kamailio/modules/tls.so' \
   prometheus=prometheus \
+  dnsmasq-base=dnsmasq \
   'postgresql=/usr/lib/postgresql/*/bin/postgres' \
   espeak-ng=espeak-ng \
   sox=sox \

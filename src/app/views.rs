@@ -9,6 +9,7 @@ use crate::call::Exchange;
 use crate::call::io::Shard;
 use crate::call::leg::Party;
 use crate::call::machine::{Call, CallPhase};
+use crate::call::targets::Route;
 use crate::call::trunks::OwnRegistration;
 use crate::routing::{AdminState, Health};
 use crate::types::{E164, Now};
@@ -102,7 +103,12 @@ pub fn trunks(exchange: &Exchange, now: Now) -> Vec<TrunkView> {
                     .map(|target| TargetView {
                         proxy: target.host.to_string(),
                         address: Some(target.peer.remote),
-                        health: health(table.health),
+                        transport: target.peer.transport,
+                        health: if side.targets.is_resting(now.instant, Route::of(&target.peer)) {
+                            TrunkHealth::Down
+                        } else {
+                            health(table.health)
+                        },
                     })
                     .collect(),
             }

@@ -97,6 +97,11 @@ impl Core {
         octets
     }
 
+    /// A number to decide a choice with.
+    pub fn draw(&mut self) -> u32 {
+        u32::from_be_bytes(self.octets())
+    }
+
     /// The source of key material for SDES.
     pub fn randomness(&mut self) -> &mut (dyn FnMut(&mut [u8]) + Send) {
         &mut *self.random

@@ -89,6 +89,20 @@ pub struct Target {
     /// As configured: the host of Request-URIs.
     pub host: crate::types::HostPort,
     pub peer: Peer,
+    pub rank: Rank,
+    /// The share of calls among targets of one rank (RFC 2782).
+    pub weight: u16,
+}
+
+/// The place of a target among those of its trunk: the lowest is tried first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Place of its proxy in the trunk's list.
+    pub proxy: u16,
+    /// Priority of its SRV record.
+    pub priority: u16,
+    /// The how-manieth address of its host.
+    pub address: u16,
 }
 
 /// What the shell must do. The result of doing it returns as an [`Input`].

@@ -220,7 +220,7 @@ impl Exchange {
                     Owner::Leg { leg, purpose } => self.with_call(leg.call, |call, core, trunks| {
                         call.on_request_lost(core, trunks, now, leg.index, purpose, failure);
                     }),
-                    Owner::TrunkHealth { trunk } => trunk::on_options_lost(self, now, &trunk),
+                    Owner::TrunkHealth { trunk } => trunk::on_options_lost(self, now, &trunk, key),
                     Owner::TrunkRegistration { trunk } => trunk::on_register_lost(self, now, &trunk),
                 }
             }

@@ -13,6 +13,7 @@ pub mod leg;
 pub mod machine;
 pub mod peer;
 pub mod settings;
+pub mod targets;
 pub mod transfer;
 pub mod trunks;
 

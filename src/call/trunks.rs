@@ -2,12 +2,12 @@
 
 use super::event::Target;
 use super::settings::{Settings, Trunk};
+use super::targets::{Route, Targets};
 use crate::routing::{AdminState, Channel, Evidence, TrunkIndex, TrunkOutput, TrunkTable, TrunkView};
 use crate::sip::auth::ClientAuth;
 use crate::sip::message::Request;
 use crate::sip::transaction::ClientKey;
 use crate::types::Now;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,10 +38,8 @@ pub enum OwnRegistration {
 #[derive(Debug)]
 pub struct Side {
     pub settings: Arc<Trunk>,
-    /// Addresses of its proxies, in the order they are tried; the last good ones when DNS is dead.
-    pub targets: Vec<Target>,
-    /// Addresses that asked to be left alone, and until when.
-    paused: Vec<(SocketAddr, Instant)>,
+    /// Addresses of its proxies; the last good ones when DNS is dead.
+    pub targets: Targets,
     pub registration: OwnRegistration,
     pub upkeep: Upkeep,
     /// Whether the outside was last told that the trunk gets no calls by order or after a failure.
@@ -61,8 +59,26 @@ pub struct Upkeep {
     pub last: Option<Request>,
     /// What the registrar is asked for: as configured, or as long as it insists on.
     pub lifetime: Duration,
-    /// The OPTIONS that was sent last, and when.
-    pub options: Option<(ClientKey, Instant)>,
+    /// Where the registration is kept at present.
+    pub registrar: Option<Target>,
+    /// The round of OPTIONS that was sent last, one to each address.
+    pub options: Round,
+}
+
+/// OPTIONS that were sent together.
+#[derive(Debug, Default)]
+pub struct Round {
+    pub open: Vec<Question>,
+    /// One of them was answered well.
+    pub alive: bool,
+}
+
+/// An OPTIONS that has no answer yet.
+#[derive(Debug)]
+pub struct Question {
+    pub key: ClientKey,
+    pub sent: Instant,
+    pub route: Route,
 }
 
 impl Upkeep {
@@ -75,7 +91,8 @@ impl Upkeep {
             failures: 0,
             last: None,
             lifetime: settings.config.register,
-            options: None,
+            registrar: None,
+            options: Round::default(),
         }
     }
 }
@@ -132,31 +149,32 @@ impl Trunks {
         if targets.is_empty() {
             return None;
         }
-        self.sides[index].targets = targets;
+        self.sides[index].targets.set(targets);
         Some(index)
     }
 
-    /// Takes a channel of a trunk for a call towards its `nth` address, or the first one after it that does not want to
-    /// be left alone; says which that is. After the last address comes nothing.
-    pub fn take(&mut self, now: Now, name: &str, nth: usize) -> Result<(Channel, Target, usize), Refusal> {
+    /// Takes a channel of a trunk for a call towards one of its addresses that it has not `tried`; after the last one
+    /// comes nothing. `draw` is uniform over `u32` and decides between equals.
+    pub fn take(
+        &mut self,
+        now: Now,
+        name: &str,
+        tried: &[Route],
+        draw: u32,
+    ) -> Result<(Channel, Target), Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
-        let side = &self.sides[index];
-        let mut free = side.targets.iter().enumerate().skip(nth);
-        let free = free.find(|(_, target)| !side.is_paused(now, target.peer.remote));
-        let (nth, target) = free.map(|(nth, target)| (nth, target.clone())).ok_or(Refusal::Unavailable)?;
+        let targets = &self.sides[index].targets;
+        let target = targets.choose(now.instant, tried, draw).cloned().ok_or(Refusal::Unavailable)?;
         let channel = self.table.take(trunk_index(index), now.instant).map_err(refusal)?;
-        Ok((channel, target, nth))
+        Ok((channel, target))
     }
 
     /// One address of a trunk asked to be left alone for a while (RFC 3261 §21.5.4). Where none is left, the trunk gets
     /// no calls until the first of them may be asked again.
-    pub fn pause_target(&mut self, now: Now, name: &str, remote: SocketAddr, pause: Duration) {
+    pub fn pause_target(&mut self, now: Now, name: &str, route: Route, pause: Duration) {
         let Some(index) = self.index_of(name) else { return };
-        let side = &mut self.sides[index];
-        side.paused.retain(|(paused, until)| *until > now.instant && *paused != remote);
-        side.paused.push((remote, now.instant + pause));
-        if side.targets.iter().all(|target| side.is_paused(now, target.peer.remote)) {
-            let first = side.paused.iter().map(|(_, until)| *until).min().unwrap_or(now.instant);
+        self.sides[index].targets.pause(route, now.instant + pause);
+        if let Some(first) = self.sides[index].targets.all_paused_until(now.instant) {
             self.pause(now, name, first - now.instant);
         }
     }
@@ -177,11 +195,19 @@ impl Trunks {
         self.table.release(channel);
     }
 
-    /// A call proved the trunk alive.
-    pub fn succeeded(&mut self, now: Now, name: &str) {
+    /// A call proved the trunk alive, and the address it went to.
+    pub fn succeeded(&mut self, now: Now, name: &str, route: Route) {
         if let Some(index) = self.index_of(name) {
+            self.sides[index].targets.answered(route);
             self.table.handle_call(trunk_index(index), now.instant, Evidence::Alive);
         }
+    }
+
+    /// An address of a trunk was not there for a call, or had no room. False where that leaves the trunk without any
+    /// other.
+    pub fn target_failed(&mut self, now: Now, name: &str, route: Route) -> bool {
+        let Some(index) = self.index_of(name) else { return true };
+        self.sides[index].targets.failed(now.instant, route, None)
     }
 
     /// A call failed in a way that is the trunk's fault.
@@ -251,8 +277,7 @@ impl Side {
     fn new(settings: &Arc<Trunk>, now: Now) -> Side {
         Side {
             settings: settings.clone(),
-            targets: Vec::new(),
-            paused: Vec::new(),
+            targets: Targets::default(),
             registration: if settings.registers() {
                 OwnRegistration::Registering
             } else {
@@ -261,10 +286,6 @@ impl Side {
             upkeep: Upkeep::new(settings, now),
             told_blocked: false,
         }
-    }
-
-    fn is_paused(&self, now: Now, remote: SocketAddr) -> bool {
-        self.paused.iter().any(|(paused, until)| *paused == remote && *until > now.instant)
     }
 }
 

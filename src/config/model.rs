@@ -19,6 +19,7 @@ pub struct Config {
     pub gateway: GatewayConfig,
     pub sip: SipConfig,
     pub tls: TlsConfig,
+    pub dns: DnsConfig,
     /// Never empty; the first one is `default`. The index is the [`NetworkId`].
     pub networks: Vec<NetworkConfig>,
     pub app: AppConfig,
@@ -44,6 +45,7 @@ impl Default for Config {
             gateway: GatewayConfig::default(),
             sip: SipConfig::default(),
             tls: TlsConfig::default(),
+            dns: DnsConfig::default(),
             networks: vec![NetworkConfig::default()],
             app: AppConfig::default(),
             registrar: RegistrarConfig::default(),
@@ -85,6 +87,13 @@ impl Default for GatewayConfig {
     fn default() -> GatewayConfig {
         GatewayConfig { name: "gw1".into(), data_dir: "data".into(), drain: Duration::from_secs(300) }
     }
+}
+
+/// Whom to ask where trunks are (RFC 3263).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DnsConfig {
+    /// Empty: the servers of the system.
+    pub servers: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -55,6 +55,7 @@ pub(super) fn read(
         let network = |name: &str| network_id(&networks, name);
         config.sip = sip(top.section("sip"), &network);
         config.tls = tls(top.section("tls"), base);
+        config.dns = dns(top.section("dns"));
         config.app = app(top.section("app"));
         config.registrar = registrar(top.section("registrar"));
         config.limits = limits(top.section("limits"));
@@ -117,6 +118,12 @@ fn network_id(networks: &[NetworkConfig], name: &str) -> Result<NetworkId, Strin
             })
         }
     }
+}
+
+fn dns(s: Section<'_>) -> DnsConfig {
+    let config = DnsConfig { servers: s.values("servers", Vec::new(), values::dns_server) };
+    s.finish();
+    config
 }
 
 fn gateway(s: Section<'_>, base: &Path) -> GatewayConfig {

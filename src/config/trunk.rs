@@ -50,6 +50,8 @@ pub struct TrunkConfig {
     /// Tried in order; never empty.
     pub proxy: Vec<HostPort>,
     pub transport: Transport,
+    /// Let NAPTR records of the proxy's name choose the transport (RFC 3263 §4.1).
+    pub naptr: bool,
     pub auth: TrunkAuth,
     pub username: String,
     pub password: Secret,
@@ -115,6 +117,7 @@ impl TrunkConfig {
             network: NetworkId(0),
             proxy,
             transport: Transport::Udp,
+            naptr: false,
             auth: TrunkAuth::Ip,
             username: String::new(),
             password: Secret::default(),
@@ -174,6 +177,7 @@ pub(super) fn read(
         carrier: s.text_or("carrier", default.carrier),
         network: s.parsed("network", network).unwrap_or(default.network),
         transport: s.parsed("transport", transport).unwrap_or(default.transport),
+        naptr: s.flag("naptr", default.naptr),
         auth: s.parsed("auth", auth).unwrap_or(default.auth),
         username: s.text_or("username", default.username),
         password: s.parsed("password", |text| secrets.read(text)).unwrap_or(default.password),

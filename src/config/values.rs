@@ -97,6 +97,15 @@ pub fn peer(text: &str) -> Result<PeerMatch, String> {
     }
 }
 
+/// `192.0.2.53` or `192.0.2.53:5353`
+pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = text.parse().or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+    address.ok().filter(|address: &SocketAddr| address.port() > 0).ok_or_else(|| {
+        format!("\"{text}\" is no address of a DNS server; write \"192.0.2.53\" or \"192.0.2.53:53\"")
+    })
+}
+
 /// `20000-29999`
 pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let wrong = |why: &str| format!("\"{text}\" {why}; write first-last, as \"20000-29999\"");

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod dialog;
 pub mod framing;
 pub mod io;
+pub mod locate;
 pub mod message;
 pub mod reliable;
 pub mod session_timer;

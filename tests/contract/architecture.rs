@@ -7,7 +7,8 @@ use std::fmt::Write;
 const DOMAINS: [&str; 6] = ["sip", "sdp", "media", "routing", "access", "billing"];
 
 /// Each foreign crate that has one home: its name in paths, and the folder or file it may be named in.
-const HOMES: [(&str, &[&str]); 9] = [
+const HOMES: [(&str, &[&str]); 10] = [
+    ("hickory_resolver", &["sip/io/dns"]),
     ("rsip", &["sip/message"]),
     ("rtp_rs", &["media/rtp"]),
     ("opus", &["media/codec/opus"]),

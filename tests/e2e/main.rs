@@ -17,6 +17,7 @@ mod features;
 mod glare;
 mod harness;
 mod lifecycle;
+mod locate;
 mod media;
 mod metrics;
 mod network;

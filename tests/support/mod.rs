@@ -7,6 +7,7 @@
 pub mod baresip;
 pub mod dashboard;
 pub mod digest;
+pub mod dns;
 pub mod gateway;
 pub mod http;
 pub mod impairment;

@@ -144,6 +144,9 @@ pub struct TargetView {
     /// As configured: host, host:port or a domain.
     pub proxy: String,
     pub address: Option<SocketAddr>,
+    /// As configured, or as the operator's NAPTR records wish.
+    pub transport: Transport,
+    /// Down: it left a call or an OPTIONS unanswered and gets no calls while another address is there.
     pub health: TrunkHealth,
 }
 

@@ -44,6 +44,7 @@ pub(super) fn trunk() -> TrunkView {
         targets: vec![TargetView {
             proxy: "192.0.2.7:5060".to_owned(),
             address: Some("192.0.2.7:5060".parse().unwrap()),
+            transport: Transport::Udp,
             health: TrunkHealth::Up,
         }],
     }

@@ -6,6 +6,7 @@ use crate::call::core::{ALLOW, Core, Owner, Purpose, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
 use crate::call::leg::{self, Leg, LegState, Party};
+use crate::call::targets::Route;
 use crate::call::trunks::Trunks;
 use crate::sdp::AnswerError;
 use crate::sip::answer_retransmit::{AnswerRetransmit, AnswerStep};
@@ -81,7 +82,7 @@ impl Call {
             }
         }
         if let Some(trunk) = self.callees[position].party.trunk_name() {
-            trunks.succeeded(now, &trunk);
+            trunks.succeeded(now, &trunk, Route::of(&self.callees[position].peer));
         }
         self.record_answer(core, now);
     }

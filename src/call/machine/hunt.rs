@@ -8,6 +8,7 @@ use crate::call::event::{Event, Target};
 use crate::call::leg::invite::InvitePlan;
 use crate::call::leg::media::{LegMedia, MediaPolicy, offered_codecs};
 use crate::call::leg::{self, Attempt, Leg, LegState, Party};
+use crate::call::targets::Route;
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure};
 use crate::sip::message::{NameAddr, Response, Uri};
@@ -85,9 +86,9 @@ impl Call {
     pub(super) fn try_next_trunk(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
         let Plan::Trunks(candidates) = &mut self.plan else { return };
         while let Some(candidate) = candidates.pop_front() {
-            match trunks.take(now, &candidate.trunk.name, 0) {
-                Ok((channel, target, index)) => {
-                    self.attempt_trunk(core, now, candidate, index, channel, target);
+            match trunks.take(now, &candidate.trunk.name, &[], core.draw()) {
+                Ok((channel, target)) => {
+                    self.attempt_trunk(core, now, candidate, Vec::new(), channel, target);
                     return;
                 }
                 Err(refusal) => {
@@ -112,11 +113,12 @@ impl Call {
         core: &mut Core,
         now: Now,
         candidate: TrunkCandidate,
-        target_index: usize,
+        mut tried: Vec<Route>,
         channel: Channel,
         target: Target,
     ) {
         let trunk = candidate.trunk.clone();
+        let route = Route::of(&target.peer);
         self.stage = Stage::Hunting { give_up_at: now.instant + trunk.ring };
         core.event(Event::AttemptStarted { trunk: Some(trunk.name.clone()), direction: self.direction });
         let policy = MediaPolicy::trunk(&trunk, &core.settings);
@@ -133,7 +135,8 @@ impl Call {
             counted: false,
         };
         self.add_callee(core, Party::Trunk(trunk), target.peer, policy, attempt);
-        self.retry = Some((candidate, target_index));
+        tried.push(route);
+        self.retry = Some((candidate, tried));
     }
 
     /// A callee's leg has its ports: the INVITE goes out.
@@ -314,14 +317,19 @@ impl Call {
             (self.callees[position].party.trunk_name(), far.retry_after, status)
         {
             // RFC 3261 §21.5.4: that address is left alone for so long.
-            let (remote, pause) = (self.callees[position].peer.remote, Duration::from_secs(seconds.into()));
-            trunks.pause_target(now, &trunk, remote, pause);
+            let route = Route::of(&self.callees[position].peer);
+            trunks.pause_target(now, &trunk, route, Duration::from_secs(seconds.into()));
         }
         match self.callees[position].party.clone() {
             Party::User { .. } => self.device_failed(core, now, (cause, status, far)),
             Party::Trunk(trunk) => match trunk.config.failover.action(why) {
                 FailoverAction::Next => {
-                    trunks.failed(now, &trunk.name);
+                    let route = Route::of(&self.callees[position].peer);
+                    let elsewhere = is_unreachable(why) && trunks.target_failed(now, &trunk.name, route);
+                    // While another address of the trunk is there, the trunk itself is.
+                    if !elsewhere {
+                        trunks.failed(now, &trunk.name);
+                    }
                     self.failure = Some((cause, cause.sip_code(), far));
                     let attempts = self.callees.len();
                     self.try_next_target(core, trunks, now, why);
@@ -344,14 +352,9 @@ impl Call {
     /// The same trunk's next address where this one was not there or had no room (RFC 3263 §4.3), else the next trunk:
     /// what one address of a trunk has decided, another one of it would decide again.
     fn try_next_target(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now, why: Failure) {
-        let unreachable = match why {
-            Failure::NoReply | Failure::Transport => true,
-            Failure::Status { code, .. } => code == 503,
-            Failure::Credentials => false,
-        };
-        if let Some((candidate, target_index)) = self.retry.take().filter(|_| unreachable) {
-            if let Ok((channel, target, index)) = trunks.take(now, &candidate.trunk.name, target_index + 1) {
-                self.attempt_trunk(core, now, candidate, index, channel, target);
+        if let Some((candidate, tried)) = self.retry.take().filter(|_| is_unreachable(why)) {
+            if let Ok((channel, target)) = trunks.take(now, &candidate.trunk.name, &tried, core.draw()) {
+                self.attempt_trunk(core, now, candidate, tried, channel, target);
                 return;
             }
         }
@@ -392,6 +395,15 @@ impl Call {
         self.repeat_progress(core, now);
         self.retry_reinvites(core, now);
         self.sessions_timeout(core, now);
+    }
+}
+
+/// True where one address of a trunk has failed and another one may not.
+fn is_unreachable(why: Failure) -> bool {
+    match why {
+        Failure::NoReply | Failure::Transport => true,
+        Failure::Status { code, .. } => code == 503,
+        Failure::Credentials => false,
     }
 }
 

@@ -31,6 +31,7 @@ use super::event::{MediaPorts, Output, PortsExhausted, RecordStep};
 use super::leg::media::allowed_by;
 use super::leg::{Leg, LegState, Party};
 use super::settings::Trunk;
+use super::targets::Route;
 use crate::billing::Cdr;
 use crate::routing::Channel;
 use crate::sdp::Session;
@@ -135,8 +136,8 @@ pub struct Call {
     pub number: Option<E164>,
     max_forwards: u8,
     plan: Plan,
-    /// The trunk being tried and which of its addresses.
-    retry: Option<(TrunkCandidate, usize)>,
+    /// The trunk being tried and those of its addresses that were tried.
+    retry: Option<(TrunkCandidate, Vec<Route>)>,
     /// How often a trunk sent it on.
     redirects: u8,
     stage: Stage,

@@ -3,7 +3,7 @@
 use super::record::AttemptEnd;
 use super::{Call, Stage};
 use crate::call::core::Core;
-use crate::call::event::Target;
+use crate::call::event::{Rank, Target};
 use crate::call::leg::Party;
 use crate::call::trunks::Trunks;
 use crate::sip::message::{Response, Typed};
@@ -39,7 +39,7 @@ impl Call {
             let reachable = remote.is_ipv4() == leg.peer.remote.is_ipv4();
             let mut peer = leg.peer.clone();
             (peer.remote, peer.connection) = (remote, None);
-            reachable.then_some(Target { host: wanted.clone(), peer })
+            reachable.then_some(Target { host: wanted.clone(), peer, rank: Rank::default(), weight: 0 })
         })
     }
 
@@ -64,8 +64,8 @@ impl Call {
         self.free_attempt(now, position, AttemptEnd { status, cause: EndCause::Redirected });
         match (self.retry.take(), channel) {
             // It stays one call of that trunk: its channel goes along.
-            (Some((candidate, nth)), Some(channel)) => {
-                self.attempt_trunk(core, now, candidate, nth, channel, target);
+            (Some((candidate, tried)), Some(channel)) => {
+                self.attempt_trunk(core, now, candidate, tried, channel, target);
             }
             _ => self.try_next_trunk(core, trunks, now),
         }

@@ -4,7 +4,8 @@ use crate::call::core::{ALLOW, Core, Owner};
 use crate::call::event::{Event, Target};
 use crate::call::exchange::Exchange;
 use crate::call::leg::Leg;
-use crate::call::trunks::{OwnRegistration, Side, trunk_index};
+use crate::call::targets::Route;
+use crate::call::trunks::{OwnRegistration, Question, Side, trunk_index};
 use crate::routing::{Evidence, TrunkOutput};
 use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed, Uri};
 use crate::sip::transaction::ClientKey;
@@ -16,6 +17,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// Seconds; a registration that is asked about less than once a day is none.
 const LONGEST_LIFETIME: u32 = 86_400;
+/// So many addresses of a trunk are asked how they are; of a longer list the calls themselves tell.
+const MOST_ASKED: usize = 8;
+/// How much longer than two rounds of OPTIONS an address is believed dead.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How soon a trunk without a known address is looked at again.
 const UNRESOLVED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,21 +68,34 @@ fn tell_health(exchange: &mut Exchange, index: usize, up: bool) {
 
 fn ask_health(exchange: &mut Exchange, index: usize, now: Now) {
     let Some(side) = exchange.trunks.side_mut(index) else { return };
-    // Without an address nothing is asked, and the machine's own time-out says that it failed.
-    let Some(target) = side.targets.first().cloned() else { return };
     let core = &mut exchange.core;
+    // One round at a time: to ask a dead address ever more does not wake it. Without any address nothing is asked, and
+    // the machine's own time-out says that the trunk failed.
+    for silent in std::mem::take(&mut side.upkeep.options).open {
+        core.abandon(silent.key);
+        side.targets.failed(now.instant, silent.route, Some(silent_rest(side)));
+    }
+    let targets: Vec<Target> = side.targets.iter().take(MOST_ASKED).cloned().collect();
+    for target in targets {
+        ask(core, side, target, now);
+    }
+}
+
+/// How long an address that left an OPTIONS unanswered gets no calls: until the round after the next one.
+fn silent_rest(side: &Side) -> Duration {
+    side.settings.config.options.unwrap_or_default() * 2 + SILENCE
+}
+
+fn ask(core: &mut Core, side: &mut Side, target: Target, now: Now) {
     let call_id = core.token();
     let uri = Uri::sip(None, target.host.clone());
     let us = NameAddr::new(Uri::sip(None, own_host(&target)));
     let request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
         .with_header(HeaderName::CSeq, "1 OPTIONS");
-    // One at a time: to ask a dead trunk ever more does not wake it.
-    if let Some((unanswered, _)) = side.upkeep.options.take() {
-        core.abandon(unanswered);
-    }
     let owner = Owner::TrunkHealth { trunk: side.settings.name.clone() };
+    let route = Route::of(&target.peer);
     let key = core.send(now, owner, target.peer, request);
-    side.upkeep.options = Some((key, now.instant));
+    side.upkeep.options.open.push(Question { key, sent: now.instant, route });
 }
 
 /// Any final answer proves the trunk alive, but for those that say that it is not.
@@ -87,20 +105,57 @@ pub fn on_options_response(exchange: &mut Exchange, now: Now, trunk: &str, key: 
     }
     let Some(index) = exchange.trunks.index_of(trunk) else { return };
     let Some(side) = exchange.trunks.side_mut(index) else { return };
-    // An answer to an earlier one proves life, but not how far away it is.
-    if let Some((_, sent)) = side.upkeep.options.take_if(|(latest, _)| *latest == key) {
-        let round_trip = now.instant.saturating_duration_since(sent);
-        let trunk = side.settings.name.clone();
-        exchange.core.event(Event::TrunkOptions { trunk, round_trip });
-    }
     let works = !matches!(answer.status, 408 | 500..=599);
-    let evidence = if works { Evidence::Alive } else { Evidence::Failed };
-    exchange.trunks.table().handle_probe(trunk_index(index), now.instant, evidence);
+    // An answer to an earlier round proves life, but neither how far away it is nor which address gave it.
+    let Some(question) = take_question(side, key) else {
+        if works {
+            exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Alive);
+        }
+        return;
+    };
+    if !works {
+        address_failed(exchange, now, index, question, answer.retry_after());
+        return;
+    }
+    side.targets.answered(question.route);
+    let round_trip = now.instant.saturating_duration_since(question.sent);
+    let first = !std::mem::replace(&mut side.upkeep.options.alive, true);
+    let trunk = side.settings.name.clone();
+    if first {
+        exchange.core.event(Event::TrunkOptions { trunk, round_trip });
+        exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Alive);
+    }
 }
 
-pub fn on_options_lost(exchange: &mut Exchange, now: Now, trunk: &str) {
+pub fn on_options_lost(exchange: &mut Exchange, now: Now, trunk: &str, key: ClientKey) {
     let Some(index) = exchange.trunks.index_of(trunk) else { return };
-    exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Failed);
+    let Some(question) = exchange.trunks.side_mut(index).and_then(|side| take_question(side, key)) else {
+        return;
+    };
+    address_failed(exchange, now, index, question, None);
+}
+
+fn take_question(side: &mut Side, key: ClientKey) -> Option<Question> {
+    let open = &mut side.upkeep.options.open;
+    let position = open.iter().position(|question| question.key == key)?;
+    Some(open.swap_remove(position))
+}
+
+/// One address says that it does not work, or can't be reached. With the last of them the trunk has failed.
+fn address_failed(
+    exchange: &mut Exchange,
+    now: Now,
+    index: usize,
+    question: Question,
+    retry_after: Option<u32>,
+) {
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
+    let rest = retry_after.map_or(silent_rest(side), |seconds| Duration::from_secs(seconds.into()));
+    side.targets.failed(now.instant, question.route, Some(rest));
+    let round = &side.upkeep.options;
+    if round.open.is_empty() && !round.alive {
+        exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Failed);
+    }
 }
 
 fn register(core: &mut Core, side: &mut Side, now: Now) {
@@ -108,7 +163,8 @@ fn register(core: &mut Core, side: &mut Side, now: Now) {
         side.upkeep.at = None;
         return;
     };
-    let Some(target) = side.targets.first().cloned() else {
+    // Each failure leads to the next address.
+    let Some(target) = side.targets.nth(now.instant, side.upkeep.failures).cloned() else {
         side.upkeep.at = Some(now.instant + UNRESOLVED_PAUSE);
         return;
     };
@@ -137,6 +193,7 @@ fn send_register(core: &mut Core, side: &mut Side, now: Now, target: Target, mut
     }
     side.upkeep.last = Some(request.clone());
     let owner = Owner::TrunkRegistration { trunk: side.settings.name.clone() };
+    side.upkeep.registrar = Some(target.clone());
     core.send(now, owner, target.peer, request);
 }
 
@@ -168,7 +225,7 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
         }
         401 | 407 => {
             let met = side.upkeep.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok());
-            match (met, side.upkeep.last.clone(), side.targets.first().cloned()) {
+            match (met, side.upkeep.last.clone(), side.upkeep.registrar.clone()) {
                 (true, Some(request), Some(target)) => send_register(core, side, now, target, request),
                 _ => register_failed(
                     core,
@@ -212,7 +269,7 @@ fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait
 
 /// The lifetime the registrar granted our contact: its own parameter, else Expires, else what we asked for.
 fn granted_seconds(answer: &Response, side: &Side) -> u32 {
-    let ours = side.targets.first().map(|target| target.peer.local);
+    let ours = side.upkeep.registrar.as_ref().map(|target| target.peer.local);
     let contact =
         answer.addresses(&HeaderName::Contact).unwrap_or_default().into_iter().find_map(|contact| {
             let is_ours = ours.is_some_and(|ours| {

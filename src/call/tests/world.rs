@@ -5,7 +5,7 @@ use super::far::name;
 pub use super::lab::{Dice, config, dialplan, directory};
 use crate::access::{FloodGuard, LoginGuard, Registrar};
 use crate::billing::{Cdr, JournalRecord};
-use crate::call::event::{Event, Input, MediaPorts, Output, PortsExhausted, RecordStep, Target};
+use crate::call::event::{Event, Input, MediaPorts, Output, PortsExhausted, Rank, RecordStep, Target};
 use crate::call::{Exchange, Parts, Settings};
 use crate::config::Config;
 use crate::media::LegConfig;
@@ -198,12 +198,13 @@ impl World {
     /// Tells the exchange where all configured trunks are.
     pub fn resolve(&mut self) {
         for trunk in self.exchange.settings().trunks.clone() {
-            let target = |proxy: &HostPort| {
+            let target = |(place, proxy): (usize, &HostPort)| {
                 let remote = SocketAddr::new(proxy.host.parse().unwrap(), proxy.port.unwrap_or(5060));
                 let peer = Peer { transport: trunk.config.transport, ..peer(remote) };
-                Target { host: proxy.clone(), peer }
+                let rank = Rank { proxy: place as u16, ..Rank::default() };
+                Target { host: proxy.clone(), peer, rank, weight: 0 }
             };
-            let targets = trunk.config.proxy.iter().map(target).collect();
+            let targets = trunk.config.proxy.iter().enumerate().map(target).collect();
             self.input(Input::TrunkResolved { trunk: trunk.name.clone(), targets });
         }
     }

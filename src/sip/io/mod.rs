@@ -4,6 +4,7 @@
 
 mod address;
 mod connections;
+pub mod dns;
 mod event;
 mod settings;
 mod socket;
