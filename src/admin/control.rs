@@ -27,6 +27,11 @@ pub enum ControlCommand {
         id: CallId,
         reply: Reply<Option<CallView>>,
     },
+    /// The signalling of a live or recent call, where it is still kept.
+    Trace {
+        id: CallId,
+        reply: Reply<Option<Traced>>,
+    },
     /// Ends a call with [`EndCause::AdminHangup`](crate::types::EndCause::AdminHangup); answers with its last view.
     Hangup {
         id: CallId,

@@ -21,6 +21,7 @@ mod registrations;
 mod reload;
 pub mod rfc3339;
 mod route;
+mod trace;
 mod trunks;
 pub mod users;
 
@@ -69,6 +70,7 @@ fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         health::ENDPOINTS,
         openapi::ENDPOINTS,
         calls::ENDPOINTS,
+        trace::ENDPOINTS,
         cdrs::ENDPOINTS,
         trunks::ENDPOINTS,
         registrations::ENDPOINTS,

@@ -3,7 +3,7 @@
 use super::{reload, views};
 use crate::access::Directory;
 use crate::admin::ControlCommand;
-use crate::admin::control::{CheckState, DrainView, Readiness, ReadinessCheck, TrunkAction};
+use crate::admin::control::{CheckState, DrainView, Readiness, ReadinessCheck, Traced, TrunkAction};
 use crate::billing::io::Journal;
 use crate::call::Settings;
 use crate::call::io::{BindingChange, ShardHandle};
@@ -62,6 +62,13 @@ async fn answer(context: &Context, command: ControlCommand) {
                 shard.exchange.call(id).map(|call| views::call(call, now))
             };
             reply(to, shard.ask(view).await);
+        }
+        ControlCommand::Trace { id, reply: to } => {
+            let may_be_whole = context.settings.borrow().trace.whole;
+            let trace = move |shard: &mut crate::call::io::Shard, _| {
+                shard.observer.trace(id).cloned().map(|kept| Traced { kept, may_be_whole })
+            };
+            reply(to, shard.ask(trace).await);
         }
         ControlCommand::Hangup { id, reply: to } => {
             let end = move |shard: &mut crate::call::io::Shard, now: Now| {

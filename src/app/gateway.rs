@@ -139,7 +139,7 @@ impl Gateway {
             workers,
             journal: journal.clone(),
             rates,
-            observer: Observer::new(metrics.clone(), tap),
+            observer: Observer::new(metrics.clone(), tap, &settings.trace),
             bindings,
         };
         let shard_task = signalling.handle.spawn(Shard::new(parts).run());

@@ -46,12 +46,14 @@ pub async fn reload(context: &Context) -> ReloadReport {
     }
     control::describe(&context.metrics, &config);
     let settings = Arc::new(Settings::new(config));
+    let trace = settings.trace.clone();
     let (taken, directory, dialplan) = (settings.clone(), Arc::new(directory), Arc::new(dialplan));
     let done = context
         .shard
         .ask(move |shard, now| {
             shard.exchange.reload(now, taken, directory, dialplan);
             shard.rates = rates;
+            shard.observer.set_trace(&trace);
         })
         .await;
     if done.is_none() {
@@ -98,6 +100,7 @@ fn changed(old: &Config, new: &Config) -> Vec<String> {
         ("opus", old.opus != new.opus),
         ("media", old.media != new.media),
         ("rates", old.rates != new.rates),
+        ("trace", old.trace != new.trace),
         ("log.level", old.log.level != new.log.level),
     ];
     changed.extend(

@@ -325,7 +325,9 @@ impl Exchange {
             .then(|| Box::new(ReliableProgress::new(&request, u32::from_be_bytes(self.core.octets()))));
         let state = LegState::Incoming { server: key, request: Box::new(request) };
         let (party, media) = (admitted.caller.clone(), LegMedia::new(policy));
-        Leg { reliable, ..Leg::new(id, party, peer, state, (call_id, local_tag), media) }
+        let leg = Leg { reliable, ..Leg::new(id, party, peer, state, (call_id, local_tag), media) };
+        self.core.event(leg.known());
+        leg
     }
 }
 

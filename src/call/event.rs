@@ -222,6 +222,12 @@ pub enum Event {
         trunk: Option<Arc<str>>,
         direction: Direction,
     },
+    /// A leg has its Call-ID: what passes under it from now on is this call's.
+    LegKnown {
+        leg: LegId,
+        party: Arc<str>,
+        call_id: String,
+    },
     CallEnded {
         call: CallId,
         trunk: Option<Arc<str>>,
@@ -231,6 +237,8 @@ pub enum Event {
         /// What was measured of the caller's and the callee's leg; absent where nothing was agreed.
         caller: Option<(LegKind, LegReport)>,
         callee: Option<(LegKind, LegReport)>,
+        /// Index of the leg of `callee`.
+        callee_leg: Option<u8>,
     },
     TrunkHealth {
         trunk: Arc<str>,

@@ -4,6 +4,7 @@
 //! [`Command`] once its function does its whole job.
 
 mod call;
+mod call_trace;
 mod calls;
 mod cdr;
 mod check;
@@ -41,6 +42,7 @@ enum Command {
     Route(route::Args),
     Call(call::Args),
     Calls(calls::Args),
+    CallTrace(call_trace::Args),
     Trunks(trunks::Args),
     Cdr(cdr::Args),
     User(user::Args),
@@ -57,6 +59,7 @@ impl Command {
             Command::Route(args) => route::run(args),
             Command::Call(args) => call::run(args),
             Command::Calls(args) => calls::run(args),
+            Command::CallTrace(args) => call_trace::run(args),
             Command::Trunks(args) => trunks::run(args),
             Command::Cdr(args) => cdr::run(args),
             Command::User(args) => user::run(args),

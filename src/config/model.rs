@@ -29,6 +29,7 @@ pub struct Config {
     pub media: MediaConfig,
     pub opus: OpusConfig,
     pub log: LogConfig,
+    pub trace: TraceConfig,
     pub database: DatabaseConfig,
     pub admin: AdminConfig,
     pub billing: BillingConfig,
@@ -54,6 +55,7 @@ impl Default for Config {
             media: MediaConfig::default(),
             opus: OpusConfig::default(),
             log: LogConfig::default(),
+            trace: TraceConfig::default(),
             database: DatabaseConfig::default(),
             admin: AdminConfig::default(),
             billing: BillingConfig::default(),
@@ -86,6 +88,26 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> GatewayConfig {
         GatewayConfig { name: "gw1".into(), data_dir: "data".into(), drain: Duration::from_secs(300) }
+    }
+}
+
+/// What is kept and told of the signalling of calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceConfig {
+    /// The ladders of so many calls are kept in memory; 0: none.
+    pub calls: usize,
+    /// Let the admin role see messages unmasked and take captures.
+    pub whole: bool,
+    /// Where copies of all messages go (HEP 3 over UDP), as they are; `None`: nowhere.
+    pub hep: Option<SocketAddr>,
+    /// How this gateway is called there.
+    pub hep_id: u32,
+}
+
+impl Default for TraceConfig {
+    fn default() -> TraceConfig {
+        // Some 20 messages of 1 KB a call: 4 MB in all.
+        TraceConfig { calls: 200, whole: false, hep: None, hep_id: 2001 }
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn read(
         config.media = media(top.section("media"));
         config.opus = opus(top.section("opus"));
         config.log = log(top.section("log"));
+        config.trace = trace(top.section("trace"));
         config.database = database(top.section("database"), base, &secrets);
         config.admin = admin(top.section("admin"), &secrets);
         config.billing = billing(top.section("billing"), base);
@@ -118,6 +119,24 @@ fn network_id(networks: &[NetworkConfig], name: &str) -> Result<NetworkId, Strin
             })
         }
     }
+}
+
+fn trace(s: Section<'_>) -> TraceConfig {
+    let d = TraceConfig::default();
+    let hep = s.parsed("hep", |text| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            format!("\"{text}\" is no address with a port; write \"192.0.2.60:9060\", or \"\" for none")
+        }),
+    });
+    let config = TraceConfig {
+        calls: s.number("calls", d.calls, 0..=100_000, "calls whose ladder is kept, 0 = none"),
+        whole: s.flag("whole", d.whole),
+        hep: hep.unwrap_or(d.hep),
+        hep_id: s.number("hep_id", d.hep_id, 0..=u32::MAX, "number of this gateway at the capture server"),
+    };
+    s.finish();
+    config
 }
 
 fn dns(s: Section<'_>) -> DnsConfig {

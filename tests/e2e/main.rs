@@ -30,4 +30,5 @@ mod settings;
 mod simulator;
 mod speech;
 mod test_phone;
+mod trace;
 mod trunk;

@@ -2,9 +2,18 @@
 
 use crate::access;
 use crate::admin::rfc3339;
+use crate::telemetry::trace::Kept;
 use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, Transport, UnixMillis, mask};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+
+/// What is kept of a call's signalling.
+#[derive(Debug)]
+pub struct Traced {
+    pub kept: Kept,
+    /// Whether the configuration lets anybody see it unmasked.
+    pub may_be_whole: bool,
+}
 
 /// How far a live call has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

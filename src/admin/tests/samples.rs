@@ -2,7 +2,8 @@
 
 use crate::admin::control::*;
 use crate::billing::{Cdr, CdrLeg, CdrState, NotRated, Rated};
-use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, Transport};
+use crate::telemetry::trace::{Flow, Kept, KeptLeg, KeptMessage, Octets};
+use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, NetworkId, Peer, Transport};
 
 pub(super) fn call(n: u8) -> CallView {
     CallView {
@@ -47,6 +48,30 @@ pub(super) fn trunk() -> TrunkView {
             transport: Transport::Udp,
             health: TrunkHealth::Up,
         }],
+    }
+}
+
+pub(super) fn kept(id: CallId) -> Kept {
+    let peer = Peer {
+        network: NetworkId(0),
+        transport: Transport::Udp,
+        remote: "192.0.2.7:5060".parse().unwrap(),
+        local: "192.0.2.9:5060".parse().unwrap(),
+        connection: None,
+        tls_name: None,
+    };
+    let octets = Octets::Whole("INVITE sip:+32470123456@gw SIP/2.0\r\nCSeq: 1 INVITE\r\n\r\n".into());
+    Kept {
+        call: id,
+        legs: vec![KeptLeg {
+            index: 0,
+            party: "user alice".into(),
+            call_id: "x".into(),
+            report: Some(LegReport::default()),
+        }],
+        messages: vec![(0, KeptMessage::new(1_772_366_400_250_000, Flow::Received, &peer, octets))],
+        left_out: 0,
+        end: Some((EndCause::NormalClearing, Some(1_000))),
     }
 }
 

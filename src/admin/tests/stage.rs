@@ -1,6 +1,6 @@
 //! An API on a free port with a scripted core behind it.
 
-use super::samples::{call, registration, route, trunk, user};
+use super::samples::{call, kept, registration, route, trunk, user};
 use crate::admin::client::Client;
 use crate::admin::control::*;
 use crate::admin::{Admin, Control, ControlCommand, Role, Tokens, serve};
@@ -94,6 +94,10 @@ async fn core(
             }
             ControlCommand::Call { id, reply } => {
                 let _ = reply.send([call(1), call(2)].into_iter().find(|call| call.id == id));
+            }
+            ControlCommand::Trace { id, reply } => {
+                let known = [call(1), call(2)].iter().any(|call| call.id == id);
+                let _ = reply.send(known.then(|| Traced { kept: kept(id), may_be_whole: true }));
             }
             ControlCommand::Hangup { id, reply } => {
                 order(format!("hang up {id}"));

@@ -2,10 +2,12 @@
 
 use crate::billing::{Cdr, NotRated, Rated};
 use crate::call::event::{Event, RefusedFor};
+use crate::config::TraceConfig;
 use crate::routing::AdminState;
-use crate::sip::message::{Message, ParseErrorKind};
+use crate::sip::message::{Message, ParseErrorKind, Typed};
 use crate::telemetry::metrics::{Flow, Metrics, Refused, TrunkMetrics};
-use crate::types::{LegId, LegKind, LegReport, Peer};
+use crate::telemetry::trace::{HepExport, Kept, KeptMessage, Octets, Recorder};
+use crate::types::{CallId, LegId, LegKind, LegReport, Peer};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -16,23 +18,71 @@ pub type Tap = Box<dyn Fn(&Peer, &[u8], Flow) + Send>;
 pub struct Observer {
     metrics: Arc<Metrics>,
     tap: Option<Tap>,
+    recorder: Recorder,
+    export: Option<HepExport>,
 }
 
 impl Observer {
-    pub fn new(metrics: Arc<Metrics>, tap: Option<Tap>) -> Observer {
-        Observer { metrics, tap }
+    pub fn new(metrics: Arc<Metrics>, tap: Option<Tap>, trace: &TraceConfig) -> Observer {
+        let mut observer = Observer { metrics, tap, recorder: Recorder::new(0), export: None };
+        observer.set_trace(trace);
+        observer
     }
 
-    pub fn received(&self, peer: &Peer, message: &Message) {
+    /// Takes up how many calls are traced, and whether copies go to a capture server.
+    pub fn set_trace(&mut self, trace: &TraceConfig) {
+        self.recorder.set_most_calls(trace.calls);
+        self.export = trace.hep.and_then(|server| {
+            let opened = HepExport::open(server, trace.hep_id);
+            opened
+                .inspect_err(
+                    |error| tracing::error!(target: "tandem::sip", %error, "copies for the capture server can't be sent"),
+                )
+                .ok()
+        });
+    }
+
+    /// What is kept of a recent call.
+    pub fn trace(&self, call: CallId) -> Option<&Kept> {
+        self.recorder.get(call)
+    }
+
+    fn is_traced(&self) -> bool {
+        !self.recorder.is_off() || self.export.is_some()
+    }
+
+    fn keep(&mut self, flow: Flow, peer: &Peer, call_id: &str, octets: Octets) {
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let message = KeptMessage::new(wall.as_micros() as i64, flow, peer, octets);
+        if let Some(export) = &mut self.export {
+            if !export.send(&message, call_id) {
+                self.metrics.sip.trace_dropped();
+            }
+        }
+        self.recorder.message(message, call_id);
+    }
+
+    pub fn received(&mut self, peer: &Peer, message: &Message) {
         if let Some(tap) = &self.tap {
             tap(peer, &message.to_bytes(), Flow::Received);
+        }
+        if self.is_traced() {
+            let octets = match message.headers().source() {
+                Some(head) => Octets::Parts { head: head.clone(), body: message.body().clone() },
+                None => Octets::Whole(message.to_bytes()),
+            };
+            self.keep(Flow::Received, peer, message.call_id().unwrap_or_default(), octets);
         }
         tracing::trace!(target: "tandem::sip", transport = peer.transport.as_str(), "received a message");
     }
 
-    pub fn sent(&self, peer: &Peer, bytes: &Bytes) {
+    pub fn sent(&mut self, peer: &Peer, bytes: &Bytes) {
         if let Some(tap) = &self.tap {
             tap(peer, bytes, Flow::Sent);
+        }
+        if self.is_traced() {
+            let call_id = call_id_of(bytes).unwrap_or_default();
+            self.keep(Flow::Sent, peer, call_id, Octets::Whole(bytes.clone()));
         }
     }
 
@@ -72,7 +122,7 @@ impl Observer {
         }
     }
 
-    pub fn event(&self, event: Event) {
+    pub fn event(&mut self, event: Event) {
         let metrics = &self.metrics;
         match event {
             Event::Request { method, transport, received } => {
@@ -100,7 +150,10 @@ impl Observer {
             Event::CallAnswered { call, trunk, direction } => {
                 tracing::info!(target: "tandem::call", %call, trunk = trunk.as_deref(), direction = direction.as_str(), "call answered");
             }
-            Event::CallEnded { call, trunk, direction, cause, duration_ms, caller, callee } => {
+            Event::LegKnown { leg, party, call_id } => self.recorder.leg(leg, party, &call_id),
+            Event::CallEnded { call, trunk, direction, cause, duration_ms, caller, callee, callee_leg } => {
+                let heard = [&caller, &callee].map(|leg| leg.as_ref().map(|(_, report)| report.clone()));
+                self.recorder.end(call, cause, duration_ms, heard, callee_leg);
                 let handles = metrics.trunk(trunk.as_deref().unwrap_or(""));
                 if let Some(duration) = duration_ms {
                     handles.duration(duration as f64 / 1e3);
@@ -164,6 +217,14 @@ impl Observer {
             }
         }
     }
+}
+
+/// The Call-ID of a message that we wrote ourselves: its name is never folded nor shortened.
+fn call_id_of(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"\r\nCall-ID: ";
+    let start = bytes.windows(NAME.len()).position(|part| part == NAME)? + NAME.len();
+    let len = bytes[start..].iter().position(|octet| *octet == b'\r')?;
+    std::str::from_utf8(&bytes[start..start + len]).ok()
 }
 
 type Measured = (LegKind, LegReport);

@@ -132,7 +132,7 @@ pub struct Shard {
     workers: MediaWorkers,
     pub journal: Journal,
     pub rates: Arc<RateTable>,
-    observer: Observer,
+    pub observer: Observer,
     bindings: BindingKeeper,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     messages: mpsc::Receiver<TransportEvent>,

@@ -51,6 +51,7 @@ impl Leg {
         let request =
             Request { method: Method::Invite, uri: plan.request_uri, headers, body: Bytes::from(plan.offer) };
         core.remember_own_dialog(&self.call_id, &self.local_tag, self.id);
+        core.event(self.known());
         self.send_invite(core, now, request, patience);
     }
 

@@ -12,7 +12,7 @@ use self::media::LegMedia;
 use self::progress::ReliableProgress;
 use self::session::LegSession;
 use super::core::{Core, Owner, Purpose};
-use super::event::{Output, Target};
+use super::event::{Event, Output, Target};
 use super::settings::Trunk;
 use crate::config::Prack;
 use crate::routing::Channel;
@@ -212,6 +212,15 @@ impl Leg {
         };
         let all: Vec<&str> = [reliable, timer].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join(", "))
+    }
+
+    /// Says under which Call-ID this leg's messages pass.
+    pub fn known(&self) -> Event {
+        let party = match &self.party {
+            Party::User { name } => format!("user {name}"),
+            Party::Trunk(trunk) => format!("trunk {}", trunk.name),
+        };
+        Event::LegKnown { leg: self.id, party: party.into(), call_id: self.call_id.clone() }
     }
 
     /// The value for the Contact header: where requests of this dialog reach us.

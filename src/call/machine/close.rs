@@ -162,6 +162,7 @@ impl Call {
             duration_ms: self.duration_ms(now),
             caller,
             callee,
+            callee_leg: self.callee().map(|leg| leg.id.index),
         });
     }
 

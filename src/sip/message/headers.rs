@@ -30,6 +30,11 @@ impl Headers {
         Headers::default()
     }
 
+    /// The text of a received message up to its body, as it came; `None` for one of our own.
+    pub fn source(&self) -> Option<&Arc<str>> {
+        self.source.as_ref()
+    }
+
     pub(crate) fn over(source: Arc<str>, capacity: usize) -> Headers {
         Headers { source: Some(source), fields: Vec::with_capacity(capacity) }
     }

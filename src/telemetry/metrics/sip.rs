@@ -94,6 +94,7 @@ pub struct SipMetrics {
     requests: Vec<[[IntCounter; 2]; 5]>,
     responses: [Vec<IntCounter>; 6],
     retransmissions: IntCounter,
+    trace_dropped: IntCounter,
     refused: [IntCounter; 8],
     registrations: IntGauge,
 }
@@ -136,6 +137,11 @@ impl SipMetrics {
                 "tandem_sip_retransmissions_total",
                 "SIP messages sent again because no answer came in time.",
             ),
+            trace_dropped: counter(
+                registry,
+                "tandem_trace_dropped_total",
+                "Copies of SIP messages that could not be sent to the capture server.",
+            ),
             refused: Refused::ALL.map(|reason| refused.with_label_values(&[reason.as_str()])),
             registrations: gauge(
                 registry,
@@ -158,6 +164,10 @@ impl SipMetrics {
 
     pub fn retransmission(&self) {
         self.retransmissions.inc();
+    }
+
+    pub fn trace_dropped(&self) {
+        self.trace_dropped.inc();
     }
 
     pub fn refused(&self, reason: Refused) {

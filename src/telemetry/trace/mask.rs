@@ -1,0 +1,87 @@
+//! Takes out of a message what a trace must not tell: numbers, credentials, keys.
+
+use std::borrow::Cow;
+
+/// Runs of so many digits and more are numbers (or might be).
+const SHORTEST_NUMBER: usize = 6;
+/// Digits of a number that stay, as elsewhere: about its country.
+const KEPT: usize = 3;
+
+/// The text of a message with numbers masked, and without credentials and SRTP keys. Whatever is no text is left out.
+pub fn masked(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        shown.push_str(&line_without_secrets(line));
+    }
+    without_numbers(&shown)
+}
+
+fn line_without_secrets(line: &str) -> Cow<'_, str> {
+    let ending = if line.ends_with("\r\n") { "\r\n" } else { "\n" };
+    let name = line.split(':').next().unwrap_or_default().trim();
+    // Challenges tell nothing; what answers them can be guessed at by whoever reads it.
+    if name.eq_ignore_ascii_case("Authorization") || name.eq_ignore_ascii_case("Proxy-Authorization") {
+        return format!("{name}: (credentials){ending}").into();
+    }
+    if let Some(crypto) = line.strip_prefix("a=crypto:") {
+        let kept = crypto.split("inline:").next().unwrap_or_default();
+        return format!("a=crypto:{kept}inline:(key){ending}").into();
+    }
+    line.into()
+}
+
+/// Digits with the signs people write between them count as one number.
+fn without_numbers(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        shown.push_str(&rest[..start]);
+        let run = &rest[start..];
+        let end = run.find(|c: char| !c.is_ascii_digit()).unwrap_or(run.len());
+        if end >= SHORTEST_NUMBER {
+            shown.push_str(&run[..KEPT]);
+            shown.extend(std::iter::repeat_n('*', end - KEPT));
+        } else {
+            shown.push_str(&run[..end]);
+        }
+        rest = &run[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_wherever_they_stand_and_addresses_stay() {
+        let message = "INVITE sip:+32470123456@192.0.2.7:5060 SIP/2.0\r\n\
+                       Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKab\r\n\
+                       From: \"0470123457\" <sip:3225550001@gw>;tag=1\r\n\
+                       CSeq: 1 INVITE\r\n\r\nc=IN IP4 192.0.2.9\r\nm=audio 20000 RTP/AVP 8\r\n";
+        let shown = masked(message.as_bytes());
+        for secret in ["470123456", "0470123457", "3225550001"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("+324********@192.0.2.7:5060"), "{shown}");
+        assert!(shown.contains("m=audio 20000 RTP/AVP 8\r\n") && shown.contains("CSeq: 1 INVITE"));
+    }
+
+    #[test]
+    fn credentials_and_keys_are_never_shown() {
+        let message = "BYE sip:a@b SIP/2.0\r\nproxy-authorization: Digest response=\"secret\"\r\n\r\n\
+                       a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\na=ptime:20\r\n";
+        let shown = masked(message.as_bytes());
+        assert!(!shown.contains("secret") && !shown.contains("c2VjcmV0"), "{shown}");
+        assert!(shown.contains("proxy-authorization: (credentials)\r\n"));
+        assert!(shown.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:(key)\r\na=ptime:20"));
+    }
+
+    #[test]
+    fn what_is_no_text_does_no_harm() {
+        assert_eq!(masked(b""), "");
+        assert!(masked(&[0xff, b'1', 0xfe]).contains('1'));
+    }
+}
