@@ -6,6 +6,7 @@ pub mod explain;
 mod gateway;
 mod reload;
 mod setup;
+pub mod sheet;
 mod views;
 
 pub use gateway::{Gateway, Options, StartError};

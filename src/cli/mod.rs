@@ -9,6 +9,7 @@ mod calls;
 mod cdr;
 mod check;
 mod demo;
+mod interconnect_sheet;
 mod load;
 mod operator;
 mod output;
@@ -46,6 +47,7 @@ enum Command {
     Trunks(trunks::Args),
     Cdr(cdr::Args),
     User(user::Args),
+    InterconnectSheet(interconnect_sheet::Args),
     Operator(operator::Args),
     Load(load::Args),
 }
@@ -63,6 +65,7 @@ impl Command {
             Command::Trunks(args) => trunks::run(args),
             Command::Cdr(args) => cdr::run(args),
             Command::User(args) => user::run(args),
+            Command::InterconnectSheet(args) => interconnect_sheet::run(args),
             Command::Operator(args) => operator::run(args),
             Command::Load(args) => load::run(args),
         }

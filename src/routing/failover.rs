@@ -1,6 +1,6 @@
 //! What a trunk's failure means for the call: try the next trunk, or tell the caller.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// How an attempt towards a trunk failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,28 @@ impl FailoverTable {
     }
 }
 
+impl fmt::Display for FailoverKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailoverKey::Status { code, q850: None } => write!(f, "{code}"),
+            FailoverKey::Status { code, q850: Some(cause) } => write!(f, "{code}/{cause}"),
+            FailoverKey::NoReply => f.write_str("no-reply"),
+            FailoverKey::Transport => f.write_str("transport"),
+            FailoverKey::Credentials => f.write_str("credentials"),
+        }
+    }
+}
+
+impl fmt::Display for FailoverAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailoverAction::Next => f.write_str("next"),
+            FailoverAction::Final => f.write_str("final"),
+            FailoverAction::FinalAndBlock(pause) => write!(f, "block:{}", pause.as_secs()),
+        }
+    }
+}
+
 impl std::str::FromStr for FailoverKey {
     type Err = String;
     fn from_str(text: &str) -> Result<FailoverKey, String> {
@@ -129,6 +151,16 @@ impl std::str::FromStr for FailoverAction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_written_as_they_are_read() {
+        let mut table = FailoverTable::default();
+        table.set("603/34".parse().unwrap(), "block:30".parse().unwrap());
+        for (key, action) in table.iter() {
+            assert_eq!(key.to_string().parse(), Ok(key));
+            assert_eq!(action.to_string().parse(), Ok(action));
+        }
+    }
 
     fn status(code: u16) -> Failure {
         Failure::Status { code, q850: None }

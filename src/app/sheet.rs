@@ -1,0 +1,282 @@
+//! The sheet an operator's interconnect form asks for: what one trunk's settings mean for the other side.
+
+use crate::call::core::ALLOW;
+use crate::config::{Config, Prack, SrtpMode, TrunkAuth, TrunkConfig};
+use crate::types::{DtmfMode, Transport};
+use serde::Serialize;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The sheet, heading by heading.
+#[derive(Debug, Serialize)]
+pub struct Sheet {
+    pub trunk: String,
+    pub carrier: String,
+    pub sections: Vec<Section>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Section {
+    pub title: &'static str,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub item: &'static str,
+    pub value: String,
+}
+
+impl Sheet {
+    /// Of a trunk of a configuration. Nothing secret stands in it: it is sent by mail.
+    pub fn of(config: &Config, trunk: &TrunkConfig) -> Sheet {
+        let sections = vec![
+            signalling(config, trunk),
+            media(config, trunk),
+            numbers(trunk),
+            features(config, trunk),
+            capacity(config, trunk),
+        ];
+        Sheet { trunk: trunk.name.clone(), carrier: trunk.carrier.clone(), sections }
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut text = format!("# Interconnect sheet: {} ({})\n", self.carrier, self.trunk);
+        for section in &self.sections {
+            let _ = write!(text, "\n## {}\n\n| item | value |\n|---|---|\n", section.title);
+            for row in &section.rows {
+                let _ = writeln!(text, "| {} | {} |", row.item, row.value.replace('|', "\\|"));
+            }
+        }
+        text
+    }
+}
+
+fn row(item: &'static str, value: impl Into<String>) -> Row {
+    Row { item, value: value.into() }
+}
+
+fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn seconds(span: Duration) -> String {
+    if span.subsec_millis() == 0 {
+        format!("{} s", span.as_secs())
+    } else {
+        format!("{} ms", span.as_millis())
+    }
+}
+
+fn signalling(config: &Config, trunk: &TrunkConfig) -> Section {
+    let network = config.network(trunk.network);
+    let ours: Vec<_> = config
+        .sip
+        .listen
+        .iter()
+        .filter(|listen| listen.network == trunk.network)
+        .map(|listen| {
+            let ip = match network.public_address_for(listen.bind.ip()) {
+                Some(public) => public.to_string(),
+                None if listen.bind.ip().is_unspecified() => "(our address towards you)".to_owned(),
+                None => listen.bind.ip().to_string(),
+            };
+            format!("{}:{ip}:{}", listen.transport.as_str(), listen.bind.port())
+        })
+        .collect();
+    let peers = if trunk.peers.is_empty() {
+        format!("the addresses of {}", listed(&trunk.proxy))
+    } else {
+        listed(&trunk.peers)
+    };
+    let auth = match trunk.auth {
+        TrunkAuth::Ip => "by our address, without credentials".to_owned(),
+        TrunkAuth::Digest => format!("digest, user {}, MD5 and SHA-256, 401 and 407", trunk.username),
+        TrunkAuth::Register => format!(
+            "REGISTER of {}@{} every {} and digest, MD5 and SHA-256",
+            trunk.username,
+            trunk.domain(),
+            seconds(trunk.register)
+        ),
+    };
+    let mut rows = vec![
+        row("We listen at", listed(ours)),
+        row("We send to", format!("{} over {}", listed(&trunk.proxy), trunk.transport.as_str())),
+        row("Names are looked up", if trunk.naptr { "NAPTR, SRV, A, AAAA" } else { "SRV, A, AAAA" }),
+        row("We take your calls from", peers),
+        row("We prove ourselves", auth),
+        row(
+            "SIP timers",
+            format!(
+                "T1 {}, T2 {}, T4 {}",
+                seconds(config.sip.t1),
+                seconds(config.sip.t2),
+                seconds(config.sip.t4)
+            ),
+        ),
+        row(
+            "Your address is alive if it answers OPTIONS",
+            match trunk.options {
+                Some(interval) => format!("asked every {}", seconds(interval)),
+                None => "not asked; calls tell".to_owned(),
+            },
+        ),
+        row("Left without any answer after", seconds(trunk.reply_timeout)),
+        row("Largest message", format!("{} octets", config.sip.max_message_bytes)),
+        row("DSCP of signalling", network.dscp_signalling.to_string()),
+    ];
+    if trunk.transport == Transport::Tls {
+        let name =
+            trunk.tls_name.clone().unwrap_or_else(|| listed(trunk.proxy.iter().map(|proxy| &proxy.host)));
+        rows.push(row("TLS", format!("1.2 and 1.3; your certificate must carry {name}")));
+    }
+    Section { title: "Signalling", rows }
+}
+
+fn media(config: &Config, trunk: &TrunkConfig) -> Section {
+    let network = config.network(trunk.network);
+    let address = match network.public_address.as_slice() {
+        [] => "our address towards you".to_owned(),
+        public => listed(public),
+    };
+    let rows = vec![
+        row("Codecs, in our order", listed(&trunk.codecs)),
+        row("Packet time", format!("{} ms sent; 10 to 60 ms taken", config.media.ptime_ms)),
+        row(
+            "DTMF",
+            match trunk.dtmf {
+                DtmfMode::Rfc4733 => "telephone-event (RFC 4733), 0-16",
+                DtmfMode::Inband => "tones in the voice",
+            },
+        ),
+        row(
+            "SRTP",
+            match trunk.srtp {
+                SrtpMode::Off => "no: RTP/AVP",
+                SrtpMode::Sdes => "SDES (RFC 4568): RTP/SAVP",
+            },
+        ),
+        row("Media addresses", address),
+        row(
+            "Media ports",
+            format!(
+                "{}-{} (UDP), even for RTP, the next for RTCP",
+                network.media_ports.start(),
+                network.media_ports.end()
+            ),
+        ),
+        row(
+            "Where we send media",
+            if trunk.latch { "to where yours comes from" } else { "to the address of your SDP" },
+        ),
+        row("DSCP of media", network.dscp_media.to_string()),
+        row("Fax", "G.711 passed clear; T.38 is declined"),
+    ];
+    Section { title: "Media", rows }
+}
+
+fn numbers(trunk: &TrunkConfig) -> Section {
+    let rows = vec![
+        row("Called number, as we send it", trunk.called_format.as_str()),
+        row("Calling number, as we send it", trunk.calling_format.as_str()),
+        row("Host in From and To", trunk.domain()),
+    ];
+    Section { title: "Numbers", rows }
+}
+
+fn features(config: &Config, trunk: &TrunkConfig) -> Section {
+    let rows = vec![
+        row("Methods", ALLOW),
+        row(
+            "Reliable provisional responses (100rel)",
+            match trunk.prack {
+                Prack::Off => "not used",
+                Prack::Supported => "supported",
+                Prack::Required => "required",
+            },
+        ),
+        row("Session timer", trunk.session_timer.map_or("not used".to_owned(), seconds)),
+        row(
+            "Early media",
+            if trunk.early_media {
+                "passed on (183 with SDP)"
+            } else {
+                "not passed on; the caller hears ringback"
+            },
+        ),
+        row("Hold", "re-INVITE with sendonly, inactive or 0.0.0.0"),
+        row("Ends without media after", config.media.timeout.map_or("never".to_owned(), seconds)),
+        row(
+            "Another route is taken on",
+            listed(trunk.failover.iter().map(|(key, action)| format!("{key}: {action}"))),
+        ),
+    ];
+    Section { title: "Features", rows }
+}
+
+fn capacity(config: &Config, trunk: &TrunkConfig) -> Section {
+    let limit = |limit: Option<u32>| limit.map_or("no limit of ours".to_owned(), |limit| limit.to_string());
+    let longest = trunk.max_duration.unwrap_or(config.limits.max_duration);
+    let rows = vec![
+        row("Calls at once, both directions", limit(trunk.max_channels)),
+        row("New calls a second, from us", limit(trunk.max_cps)),
+        row("Longest call", seconds(longest)),
+        row("Longest ringing", seconds(trunk.ring.unwrap_or(config.limits.ring))),
+    ];
+    Section { title: "Capacity", rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{HostPort, Secret};
+
+    fn trunk() -> TrunkConfig {
+        let proxy = vec![HostPort { host: "sbc.operator.example".into(), port: None }];
+        TrunkConfig {
+            auth: TrunkAuth::Digest,
+            username: "gw".into(),
+            password: Secret::new("never-to-be-told"),
+            max_channels: Some(30),
+            ..TrunkConfig::new("operator-a", proxy)
+        }
+    }
+
+    #[test]
+    fn what_the_configuration_says_stands_in_the_sheet() {
+        let mut config = Config::default();
+        config.networks[0].public_address = vec!["198.51.100.7".parse().unwrap()];
+        let text = Sheet::of(&config, &trunk()).markdown();
+        for part in [
+            "udp:198.51.100.7:5060",
+            "sbc.operator.example over udp",
+            "digest, user gw",
+            "20000-29999",
+            "PCMA, PCMU",
+            "| Calls at once, both directions | 30 |",
+            "408: next",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(!text.contains("never-to-be-told"));
+    }
+
+    #[test]
+    fn another_setting_makes_another_sheet() {
+        let config = Config::default();
+        let plain = Sheet::of(&config, &trunk()).markdown();
+        let changes: [fn(&mut TrunkConfig); 6] = [
+            |trunk| trunk.dtmf = DtmfMode::Inband,
+            |trunk| trunk.srtp = SrtpMode::Sdes,
+            |trunk| trunk.session_timer = Some(Duration::from_secs(1_800)),
+            |trunk| trunk.early_media = false,
+            |trunk| trunk.transport = Transport::Tls,
+            |trunk| trunk.options = None,
+        ];
+        for change in changes {
+            let mut other = trunk();
+            change(&mut other);
+            assert_ne!(Sheet::of(&config, &other).markdown(), plain);
+        }
+    }
+}
