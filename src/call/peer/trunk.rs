@@ -113,16 +113,17 @@ pub fn on_options_response(exchange: &mut Exchange, now: Now, trunk: &str, key: 
         }
         return;
     };
+    let round_trip = now.instant.saturating_duration_since(question.sent);
+    let trunk = side.settings.name.clone();
+    exchange.core.event(Event::TrunkOptions { trunk, round_trip });
     if !works {
         address_failed(exchange, now, index, question, answer.retry_after());
         return;
     }
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
     side.targets.answered(question.route);
-    let round_trip = now.instant.saturating_duration_since(question.sent);
     let first = !std::mem::replace(&mut side.upkeep.options.alive, true);
-    let trunk = side.settings.name.clone();
     if first {
-        exchange.core.event(Event::TrunkOptions { trunk, round_trip });
         exchange.trunks.table().handle_probe(trunk_index(index), now.instant, Evidence::Alive);
     }
 }
