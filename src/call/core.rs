@@ -8,6 +8,7 @@ use crate::sip::transaction::{ClientKey, ServerKey, Timers, TransactionLayer};
 use crate::types::{LegId, Now, Peer};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a client transaction was started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +118,27 @@ impl Core {
     }
 
     /// Sends a request in a transaction of its own and remembers who wants the answers.
-    pub fn send(&mut self, now: Now, owner: Owner, peer: Peer, mut request: Request) -> ClientKey {
+    pub fn send(&mut self, now: Now, owner: Owner, peer: Peer, request: Request) -> ClientKey {
+        self.send_by(TransactionLayer::send_request, now, owner, peer, request)
+    }
+
+    /// The same to one that is reached only by the flow it opened.
+    pub fn send_by_flow(&mut self, now: Now, owner: Owner, peer: Peer, request: Request) -> ClientKey {
+        self.send_by(TransactionLayer::send_request_by_flow, now, owner, peer, request)
+    }
+
+    fn send_by(
+        &mut self,
+        send: fn(&mut TransactionLayer, Instant, Peer, Request) -> ClientKey,
+        now: Now,
+        owner: Owner,
+        peer: Peer,
+        mut request: Request,
+    ) -> ClientKey {
         if !self.settings.sip.user_agent.is_empty() {
             request.headers.set(HeaderName::UserAgent, self.settings.sip.user_agent.clone());
         }
-        let key = self.sip.send_request(now.instant, peer, request);
+        let key = send(&mut self.sip, now.instant, peer, request);
         self.owners.insert(key, owner);
         key
     }

@@ -9,7 +9,7 @@ use crate::types::{
     CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId, Outcome, Peer, Transport,
 };
 use bytes::Bytes;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,11 @@ pub enum Input {
     /// A message that was to be sent could not be.
     TransportFailed {
         ticket: u64,
+    },
+    /// A datagram to `remote` came back as undeliverable; `quoted` is how it began.
+    Undelivered {
+        remote: SocketAddr,
+        quoted: Bytes,
     },
     ConnectionClosed {
         connection: ConnectionId,

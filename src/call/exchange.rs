@@ -109,6 +109,9 @@ impl Exchange {
                 }
             }
             Input::TransportFailed { ticket } => self.core.sip.handle_transport_failure(now.instant, ticket),
+            Input::Undelivered { remote, quoted } => {
+                self.core.sip.handle_undelivered(now.instant, remote, &quoted);
+            }
             Input::ConnectionClosed { connection } => {
                 self.tls_names.remove(&connection);
                 self.registrar.handle_connection_lost(connection);

@@ -7,7 +7,7 @@ use std::fmt::Write;
 const DOMAINS: [&str; 6] = ["sip", "sdp", "media", "routing", "access", "billing"];
 
 /// Each foreign crate that has one home: its name in paths, and the folder or file it may be named in.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("hickory_resolver", &["sip/io/dns"]),
     ("rsip", &["sip/message"]),
     ("rtp_rs", &["media/rtp"]),
@@ -18,6 +18,7 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("clap", &["cli"]),
     ("rtc_srtp", &["media/srtp"]),
     ("sdp_types", &["sdp/session"]),
+    ("webpki", &["sip/io/certificate"]),
 ];
 
 /// What only shells may touch: time, chance, threads, tasks, files and sockets.

@@ -3,7 +3,7 @@
 use super::{
     lane::Lane,
     process::{Log, Process},
-    tls::Authority,
+    tls::{Authority, Issued},
     wait,
 };
 use std::{net::SocketAddr, path::Path, process::Command};
@@ -21,14 +21,28 @@ pub enum Outer {
     Udp,
     Tcp,
     Tls,
+    /// Listens on both, and speaks UDP where it begins.
+    UdpAndTcp,
 }
 
 impl Outer {
     fn as_str(self) -> &'static str {
         match self {
-            Outer::Udp => "udp",
+            Outer::Udp | Outer::UdpAndTcp => "udp",
             Outer::Tcp => "tcp",
             Outer::Tls => "tls",
+        }
+    }
+}
+
+impl Outer {
+    #[track_caller]
+    fn wait_listening(self, port: u16) {
+        if matches!(self, Outer::Udp | Outer::UdpAndTcp) {
+            wait::udp_bound(port, wait::START);
+        }
+        if matches!(self, Outer::Tcp | Outer::Tls | Outer::UdpAndTcp) {
+            wait::tcp_listening(port, wait::START);
         }
     }
 }
@@ -55,17 +69,31 @@ loadmodule "xlog.so"
 
 /// The settings of TLS with a certificate of `authority`; none without one.
 fn tls_settings(folder: &Path, authority: Option<&Authority>) -> String {
-    let Some(authority) = authority else { return String::new() };
-    let own = authority.issue("kamailio");
-    std::fs::write(folder.join("cert.pem"), own.certificate).expect("a certificate file");
-    std::fs::write(folder.join("key.pem"), own.key).expect("a key file");
+    authority.map_or_else(String::new, |authority| {
+        tls_settings_of(folder, authority, &authority.issue("kamailio"), Clients::MayBeAnybody)
+    })
+}
+
+/// Whom its TLS listener lets in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    MayBeAnybody,
+    /// Those that show a certificate of the authority.
+    NeedACertificate,
+}
+
+/// The settings of TLS with this certificate, which it shows in both roles.
+fn tls_settings_of(folder: &Path, authority: &Authority, own: &Issued, clients: Clients) -> String {
+    std::fs::write(folder.join("cert.pem"), &own.certificate).expect("a certificate file");
+    std::fs::write(folder.join("key.pem"), &own.key).expect("a key file");
     authority.write(folder);
     let at = folder.display();
     let domain = |kind: &str| {
+        let checks = kind == "client" || clients == Clients::NeedACertificate;
         format!(
-            "[{kind}:default]\nmethod = TLSv1.2+\nverify_certificate = {verify}\nrequire_certificate = no\n\
+            "[{kind}:default]\nmethod = TLSv1.2+\nverify_certificate = {verify}\nrequire_certificate = {verify}\n\
              certificate = {at}/cert.pem\nprivate_key = {at}/key.pem\nca_list = {at}/ca.pem\n",
-            verify = if kind == "client" { "yes" } else { "no" },
+            verify = if checks { "yes" } else { "no" },
         )
     };
     std::fs::write(folder.join("tls.cfg"), domain("server") + &domain("client")).expect("a TLS file");
@@ -94,13 +122,45 @@ impl Kamailio {
         authority: Option<&Authority>,
     ) -> Kamailio {
         let folder = lane.make_folder("kamailio");
+        let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
+        Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls)
+    }
+
+    /// The same over TLS with a certificate of its own.
+    #[track_caller]
+    pub fn start_with_certificate(
+        lane: &Lane,
+        switch: SocketAddr,
+        gateway: SocketAddr,
+        authority: &Authority,
+        own: &Issued,
+        clients: Clients,
+    ) -> Kamailio {
+        let folder = lane.make_folder("kamailio");
+        let tls = tls_settings_of(&folder, authority, own, clients);
+        Kamailio::start_in(lane, &folder, Outer::Tls, switch, gateway, &tls)
+    }
+
+    #[track_caller]
+    fn start_in(
+        lane: &Lane,
+        folder: &Path,
+        outer: Outer,
+        switch: SocketAddr,
+        gateway: SocketAddr,
+        tls: &str,
+    ) -> Kamailio {
         let (outer_port, inner_port) = (lane.port(), lane.port());
         let transport = outer.as_str();
-        let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
+        let also = match outer {
+            Outer::UdpAndTcp => format!("listen=tcp:127.0.0.1:{outer_port}"),
+            Outer::Udp | Outer::Tcp | Outer::Tls => String::new(),
+        };
         let config = format!(
             r#"#!KAMAILIO
 {COMMON}
 listen={transport}:127.0.0.1:{outer_port}
+{also}
 listen=udp:127.0.0.1:{inner_port}
 {tls}
 modparam("rr", "enable_double_rr", 1)
@@ -132,12 +192,9 @@ request_route {{
 "#,
             switch_port = switch.port(),
         );
-        let process = run(&folder, &config);
+        let process = run(folder, &config);
         wait::udp_bound(inner_port, wait::START);
-        match outer {
-            Outer::Udp => wait::udp_bound(outer_port, wait::START),
-            Outer::Tcp | Outer::Tls => wait::tcp_listening(outer_port, wait::START),
-        }
+        outer.wait_listening(outer_port);
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Kamailio { process, outer: at(outer_port), inner: at(inner_port) }
     }
@@ -168,10 +225,7 @@ request_route {{
 "#
         );
         let process = run(&folder, &config);
-        match outer {
-            Outer::Udp => wait::udp_bound(port, wait::START),
-            Outer::Tcp | Outer::Tls => wait::tcp_listening(port, wait::START),
-        }
+        outer.wait_listening(port);
         let at = SocketAddr::from(([127, 0, 0, 1], port));
         Kamailio { process, outer: at, inner: at }
     }

@@ -1,6 +1,6 @@
 //! A certificate authority of the tests.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -45,7 +45,15 @@ impl Authority {
 
     /// A certificate for exactly these names.
     pub fn issue_for(&self, common_name: &str, names: Vec<String>) -> Issued {
+        self.issue_with_uris(common_name, names, &[])
+    }
+
+    /// A certificate for these names and URIs.
+    pub fn issue_with_uris(&self, common_name: &str, names: Vec<String>, uris: &[&str]) -> Issued {
         let mut params = CertificateParams::new(names).expect("valid names");
+        params
+            .subject_alt_names
+            .extend(uris.iter().map(|uri| SanType::URI((*uri).to_owned().try_into().expect("ASCII"))));
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("a key");

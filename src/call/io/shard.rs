@@ -228,6 +228,9 @@ impl Shard {
             TransportEvent::Failed { ticket, .. } => {
                 self.exchange.handle_input(now, Input::TransportFailed { ticket });
             }
+            TransportEvent::Undelivered { remote, quoted } => {
+                self.exchange.handle_input(now, Input::Undelivered { remote, quoted });
+            }
             TransportEvent::Closed { connection, .. } => {
                 self.exchange.handle_input(now, Input::ConnectionClosed { connection });
             }

@@ -1,7 +1,7 @@
 //! The early dialogs of our INVITE: each fork that says something has one of its own (RFC 3261 §12.1, RFC 3262 §4).
 
 use super::Leg;
-use crate::call::core::{Core, Owner, Purpose};
+use crate::call::core::{Core, Purpose};
 use crate::config::Prack;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, RAck, Request, Response, Typed};
@@ -97,8 +97,7 @@ impl Leg {
         prack.headers.push(HeaderName::RAck, rack.to_string());
         let dialog = early.dialog.clone();
         self.authorize(core, &mut prack);
-        let owner = Owner::Leg { leg: self.id, purpose: Purpose::Prack };
-        core.send(now, owner, self.hop_of(Some(&dialog)), prack);
+        self.send(core, now, Purpose::Prack, self.hop_of(Some(&dialog)), prack);
     }
 
     /// The answer to a PRACK changes nothing, but for a challenge, which is met.

@@ -1,7 +1,7 @@
 //! Our INVITE towards a callee: what it says, and how it answers a challenge.
 
 use super::{Leg, LegState, Party};
-use crate::call::core::{ALLOW, Core, Owner, Purpose};
+use crate::call::core::{ALLOW, Core, Purpose};
 use crate::config::Prack;
 use crate::sip::auth::AuthRefused;
 use crate::sip::message::{HeaderName, Headers, Method, NameAddr, Request, Response, Typed, Uri};
@@ -57,8 +57,7 @@ impl Leg {
 
     fn send_invite(&mut self, core: &mut Core, now: Now, mut request: Request, patience: Duration) {
         self.authorize(core, &mut request);
-        let owner = Owner::Leg { leg: self.id, purpose: Purpose::Invite };
-        let client = core.send(now, owner, self.peer.clone(), request.clone());
+        let client = self.send(core, now, Purpose::Invite, self.peer.clone(), request.clone());
         if let Some((refused, _)) = self.invite.replace((client, Box::new(request))) {
             core.forget_client(refused);
         }

@@ -356,9 +356,24 @@ impl Leg {
         bye.headers.set(HeaderName::Reason, reason);
         self.authorize(core, &mut bye);
         self.stop_modifying(core);
-        let owner = Owner::Leg { leg: self.id, purpose: Purpose::Bye };
-        core.send(now, owner, self.next_hop(), bye);
+        self.send(core, now, Purpose::Bye, self.next_hop(), bye);
         self.state = LegState::Releasing;
+    }
+
+    /// Sends a request to the leg's far end. A device sits behind NAT: it is reached only the way it came.
+    pub fn send(
+        &self,
+        core: &mut Core,
+        now: Now,
+        purpose: Purpose,
+        peer: Peer,
+        request: Request,
+    ) -> ClientKey {
+        let owner = Owner::Leg { leg: self.id, purpose };
+        match &self.party {
+            Party::User { .. } => core.send_by_flow(now, owner, peer, request),
+            Party::Trunk(_) => core.send(now, owner, peer, request),
+        }
     }
 
     /// Acknowledges the callee's 2xx, making the dialog from it.
@@ -421,10 +436,11 @@ impl Leg {
             let uri = dialog.next_hop();
             if let Ok(ip) = uri.host.host.parse::<IpAddr>() {
                 let remote = SocketAddr::new(ip, uri.host.port.unwrap_or(peer.transport.default_port()));
-                if remote != peer.remote && remote.is_ipv4() == peer.remote.is_ipv4() {
-                    // Streams are kept: a Contact's address is seldom one that can be connected to.
-                    if !peer.transport.is_reliable() {
-                        peer.remote = remote;
+                // Streams are kept: a Contact's address is seldom one that can be connected to.
+                if !peer.transport.is_reliable() && remote.is_ipv4() == peer.remote.is_ipv4() {
+                    peer.remote = remote;
+                    if uri.transport().is_some_and(|transport| transport.eq_ignore_ascii_case("tcp")) {
+                        peer.transport = Transport::Tcp;
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::record::AttemptEnd;
 use super::{Call, Note, Stage};
-use crate::call::core::{ALLOW, Core, Owner, Purpose, response};
+use crate::call::core::{ALLOW, Core, Purpose, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
 use crate::call::leg::{self, Leg, LegState, Party};
@@ -327,6 +327,5 @@ fn refuse_answer(leg: &mut Leg, core: &mut Core, now: Now, answer: &Response) {
     let (Ok(mut stray), Ok(cseq)) = (stray, invite.cseq()) else { return };
     core.send_ack(now, leg.peer.clone(), stray.ack(cseq.number));
     let bye = stray.request(Method::Bye, None);
-    let owner = Owner::Leg { leg: leg.id, purpose: Purpose::Stray };
-    core.send(now, owner, leg.peer.clone(), bye);
+    leg.send(core, now, Purpose::Stray, leg.peer.clone(), bye);
 }

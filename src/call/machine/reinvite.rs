@@ -7,7 +7,7 @@
 use super::dialog::{offer_in, reply, reply_later, reply_unacceptable};
 use super::session_timer::reply_too_small;
 use super::{Asked, Call, Stage};
-use crate::call::core::{ALLOW, Core, Owner, Purpose};
+use crate::call::core::{ALLOW, Core, Purpose};
 use crate::call::event::Output;
 use crate::call::leg::{Leg, LegState, Modification, Party, Reinvited, credentials_of};
 use crate::sdp::Refusal;
@@ -249,8 +249,7 @@ pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction:
     request.body = offer.into();
     leg.authorize(core, &mut request);
     let credentials = credentials_of(&request);
-    let owner = Owner::Leg { leg: leg.id, purpose: Purpose::Reinvite };
-    let client = core.send(now, owner, leg.next_hop(), request);
+    let client = leg.send(core, now, Purpose::Reinvite, leg.next_hop(), request);
     if let Some((answered, _)) = leg.reinvite_ack.take() {
         core.forget_client(answered);
     }

@@ -2,7 +2,7 @@
 
 use super::reinvite::send_reinvite;
 use super::{Asked, Call};
-use crate::call::core::{ALLOW, Core, Owner, Purpose, response};
+use crate::call::core::{ALLOW, Core, Purpose, response};
 use crate::call::leg::{Leg, LegState, Modification};
 use crate::sip::message::{HeaderName, Method, Response};
 use crate::sip::session_timer::{Due, TooSmall};
@@ -85,8 +85,7 @@ fn send_update(leg: &mut Leg, core: &mut Core, now: Now) {
     }
     leg.session.ask(&mut request.headers);
     leg.authorize(core, &mut request);
-    let owner = Owner::Leg { leg: leg.id, purpose: Purpose::Update };
-    core.send(now, owner, leg.next_hop(), request);
+    leg.send(core, now, Purpose::Update, leg.next_hop(), request);
 }
 
 /// Refuses an interval that is too small (RFC 4028 §6).

@@ -7,7 +7,7 @@
 //! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk.
 
 use super::{Asked, Call, Stage};
-use crate::call::core::{Core, Owner, Purpose, response};
+use crate::call::core::{Core, Purpose, response};
 use crate::call::leg::{Leg, LegState};
 use crate::sip::message::{HeaderName, Method, Status, Typed};
 use crate::types::{CallId, EndCause, LegId, MediaDirection, Now, ReleasedBy};
@@ -184,5 +184,5 @@ fn notify(leg: &mut Leg, core: &mut Core, now: Now, id: Option<u32>, status: u16
     let fragment = format!("SIP/2.0 {} {}\r\n", status, Status(status).phrase());
     let mut request = request.with_body("message/sipfrag;version=2.0", fragment);
     leg.authorize(core, &mut request);
-    core.send(now, Owner::Leg { leg: leg.id, purpose: Purpose::Notify }, hop, request);
+    leg.send(core, now, Purpose::Notify, hop, request);
 }

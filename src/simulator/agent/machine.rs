@@ -13,6 +13,7 @@ use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Respon
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
 use crate::types::{HostPort, Now, Peer, Transport};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// What we understand; without UPDATE and PRACK, as many app stacks.
@@ -133,6 +134,12 @@ impl UserAgent {
 
     pub fn handle_transport_failure(&mut self, now: Now, ticket: u64) {
         self.layer.handle_transport_failure(now.instant, ticket);
+        self.drain(now);
+    }
+
+    /// A datagram came back as undeliverable; `quoted` is how it began.
+    pub fn handle_undelivered(&mut self, now: Now, remote: SocketAddr, quoted: &[u8]) {
+        self.layer.handle_undelivered(now.instant, remote, quoted);
         self.drain(now);
     }
 

@@ -176,6 +176,12 @@ impl Operator {
         self.drain(now);
     }
 
+    /// A datagram came back as undeliverable; `quoted` is how it began.
+    pub fn handle_undelivered(&mut self, now: Now, remote: SocketAddr, quoted: &[u8]) {
+        self.agent.handle_undelivered(now, remote, quoted);
+        self.drain(now);
+    }
+
     pub fn handle_timeout(&mut self, now: Now) {
         self.agent.handle_timeout(now);
         self.drain(now);

@@ -289,6 +289,9 @@ impl House {
             TransportEvent::Failed { peer: _, ticket, failure: _ } => {
                 self.operator.handle_transport_failure(now, ticket);
             }
+            TransportEvent::Undelivered { remote, quoted } => {
+                self.operator.handle_undelivered(now, remote, &quoted);
+            }
             TransportEvent::Closed { connection: _, peer: _ } => {}
         }
     }

@@ -3,7 +3,7 @@
 use crate::sip::message::{Message, ParseErrorKind};
 use crate::types::{ConnectionId, Peer};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The place a stream's message takes among those of its stream that wait. Dropped with the event, it lets the
@@ -58,6 +58,9 @@ pub enum TransportEvent {
     Malformed { peer: Peer, fault: ParseErrorKind, refusal: Option<Bytes>, turn: Turn },
     /// What was sent with `ticket` did not reach the far end.
     Failed { peer: Peer, ticket: u64, failure: TransportFailure },
+    /// A datagram to `remote` came back as undeliverable (RFC 3261 §18.4); `quoted` is how it began, as much of it as
+    /// the one who returned it said.
+    Undelivered { remote: SocketAddr, quoted: Bytes },
     /// A stream has ended; registrations over it are lost.
     Closed { connection: ConnectionId, peer: Peer },
 }

@@ -3,9 +3,11 @@
 //! WebSocket (RFC 7118) is to come as one more kind of stream beside `tcp` and `tls`.
 
 mod address;
+mod certificate;
 mod connections;
 pub mod dns;
 mod event;
+mod icmp;
 mod settings;
 mod socket;
 mod stats;

@@ -1,5 +1,6 @@
 //! Makes sockets: families apart, marked, without blocking.
 
+use super::icmp;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
@@ -26,6 +27,7 @@ pub(super) fn udp(bind: SocketAddr, dscp: u8) -> io::Result<UdpSocket> {
     let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     let _ = socket.set_send_buffer_size(UDP_BUFFER);
     mark(&SockRef::from(&socket), bind.ip(), dscp)?;
+    icmp::ask_for(&socket, bind.ip())?;
     socket.bind(&bind.into())?;
     Ok(socket.into())
 }

@@ -9,6 +9,8 @@ pub struct TransportStats {
     pub udp_inbox_full: AtomicU64,
     /// Datagrams dropped because the socket's send buffer was full.
     pub udp_send_full: AtomicU64,
+    /// Datagrams that came back as undeliverable.
+    pub undelivered: AtomicU64,
     /// Messages refused or dropped as malformed.
     pub malformed: AtomicU64,
     /// Streams accepted.

@@ -117,6 +117,26 @@ async fn a_datagram_is_answered_to_where_it_came_from() {
 }
 
 #[tokio::test]
+async fn a_datagram_that_nobody_receives_comes_back_and_keeps_no_other_from_being_sent() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let mut side = Side::new(listening(Transport::Udp, ip));
+        let nobody = UdpSocket::bind(SocketAddr::new(ip, 0)).await.unwrap().local_addr().unwrap();
+        let other = UdpSocket::bind(SocketAddr::new(ip, 0)).await.unwrap();
+        let peer = |remote| side.transports.peer_for(NetworkId(0), Transport::Udp, remote, None);
+        side.transports.send(&peer(nobody), Bytes::from(options("gone")), 1);
+        side.transports.send(&peer(other.local_addr().unwrap()), Bytes::from_static(b"here"), 2);
+        let mut buffer = [0; 100];
+        let (length, _) = timeout(PATIENCE, other.recv_from(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!(&buffer[..length], b"here");
+        let TransportEvent::Undelivered { remote, quoted } = side.event().await else { panic!() };
+        assert_eq!((remote, &quoted[..]), (nobody, options("gone").as_bytes()));
+        // The socket works on.
+        other.send_to(options("c1").as_bytes(), side.address()).await.unwrap();
+        assert_eq!(id(&side.message().await.1), "c1");
+    }
+}
+
+#[tokio::test]
 async fn both_families_listen_on_the_same_port() {
     let first = Side::new(listening(Transport::Udp, Ipv4Addr::UNSPECIFIED));
     let port = first.address().port();

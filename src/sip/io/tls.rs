@@ -1,12 +1,16 @@
 //! TLS of both roles: certificates, authorities, names (RFC 5922), read again without touching open connections.
 
+use super::certificate;
 use crate::types::Peer;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 use std::{
     collections::HashMap,
     io,
@@ -120,16 +124,10 @@ impl TlsContext {
         let stream = TlsAcceptor::from(server).accept(tcp).await?;
         // The chain has been checked in the handshake; here the names are.
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let names = match certificate.map(ParsedCertificate::try_from) {
-            Some(Ok(certificate)) => {
-                let carried = self
-                    .client_names
-                    .iter()
-                    .filter(|(_, name)| rustls::client::verify_server_name(&certificate, name).is_ok());
-                carried.map(|(text, _)| text.clone()).collect()
-            }
-            Some(Err(_)) | None => Arc::default(),
-        };
+        let names = certificate.map_or_else(Arc::default, |certificate| {
+            let carried = self.client_names.iter().filter(|(_, name)| certificate::names(certificate, name));
+            carried.map(|(text, _)| text.clone()).collect()
+        });
         Ok((TlsStream::Server(stream), names))
     }
 
@@ -230,11 +228,9 @@ fn client_config(
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions()?;
-    let builder = if verify {
-        builder.with_root_certificates(roots)
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(Arc::clone(provider))))
-    };
+    let roots = verify.then_some(roots);
+    let verifier = Arc::new(DomainVerifier { roots, provider: Arc::clone(provider) });
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let config = match identity {
         Some(identity) => builder
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
@@ -244,19 +240,30 @@ fn client_config(
     Ok(Arc::new(config))
 }
 
-/// Takes any certificate, for trunks whose operator said so (`tls_verify = false`).
+/// Checks the chain as the web does, and the name as SIP does: the library would take wildcards and no SIP URI.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct DomainVerifier {
+    /// None takes any certificate, for trunks whose operator said so (`tls_verify = false`).
+    roots: Option<Arc<RootCertStore>>,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for DomainVerifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+        if !certificate::names(certificate, name) {
+            return Err(CertificateError::NotValidForName.into());
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -266,7 +273,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -275,10 +287,15 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -82,6 +82,12 @@ async fn chain_and_name_are_checked() {
         ("answer", Some("sbc.example"), &["sbc.example".to_owned()][..])
     );
 
+    // RFC 5922 §7.2: a wildcard matches nothing.
+    let any =
+        server(TlsSettings { identity: Some(ours.identity("*.any.example")), ..TlsSettings::default() });
+    send(&here, &any, Some("sbc.any.example"), "bad", 2);
+    assert!(matches!(here.failed().await, (2, TransportFailure::Tls(_))));
+
     for (name, ticket) in [(Some("other.example"), 3), (None, 4)] {
         send(&here, &there, name, "bad", ticket);
         let (failed, failure) = here.failed().await;

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::event::{TransportEvent, TransportFailure, Turn};
+use super::icmp::{self, Undelivered};
 use super::settings::BoundListener;
 use crate::sip::message::{ParseError, ParseErrorKind, parse_with};
 use crate::types::{NetworkId, Peer, Transport};
@@ -11,10 +12,14 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::Arc,
 };
+use tokio::io::Interest;
 use tokio::sync::mpsc::error::TrySendError;
 
 /// Datagrams read before other tasks of the runtime get their turn.
 const BATCH: usize = 64;
+
+/// Errors of other datagrams that one send may meet before an error is taken for its own.
+const ECHOES: u32 = 3;
 
 /// The largest datagram there is.
 const DATAGRAM: usize = 65_535;
@@ -47,14 +52,20 @@ impl UdpSockets {
 
     pub(super) fn send(&self, peer: &Peer, bytes: &[u8]) -> Result<(), TransportFailure> {
         let socket = self.socket_for(peer).ok_or(TransportFailure::NoSocket)?;
-        match socket.send_to(bytes, peer.remote) {
-            Ok(_) => Ok(()),
-            // A full buffer is loss like any other on the way: the transaction repeats.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.shared.stats.add(&self.shared.stats.udp_send_full);
-                Ok(())
+        let mut echoes = ECHOES;
+        loop {
+            match socket.send_to(bytes, peer.remote) {
+                Ok(_) => return Ok(()),
+                // A full buffer is loss like any other on the way: the transaction repeats.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.shared.stats.add(&self.shared.stats.udp_send_full);
+                    return Ok(());
+                }
+                // What came back of an earlier datagram, maybe to somebody else, is told to whoever uses the socket
+                // next, and nothing is sent then.
+                Err(_) if echoes > 0 => echoes -= 1,
+                Err(error) => return Err(TransportFailure::Send(error.kind())),
             }
-            Err(error) => Err(TransportFailure::Send(error.kind())),
         }
     }
 
@@ -77,13 +88,19 @@ async fn receive(shared: Arc<Shared>, listener: BoundListener, socket: tokio::ne
     let mut closing = shared.closing.subscribe();
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        tokio::select! {
-            ready = socket.readable() => if let Err(error) = ready {
-                tracing::error!(bind = %listener.bound, %error, "UDP socket failed");
-                return;
+        let ready = tokio::select! {
+            ready = socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!(bind = %listener.bound, %error, "UDP socket failed");
+                    return;
+                }
             },
             _ = closing.wait_for(|closing| *closing) => return,
             () = shared.events.closed() => return,
+        };
+        if ready.is_error() {
+            take_undelivered(&shared, &socket, &mut buffer);
         }
         let mut emptied = false;
         for _ in 0..BATCH {
@@ -93,7 +110,7 @@ async fn receive(shared: Arc<Shared>, listener: BoundListener, socket: tokio::ne
                         return;
                     }
                 }
-                // Errors that belong to a datagram sent earlier are reported here by the kernel; none ends the socket.
+                // Errors of datagrams sent earlier are told here as well; none ends the socket.
                 Err(_) => {
                     emptied = true;
                     break;
@@ -103,6 +120,23 @@ async fn receive(shared: Arc<Shared>, listener: BoundListener, socket: tokio::ne
         // Whoever gives way while more waits asks the kernel once more than one that waits for readiness.
         if !emptied {
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Takes in what came back of datagrams sent earlier.
+fn take_undelivered(shared: &Shared, socket: &tokio::net::UdpSocket, buffer: &mut [u8]) {
+    for _ in 0..BATCH {
+        match socket.try_io(Interest::ERROR, || icmp::next(socket, buffer)) {
+            Ok(Some(Undelivered { remote, quoted })) => {
+                shared.stats.add(&shared.stats.undelivered);
+                tracing::debug!(%remote, "datagram came back as undeliverable");
+                let quoted = Bytes::copy_from_slice(quoted);
+                // Under overload a timer finds the same out later.
+                let _ = shared.events.try_send(TransportEvent::Undelivered { remote, quoted });
+            }
+            Ok(None) => {}
+            Err(_) => return,
         }
     }
 }

@@ -38,6 +38,15 @@ impl Branches {
         (proof.len() == 16 && u64::from_str_radix(proof, 16).ok()? == self.proof(number)).then_some(number)
     }
 
+    /// The number of the branch in the beginning of a request that we wrote, which may be cut off anywhere, and
+    /// whether the request is a CANCEL.
+    pub fn read_quoted(&self, quoted: &[u8]) -> Option<(u64, bool)> {
+        let at = quoted.windows(COOKIE.len()).position(|part| part == COOKIE.as_bytes())?;
+        let branch = quoted[at..].split(|octet| matches!(octet, b';' | b',' | b'\r' | b'\n')).next()?;
+        let number = self.read(std::str::from_utf8(branch).ok()?)?;
+        Some((number, quoted.starts_with(b"CANCEL ")))
+    }
+
     /// Whoever has not seen the request can't answer it: SipHash over a secret and the number.
     fn proof(&self, number: u64) -> u64 {
         self.hash((self.tag.as_str(), number))

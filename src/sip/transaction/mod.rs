@@ -4,6 +4,7 @@
 
 mod client_invite;
 mod client_non_invite;
+mod large;
 mod layer;
 mod matching;
 mod output;

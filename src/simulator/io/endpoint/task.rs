@@ -91,6 +91,9 @@ impl Task {
             TransportEvent::Failed { peer: _, ticket, failure: _ } => {
                 self.agent.handle_transport_failure(now, ticket);
             }
+            TransportEvent::Undelivered { remote, quoted } => {
+                self.agent.handle_undelivered(now, remote, &quoted);
+            }
             TransportEvent::Closed { connection: _, peer: _ } => {}
         }
     }

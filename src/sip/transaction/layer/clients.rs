@@ -5,8 +5,9 @@ use super::super::client_non_invite::{self, ClientNonInvite};
 use super::super::output::{ClientFailure, ClientKey, Output};
 use super::{TransactionLayer, reschedule};
 use crate::sip::message::{CSeq, HeaderName, Method, Request, Response, Typed, Via};
-use crate::types::Peer;
+use crate::types::{Peer, Transport};
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// One request of ours.
@@ -17,7 +18,15 @@ pub(super) struct Client {
     branch: (u64, bool),
     /// What a timer or a repeated failure makes us send again: the request, later the ACK.
     wire: Option<Bytes>,
+    /// The same request as a datagram, while it may turn out that the far end takes no stream.
+    datagram: Option<Box<Datagram>>,
     deadline: Option<Instant>,
+}
+
+/// A request that was too large for a datagram, for the case that it has to go as one.
+struct Datagram {
+    peer: Peer,
+    request: Request,
 }
 
 enum ClientMachine {
@@ -39,12 +48,43 @@ enum Cancel {
 
 impl TransactionLayer {
     /// Sends a request in a transaction of its own, under a Via added here. `peer` says where to, and what we
-    /// call ourselves there. An ACK or CANCEL has its own way: [`send_ack_2xx`](Self::send_ack_2xx),
-    /// [`send_cancel`](Self::send_cancel).
+    /// call ourselves there; a request too large for a datagram leaves it for TCP (RFC 3261 §18.1.1). An ACK or CANCEL
+    /// has its own way: [`send_ack_2xx`](Self::send_ack_2xx), [`send_cancel`](Self::send_cancel).
     pub fn send_request(&mut self, now: Instant, peer: Peer, mut request: Request) -> ClientKey {
         let number = self.next_number();
         self.add_via(&peer, &mut request, number);
         let bytes = request.to_bytes();
+        match self.large.stream_for(now, &peer, bytes.len()) {
+            None => self.start_request(now, number, peer, request, bytes, None),
+            Some(stream) => {
+                let datagram = Box::new(Datagram { peer, request: request.clone() });
+                request.headers.replace_first(&HeaderName::Via, &self.via(&stream, number));
+                let bytes = request.to_bytes();
+                self.start_request(now, number, stream, request, bytes, Some(datagram));
+            }
+        }
+        ClientKey(number)
+    }
+
+    /// The same on the flow that the far end opened, whatever the size: behind a NAT nothing else reaches it (RFC 5626
+    /// §5.3).
+    pub fn send_request_by_flow(&mut self, now: Instant, peer: Peer, mut request: Request) -> ClientKey {
+        let number = self.next_number();
+        self.add_via(&peer, &mut request, number);
+        let bytes = request.to_bytes();
+        self.start_request(now, number, peer, request, bytes, None);
+        ClientKey(number)
+    }
+
+    fn start_request(
+        &mut self,
+        now: Instant,
+        number: u64,
+        peer: Peer,
+        request: Request,
+        bytes: Bytes,
+        datagram: Option<Box<Datagram>>,
+    ) {
         let method = request.method.clone();
         let reliable = peer.transport.is_reliable();
         let machine = if method == Method::Invite {
@@ -57,7 +97,9 @@ impl TransactionLayer {
             ClientMachine::Other(ClientNonInvite::new(now, &self.timers, reliable))
         };
         self.start_client(number, (number, false), peer, method, machine, bytes);
-        ClientKey(number)
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.datagram = datagram;
+        }
     }
 
     /// Sends the ACK of a 2xx: no transaction, since its reception is proven by the 2xx not coming again
@@ -145,14 +187,18 @@ impl TransactionLayer {
             what: (method.clone(), None),
         });
         let wire = (!peer.transport.is_reliable()).then_some(bytes);
-        self.clients.insert(number, Client { machine, method, peer, branch, wire, deadline: None });
+        let client = Client { machine, method, peer, branch, wire, datagram: None, deadline: None };
+        self.clients.insert(number, client);
         self.clients_by_branch.insert(branch, number);
         self.settle_client(number);
     }
 
     fn add_via(&self, peer: &Peer, request: &mut Request, number: u64) {
-        let via = Via::new(peer.transport, peer.local.into(), &self.branches.write(number));
-        request.headers.push_front(HeaderName::Via, via.to_string());
+        request.headers.push_front(HeaderName::Via, self.via(peer, number));
+    }
+
+    fn via(&self, peer: &Peer, number: u64) -> String {
+        Via::new(peer.transport, peer.local.into(), &self.branches.write(number)).to_string()
     }
 
     pub(super) fn handle_response(&mut self, now: Instant, peer: Peer, response: Response) {
@@ -175,6 +221,8 @@ impl TransactionLayer {
             self.counters.stray_responses += 1;
             return;
         }
+        // It takes streams.
+        client.datagram = None;
         match &mut client.machine {
             ClientMachine::Invite { .. } => self.invite_response(now, number, peer, response),
             ClientMachine::Other(machine) => {
@@ -292,10 +340,15 @@ impl TransactionLayer {
         }
     }
 
-    /// The transport could not send what had this ticket. A response's failure changes nothing: the far end
-    /// repeats its request, and the timers end the transaction (RFC 6026 §7.1, §8.7).
-    pub fn handle_transport_failure(&mut self, _now: Instant, ticket: u64) {
+    /// The transport could not send what had this ticket. A request that left the datagram for its size goes as one
+    /// after all (RFC 3261 §18.1.1). A response's failure changes nothing: the far end repeats its request, and the
+    /// timers end the transaction (RFC 6026 §7.1, §8.7).
+    pub fn handle_transport_failure(&mut self, now: Instant, ticket: u64) {
         let Some(client) = self.clients.get_mut(&ticket) else { return };
+        if let Some(datagram) = client.datagram.take() {
+            self.send_as_datagram(now, ticket, *datagram);
+            return;
+        }
         let failed = match &mut client.machine {
             ClientMachine::Invite { machine, .. } => machine.handle_transport_failure(),
             ClientMachine::Other(machine) => machine.handle_transport_failure(),
@@ -305,6 +358,46 @@ impl TransactionLayer {
                 .push_back(Output::Failed { key: ClientKey(ticket), failure: ClientFailure::Transport });
             self.settle_client(ticket);
         }
+    }
+
+    /// A datagram to `remote` was returned as undeliverable, `quoted` is how it began (RFC 3261 §18.4). Anybody may
+    /// claim that, so only who shows a branch of ours, which can't be guessed, is believed.
+    pub fn handle_undelivered(&mut self, now: Instant, remote: SocketAddr, quoted: &[u8]) {
+        let number =
+            self.branches.read_quoted(quoted).and_then(|branch| self.clients_by_branch.get(&branch).copied());
+        let client = number.and_then(|number| self.clients.get(&number));
+        if let (Some(number), Some(client)) = (number, client)
+            && client.peer.transport == Transport::Udp
+            && client.peer.remote == remote
+        {
+            self.handle_transport_failure(now, number);
+        }
+    }
+
+    /// Begins anew with a request that no stream was taken for. It keeps its branch: had the far end got it before the
+    /// stream broke, it would take this one for what it is, a repetition.
+    fn send_as_datagram(&mut self, now: Instant, number: u64, datagram: Datagram) {
+        let Datagram { peer, request } = datagram;
+        self.large.refused(now, &peer);
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        let bytes = request.to_bytes();
+        match &mut client.machine {
+            ClientMachine::Invite { machine, request: sent, cancel: _ } => {
+                *machine = ClientInvite::new(now, &self.timers, false);
+                *sent = Some(Box::new(request));
+            }
+            ClientMachine::Other(machine) => *machine = ClientNonInvite::new(now, &self.timers, false),
+        }
+        client.peer = peer.clone();
+        client.wire = Some(bytes.clone());
+        self.outputs.push_back(Output::Transmit {
+            peer,
+            bytes,
+            ticket: number,
+            retransmission: false,
+            what: (client.method.clone(), None),
+        });
+        self.settle_client(number);
     }
 }
 

@@ -3,6 +3,7 @@
 mod clients;
 mod servers;
 
+use super::large::LargeRequests;
 use super::matching::Branches;
 use super::output::{Counters, Output};
 use super::timers::Timers;
@@ -40,6 +41,7 @@ pub struct TransactionLayer {
     clients: HashMap<u64, Client>,
     /// By the number in the branch, and whether it is the CANCEL or the request it shares the branch with.
     clients_by_branch: HashMap<(u64, bool), u64>,
+    large: LargeRequests,
     servers: HashMap<u64, Server>,
     servers_by_id: HashMap<Arc<str>, u64>,
     /// The first of the requests that may be copies of each other.
@@ -60,6 +62,7 @@ impl TransactionLayer {
             last_number: 0,
             clients: HashMap::new(),
             clients_by_branch: HashMap::new(),
+            large: LargeRequests::default(),
             servers: HashMap::new(),
             servers_by_id: HashMap::new(),
             servers_by_merge: HashMap::new(),

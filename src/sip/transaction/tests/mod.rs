@@ -2,6 +2,7 @@
 
 mod chaos;
 mod client;
+mod datagram;
 mod server;
 
 use super::{ClientKey, Output, ServerKey, Timers, TransactionLayer};
