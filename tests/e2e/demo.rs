@@ -88,7 +88,7 @@ fn the_demo_makes_a_call_and_what_it_says_of_it_is_true() {
         );
         assert!(leg["jitter_ms"].is_f64() && leg["rtt_ms"].is_f64(), "{leg:#}");
         // The table shows what the record holds.
-        let shown = format!("{:.2} ms", leg["jitter_ms"].as_f64().unwrap_or_default());
+        let shown = format!("{:.2} ms", leg["jitter_ms"].as_f64().unwrap_or_default() as f32);
         assert!(text.contains(&shown), "{shown} in {text}");
     }
     let shown =

@@ -281,9 +281,9 @@ fn repetitions(test: &str, t2_ms: i64) -> usize {
 
 #[test]
 fn t2_bounds_the_pause_between_repetitions() {
-    // Every 20 ms for 1.28 s: 63 of them; a busy machine may swallow some.
+    // Every 20 ms for 1.28 s: 63 of them, fewer where a busy machine is late for each.
     let steady = repetitions("settings-t2-short", 20);
-    assert!((40..=64).contains(&steady), "{steady}");
+    assert!((20..=64).contains(&steady), "{steady}");
     // After 20, 60, 140, 300, 620 and 1260 ms.
     let doubling = repetitions("settings-t2-long", 4_000);
     assert!((5..=6).contains(&doubling), "{doubling}");

@@ -97,7 +97,7 @@ impl Report {
             ("registered after", self.registered_ms.map(i64::from)),
             ("ringing after", self.ringing_ms.map(i64::from)),
             ("answered after", self.answered_ms.map(i64::from)),
-            ("first voice", self.first_voice_ms),
+            ("first voice then", self.first_voice_ms),
         ];
         for (name, ms) in times {
             let _ = writeln!(text, "  {name:<18}{:>8}", after(ms));
