@@ -10,6 +10,7 @@ use tandem::media::codec::g711::Law;
 use tandem::media::codec::opus::{has_redundancy, packet_samples};
 use tandem::media::config::{LegConfig, OpusSettings};
 use tandem::media::leg::{Datagram, Leg};
+use tandem::media::reception::Reception;
 use tandem::media::rtcp::{self, Compound, NtpTime, Report};
 use tandem::media::rtp::{self, RtpHeader};
 use tandem::media::transmit::{Channel, Out, Wire, Workspace};
@@ -186,7 +187,7 @@ impl Minute {
         self.recent_bytes = 0;
         let Some((ssrc, last_sr)) = last_sr else { return };
         self.lost_before += 250 * u32::from(network.loss) / 256;
-        let reception = rtp::Reception {
+        let reception = Reception {
             ssrc,
             fraction_lost: network.loss,
             cumulative_lost: self.lost_before as i32,
@@ -197,7 +198,7 @@ impl Minute {
         let since = NtpTime::from_unix_millis(now.unix_ms).middle().wrapping_sub(last_sr);
         let delay = since.saturating_sub(65_536 * rtt / 1_000);
         let report = Some(Report { reception, last_sr, delay_since_last_sr: delay });
-        let compound = Compound { ssrc: 5, sender: None, report, cname: "app", bye: false };
+        let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "app", bye: false };
         let mut bytes = [0; rtcp::MAX_WRITTEN];
         let len = compound.write(&mut bytes).expect("room");
         let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut bytes[..len] };
@@ -221,6 +222,7 @@ fn config(codec: AudioCodec, dtx: bool) -> LegConfig {
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: true,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp: None,

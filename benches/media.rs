@@ -450,6 +450,7 @@ fn config(codec: AudioCodec, far: SocketAddr) -> LegConfig {
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: false,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp: None,

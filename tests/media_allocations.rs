@@ -63,6 +63,7 @@ fn config(codec: AudioCodec, srtp: Option<SrtpKeys>) -> LegConfig {
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: true,
+        voip_metrics: true,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp,
@@ -178,6 +179,9 @@ fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
     leg_a.configure(config_a, now).unwrap();
     leg_b.configure(config_b, now).unwrap();
     bridge::join(&mut leg_a, &mut leg_b);
+    // As in an answered call: both sides are watched.
+    leg_a.set_conversation(true);
+    leg_b.set_conversation(true);
     let mut work = Box::<Workspace>::default();
     let mut sink = Sink { packets: 0, bytes: 0 };
     let far: SocketAddr = FAR.parse().unwrap();

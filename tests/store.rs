@@ -20,8 +20,8 @@ use tandem::{
         StoreOptions, StoredUser,
     },
     types::{
-        AudioCodec, CallId, Currency, Direction, EndCause, LegReport, Money, Outcome, Rate, ReleasedBy,
-        Secret, Transport,
+        AudioCodec, AudioFault, CallId, Currency, Direction, EndCause, LegReport, Money, Outcome, Rate,
+        ReleasedBy, Secret, Transport,
     },
 };
 
@@ -178,7 +178,13 @@ fn ended(n: u32) -> Cdr {
     cdr.caller_codec = Some(AudioCodec::Opus);
     cdr.callee_codec = Some(AudioCodec::Pcma);
     cdr.caller_leg = Some(report(1));
-    cdr.callee_leg = Some(LegReport { rtt_ms: None, mos_cq: None, ..report(2) });
+    cdr.callee_leg = Some(LegReport {
+        packets_unrepaired: None,
+        rtt_ms: None,
+        mos_cq: None,
+        fault: Some(AudioFault::Missing),
+        ..report(2)
+    });
     let attempt = CdrLeg {
         index: 1,
         trunk: Some("operator-b".into()),
@@ -222,14 +228,25 @@ fn report(n: u64) -> LegReport {
         bytes_received: 480_000,
         bytes_sent: 480_160,
         packets_lost: 7,
+        packets_unrepaired: Some(3),
         packets_late: 2,
         packets_discarded: 1,
+        burst_ratio: Some(1.5),
+        burst_density: Some(0.25),
+        gap_density: Some(0.01),
+        burst_ms: Some(120.0),
+        gap_ms: Some(9_000.0),
         jitter_ms: Some(1.25),
         rtt_ms: Some(23.1),
         mos_lq: Some(4.37),
         mos_cq: Some(4.2),
         remote_loss: Some(0.001),
         remote_jitter_ms: Some(0.7),
+        remote_discard: Some(0.03125),
+        remote_mos_lq: Some(4.1),
+        remote_mos_cq: Some(4.0),
+        fault: Some(AudioFault::Silent),
+        fault_ms: 3_700,
         last_media_at: Some(START + 63_990),
     }
 }

@@ -26,11 +26,11 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     {
         let _ = rtcp::round_trip(&report, NtpTime::from_unix_millis(i64::from(*pick) << 20));
         let sender = SenderInfo { ntp: NtpTime(0), rtp_timestamp: 0, packets: 0, octets: 0 };
-        let compound =
-            Compound { ssrc: 1, sender: Some(sender), report: Some(report), cname: "c", bye: false };
+        let (sender, report, voip) = (Some(sender), Some(report), received.voip);
+        let compound = Compound { ssrc: 1, sender, report, voip, cname: "c", bye: false };
         let mut written = [0; MAX_WRITTEN];
         let len = compound.write(&mut written).expect("there is room");
-        assert_eq!(rtcp::parse(&written[..len], 7).expect("our own").about_us, Some(report));
+        assert_eq!(rtcp::parse(&written[..len], 7).expect("our own").about_us, report);
     }
 
     let suite = SUITES[usize::from(*pick) % SUITES.len()];

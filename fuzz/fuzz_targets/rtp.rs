@@ -42,6 +42,7 @@ fn config(codec: AudioCodec, ptime_ms: u8, dtmf: bool, srtp: Option<SrtpKeys>) -
         remote_rtp: FAR,
         remote_rtcp: FAR,
         rtcp_mux: true,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms,
         srtp,

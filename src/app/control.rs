@@ -1,6 +1,6 @@
 //! Answers the admin API: asks the shard, the configuration and the store.
 
-use super::{reload, views};
+use super::{quality, reload, views};
 use crate::access::Directory;
 use crate::admin::ControlCommand;
 use crate::admin::control::{CheckState, DrainView, Readiness, ReadinessCheck, Traced, TrunkAction};
@@ -58,10 +58,7 @@ async fn answer(context: &Context, command: ControlCommand) {
             reply(to, shard.ask(|shard, now| views::calls(&shard.exchange, now)).await);
         }
         ControlCommand::Call { id, reply: to } => {
-            let view = move |shard: &mut crate::call::io::Shard, now| {
-                shard.exchange.call(id).map(|call| views::call(call, now))
-            };
-            reply(to, shard.ask(view).await);
+            reply(to, quality::call(shard, id).await);
         }
         ControlCommand::Trace { id, reply: to } => {
             let may_be_whole = context.settings.borrow().trace.whole;

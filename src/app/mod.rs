@@ -4,6 +4,7 @@ mod control;
 pub mod demo;
 pub mod explain;
 mod gateway;
+mod quality;
 mod reload;
 mod setup;
 pub mod sheet;

@@ -51,6 +51,8 @@ pub fn call(call: &Call, now: Now) -> CallView {
         callee_codec: callee.and_then(codec),
         caller_leg: call.caller.media.report.clone(),
         callee_leg: callee.and_then(|leg| leg.media.report.clone()),
+        caller_series: None,
+        callee_series: None,
     }
 }
 

@@ -6,7 +6,8 @@ use crate::media::LegConfig;
 use crate::routing::AdminState;
 use crate::sip::message::{Message, Method};
 use crate::types::{
-    CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId, Outcome, Peer, Transport,
+    AudioFault, CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId, Outcome,
+    Peer, Transport,
 };
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -75,6 +76,11 @@ pub enum Input {
     MediaTimedOut {
         leg: LegId,
     },
+    /// A leg of the conversation is not heard, or holds nothing, while the other is heard.
+    MediaFault {
+        leg: LegId,
+        fault: AudioFault,
+    },
     /// The answer to [`Output::Record`] with `wait`.
     Recorded {
         call: CallId,
@@ -142,6 +148,11 @@ pub enum Output {
     SetMediaTimeout {
         leg: LegId,
         after: Option<Duration>,
+    },
+    /// Both sides are to be heard, or no more.
+    SetConversation {
+        leg: LegId,
+        on: bool,
     },
     ReportMedia {
         leg: LegId,
@@ -244,6 +255,14 @@ pub enum Event {
         callee: Option<(LegKind, LegReport)>,
         /// Index of the leg of `callee`.
         callee_leg: Option<u8>,
+    },
+    /// One side of an answered call is not heard, or holds nothing; each kind once a call.
+    AudioFault {
+        call: CallId,
+        trunk: Option<Arc<str>>,
+        /// The side that is not heard.
+        leg: LegKind,
+        fault: AudioFault,
     },
     TrunkHealth {
         trunk: Arc<str>,

@@ -133,6 +133,9 @@ impl Exchange {
             Input::MediaReport { leg, report } => {
                 self.with_call(leg.call, |call, core, _| call.on_media_report(core, now, leg, report));
             }
+            Input::MediaFault { leg, fault } => {
+                self.with_call(leg.call, |call, core, _| call.on_media_fault(core, leg, fault));
+            }
             Input::MediaTimedOut { leg } => {
                 self.with_call(leg.call, |call, core, _| call.on_media_timeout(core, now));
             }

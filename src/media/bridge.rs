@@ -1,6 +1,6 @@
 //! Two legs joined: what one hears the other sends. Packet in, packets out, at a given time.
 
-use super::leg::{Datagram, Heard, Leg};
+use super::leg::{Datagram, Leg};
 use super::transcoder::Outcome;
 use super::transmit::Out;
 use crate::types::Now;
@@ -35,10 +35,11 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
     if !from.receives() {
         return Outcome::default();
     }
-    let outcome = match heard {
-        Heard::Voice(..) | Heard::Event(..) | Heard::Noise(..) => to.feed(heard, now.instant, out),
-    };
-    from.note(outcome);
+    let outcome = to.feed(heard, now.instant, out);
+    from.note(heard, outcome);
+    if from.is_watching(now.instant) {
+        from.judge(to, now.instant);
+    }
     outcome
 }
 

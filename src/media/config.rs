@@ -20,6 +20,8 @@ pub struct LegConfig {
     pub remote_rtcp: SocketAddr,
     /// RTCP shares the RTP port (RFC 5761).
     pub rtcp_mux: bool,
+    /// The far side asked for VoIP metrics (RFC 3611 §5.1); without that none are sent.
+    pub voip_metrics: bool,
     /// Seen from the gateway.
     pub direction: MediaDirection,
     /// Length of the packets we send, 10 to 60 ms. Opus that passes through untouched keeps its own.

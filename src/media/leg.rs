@@ -8,11 +8,15 @@ use super::config::{LegConfig, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
 use super::latch::{Latch, Latched};
-use super::rtp::{self, Arrival, ReceiveStats, RtpPacket};
+use super::level::{Level, is_pause};
+use super::reception::ReceiveStats;
+use super::rtp::{self, Arrival, RtpPacket};
+use super::series::Series;
 use super::srtp::{self, SrtpError};
-use super::transcoder::Outcome;
+use super::transcoder::{Outcome, law};
 use super::transmit::{Channel, Out, Transmitter};
-use crate::types::{LegKind, Now, SrtpKeys};
+use super::watch::{Tally, Watch};
+use crate::types::{AudioFault, LegKind, Now, SrtpKeys};
 use reports::Reports;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -40,6 +44,8 @@ pub struct News {
     pub latched: Option<SocketAddr>,
     pub first_packet: bool,
     pub timed_out: bool,
+    /// What is wrong with what is heard, at the first finding.
+    pub fault: Option<AudioFault>,
 }
 
 /// Counts of a leg that other rooms publish, since its opening.
@@ -53,6 +59,8 @@ pub struct Counts {
     /// Too late, or twice.
     pub late: u64,
     pub discarded: u64,
+    /// Of those late or discarded: what came and was not played, because it was too late or its codec refused it.
+    pub unplayed: u64,
     pub recovered_fec: u64,
     pub recovered_plc: u64,
 }
@@ -67,6 +75,7 @@ pub struct Leg {
     heard_first: bool,
     last_media_at: Option<i64>,
     supervision: Supervision,
+    conversation: Conversation,
 }
 
 /// What exists once an SDP is agreed.
@@ -77,11 +86,26 @@ struct Media {
     incoming: Option<srtp::Incoming>,
     stats: ReceiveStats,
     reports: Reports,
+    series: Series,
     tx: Transmitter,
     feed: Option<Feed>,
     announcer: Option<Box<Announcer>>,
     /// Our own gateway makes up for the losses of this leg.
     concealed: bool,
+}
+
+/// What is known of the voice of a call that was answered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Conversation {
+    /// Both sides are to be heard at present.
+    on: bool,
+    /// There was a conversation before.
+    begun: bool,
+    tally: Tally,
+    /// Over the leg this one is joined with.
+    watch: Watch,
+    fault: Option<AudioFault>,
+    faulty: Duration,
 }
 
 /// The media time-out.
@@ -103,6 +127,7 @@ impl Leg {
             heard_first: false,
             last_media_at: None,
             supervision: Supervision { after: None, since: now },
+            conversation: Conversation::default(),
         }
     }
 
@@ -121,6 +146,7 @@ impl Leg {
                     incoming,
                     stats: ReceiveStats::new(config.codec.clock_rate()),
                     reports: Reports::new(self.seed, now.instant),
+                    series: Series::new(now.instant),
                     tx: Transmitter::new(&config, outgoing, self.seed),
                     feed: None,
                     announcer: None,
@@ -131,6 +157,9 @@ impl Leg {
             Some(media) => {
                 media.rekey(config.srtp.as_ref())?;
                 self.seed = self.seed.rotate_left(17) ^ 0x9e37_79b9_7f4a_7c15;
+                if (config.remote_rtp, config.codec) != (media.config.remote_rtp, media.config.codec) {
+                    self.conversation.tally.forget_sound();
+                }
                 media.reconfigure(config, self.seed, now.instant);
             }
         }
@@ -229,6 +258,7 @@ impl Leg {
         }
         self.counts.packets_received += 1;
         self.counts.bytes_received += wire_len as u64;
+        self.conversation.tally.note_packet();
         self.supervision.since = now.instant;
         self.last_media_at = Some(now.unix_ms);
         if !self.heard_first {
@@ -268,12 +298,63 @@ impl Leg {
 
     /// Notes what became of a packet this leg heard.
     #[inline]
-    pub fn note(&mut self, outcome: Outcome) {
+    pub fn note(&mut self, heard: Heard<'_>, outcome: Outcome) {
         let counts = &mut self.counts;
         counts.recovered_fec += u64::from(outcome.recovered_fec);
         counts.recovered_plc += u64::from(outcome.recovered_plc);
         counts.late += u64::from(outcome.too_late);
         counts.discarded += u64::from(outcome.unusable);
+        let played = !(outcome.too_late || outcome.unusable);
+        counts.unplayed += u64::from(!played);
+        let Some(media) = &mut self.media else { return };
+        let (packet, arrival) = match heard {
+            Heard::Voice(packet, arrival) => {
+                self.conversation.tally.note_level(media.level_of(packet.payload, outcome));
+                (packet, arrival)
+            }
+            Heard::Noise(packet, arrival) => {
+                self.conversation.tally.note_level(Level::Pause);
+                (packet, arrival)
+            }
+            Heard::Event(packet, arrival, _) => (packet, arrival),
+        };
+        media.stats.note_recovered(outcome.recovered_fec);
+        // A late packet that is not played may have been recovered before it came.
+        if played == (arrival == Arrival::Late) {
+            media.stats.note_heard(packet.sequence, played);
+        }
+    }
+
+    /// Both sides are to be heard from now on, or no more (hold, one direction only, the end).
+    pub fn set_conversation(&mut self, on: bool) {
+        let conversation = &mut self.conversation;
+        conversation.on = on;
+        conversation.watch.reset();
+        if on && !std::mem::replace(&mut conversation.begun, true) {
+            // What sounded before the answer was not the one who answered.
+            conversation.tally.forget_sound();
+        }
+    }
+
+    /// True if it is time for [`judge`](Self::judge).
+    #[inline]
+    pub fn is_watching(&self, now: Instant) -> bool {
+        self.conversation.on && self.conversation.watch.is_due(now)
+    }
+
+    /// Judges, as the one that is heard, whether its peer is heard too.
+    pub fn judge(&mut self, peer: &mut Leg, now: Instant) {
+        let theirs = &mut peer.conversation;
+        if !theirs.on {
+            return;
+        }
+        let ours = &mut self.conversation;
+        let Some(finding) = ours.watch.judge(now, ours.tally, theirs.tally) else { return };
+        theirs.faulty += finding.lasted;
+        if theirs.fault.is_none() {
+            theirs.fault = Some(finding.fault);
+            peer.news.fault = Some(finding.fault);
+        }
     }
 
     /// Plays a tone until [`stop_tone`](Self::stop_tone); ignored before an SDP is agreed.
@@ -324,8 +405,9 @@ impl Leg {
             self.news.timed_out = true;
         }
         if let Some(media) = &mut self.media {
-            media.handle_timeout(now, out);
+            media.handle_timeout(now, self.counts.unplayed, out);
         }
+        self.take_sample(now);
     }
 
     /// Voice and event packets heard so far.
@@ -375,6 +457,18 @@ impl Media {
         (packet.payload_type == comfort_noise::PAYLOAD_TYPE).then_some((packet, PacketKind::ComfortNoise))
     }
 
+    /// How loud a packet of voice is. Opus is judged where it is decoded; what is passed on untouched by its length.
+    #[inline]
+    fn level_of(&self, payload: &[u8], outcome: Outcome) -> Level {
+        match law(self.config.codec) {
+            _ if outcome.unusable => Level::Unknown,
+            Some(law) => Level::of_g711(law, payload),
+            // What libopus makes of a pause is comfort noise of its own.
+            None if self.concealed && !is_pause(payload) => outcome.level,
+            None => Level::of_opus(payload),
+        }
+    }
+
     /// Each direction keeps its rollover counter and replay window while its own key stays: nothing may be protected
     /// twice with the same numbers, whatever the other direction does.
     fn rekey(&mut self, keys: Option<&SrtpKeys>) -> Result<(), SrtpError> {
@@ -414,11 +508,11 @@ impl Media {
             Some(announcer) => Some(announcer.poll_timeout()),
             None => self.feed.as_ref().and_then(Feed::poll_timeout),
         };
-        let reports = self.reports.poll_timeout();
+        let reports = self.reports.poll_timeout().min(self.series.poll_timeout());
         sound.map_or(reports, |sound| sound.min(reports))
     }
 
-    fn handle_timeout(&mut self, now: Now, out: &mut Out<'_>) {
+    fn handle_timeout(&mut self, now: Now, unplayed: u64, out: &mut Out<'_>) {
         if self.config.direction.sends() {
             match (&mut self.announcer, &mut self.feed) {
                 (Some(announcer), _) => announcer.handle_timeout(now.instant, &mut self.tx, out),
@@ -427,7 +521,7 @@ impl Media {
             }
         }
         if self.reports.poll_timeout() <= now.instant {
-            self.send_report(now, false, out);
+            self.send_report(now, unplayed, false, out);
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod adaptation;
 pub mod announcer;
 pub mod bridge;
+pub mod bursts;
 pub mod codec;
 pub mod config;
 pub mod dtmf;
@@ -10,11 +11,14 @@ pub mod feed;
 pub mod io;
 pub mod latch;
 pub mod leg;
+pub mod level;
 pub mod quality;
+pub mod reception;
 pub mod recovery;
 pub mod relay;
 pub mod rtcp;
 pub mod rtp;
+pub mod series;
 pub mod srtp;
 pub mod stats;
 pub mod timeline;
@@ -22,6 +26,7 @@ pub mod tone;
 pub mod track;
 pub mod transcoder;
 pub mod transmit;
+pub mod watch;
 
 pub use config::{DtmfFormat, LegConfig, OpusSettings, Tone};
 pub use io::{

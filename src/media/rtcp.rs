@@ -1,18 +1,23 @@
-//! RTCP (RFC 3550 §6): writes SR, RR, SDES and BYE compounds, and reads what a peer says of our stream.
+//! RTCP (RFC 3550 §6): writes SR, RR, SDES, XR and BYE compounds, and reads what a peer says of our stream.
 
-use super::rtp::Reception;
+mod xr;
+
+pub use xr::VoipMetrics;
+
+use super::reception::Reception;
 use std::time::Duration;
 
 const SR: u8 = 200;
 const RR: u8 = 201;
 const SDES: u8 = 202;
 const BYE: u8 = 203;
+const XR: u8 = 207;
 const CNAME: u8 = 1;
 const REPORT_LEN: usize = 24;
 /// A real compound has three or four packets; one with more is only meant to cost us time.
 const MAX_PACKETS: usize = 16;
-/// The longest compound written here: SR with one report, SDES with a CNAME of 16 characters, BYE.
-pub const MAX_WRITTEN: usize = 128;
+/// The longest compound written here: SR with one report, SDES with a CNAME of 16 characters, XR with VoIP metrics, BYE.
+pub const MAX_WRITTEN: usize = 160;
 
 /// Seconds between 1900 (NTP) and 1970 (Unix), RFC 868.
 const NTP_OFFSET_SECONDS: u64 = 2_208_988_800;
@@ -41,6 +46,8 @@ pub struct Compound<'a> {
     /// Present if we sent media since the last report: then an SR goes out, else an RR.
     pub sender: Option<SenderInfo>,
     pub report: Option<Report>,
+    /// For a peer that asked for them.
+    pub voip: Option<VoipMetrics>,
     /// At most 16 characters; longer ones are cut.
     pub cname: &'a str,
     pub bye: bool,
@@ -75,6 +82,11 @@ impl Compound<'_> {
         let mut writer = Writer { out, at: 0 };
         writer.sender_or_receiver_report(self);
         writer.cname(self.ssrc, self.cname);
+        if let Some(metrics) = &self.voip {
+            writer.header(XR, 0, 1 + (xr::BLOCK_LEN / 4) as u16);
+            writer.word(self.ssrc);
+            writer.bytes(&metrics.to_bytes());
+        }
         if self.bye {
             writer.header(BYE, 1, 1);
             writer.word(self.ssrc);
@@ -148,7 +160,7 @@ impl Writer<'_> {
 }
 
 /// What a peer's compound says that we use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Received {
     /// The source that sent it.
     pub ssrc: u32,
@@ -156,6 +168,8 @@ pub struct Received {
     pub sender_time: Option<u32>,
     /// Its report block about our stream.
     pub about_us: Option<Report>,
+    /// What its extended report says of our stream.
+    pub voip: Option<VoipMetrics>,
     pub bye: bool,
 }
 
@@ -192,7 +206,8 @@ pub fn parse(bytes: &[u8], our_ssrc: u32) -> Result<Received, NotRtcp> {
                 received.take_reports(&packet[8..], count, our_ssrc)?;
             }
             BYE => received.bye = true,
-            // SDES, APP, feedback and extended reports carry nothing used here.
+            XR => received.take_extended(packet.get(8..).ok_or(NotRtcp)?, our_ssrc)?,
+            // SDES, APP and feedback carry nothing used here.
             _ => {}
         }
     }
@@ -208,6 +223,20 @@ impl Received {
             if word(block, 0) == Some(our_ssrc) {
                 self.about_us = Some(read_report(block));
             }
+        }
+        Ok(())
+    }
+
+    /// The blocks of an extended report (RFC 3611 §3); unknown ones are passed over.
+    fn take_extended(&mut self, blocks: &[u8], our_ssrc: u32) -> Result<(), NotRtcp> {
+        let mut rest = blocks;
+        while let [_, _, high, low, ..] = *rest {
+            let len = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+            let (block, following) = rest.split_at_checked(len).ok_or(NotRtcp)?;
+            if let Some(metrics) = VoipMetrics::parse(block).filter(|metrics| metrics.ssrc == our_ssrc) {
+                self.voip = Some(metrics);
+            }
+            rest = following;
         }
         Ok(())
     }
@@ -274,6 +303,7 @@ mod tests {
                 octets: 480,
             }),
             report: Some(Report { reception: reception(), last_sr: 0x1234, delay_since_last_sr: 65_536 }),
+            voip: None,
             cname: "tandem",
             bye: false,
         }
@@ -305,9 +335,12 @@ mod tests {
     #[test]
     fn the_largest_compound_fits_and_a_long_name_is_cut() {
         let mut bytes = [0; MAX_WRITTEN];
-        let largest = Compound { cname: "a name of more than sixteen characters", bye: true, ..compound() };
+        let voip = Some(VoipMetrics { ssrc: 42, ..VoipMetrics::default() });
+        let cname = "a name of more than sixteen characters";
+        let largest = Compound { cname, voip, bye: true, ..compound() };
         let len = largest.write(&mut bytes).unwrap();
-        assert!(parse(&bytes[..len], 42).is_ok());
+        assert_eq!(parse(&bytes[..len], 42).unwrap().voip, voip);
+        assert_eq!(parse(&bytes[..len], 43).unwrap().voip, None, "metrics of someone else's stream");
         assert_eq!(largest.write(&mut [0; 20]), None);
     }
 
@@ -345,6 +378,11 @@ mod tests {
         assert_eq!(parse(&[0x80, RR, 0, 9, 0, 0, 0, 7], 1), Err(NotRtcp), "longer than it is");
         assert_eq!(parse(&[0x40, RR, 0, 1, 0, 0, 0, 7], 1), Err(NotRtcp), "version 1");
         assert_eq!(parse(&[0x80, RR, 0, 0], 1), Err(NotRtcp), "an RR without a source");
+        let xr = |block: [u8; 4]| [&[0x80, XR, 0, 2, 0, 0, 0, 7], &block[..]].concat();
+        assert!(parse(&xr([7, 0, 0, 0]), 1).is_ok(), "VoIP metrics without metrics");
+        assert!(parse(&xr([99, 0, 0, 0]), 1).is_ok(), "a block nobody knows");
+        assert_eq!(parse(&xr([7, 0, 0, 8]), 1), Err(NotRtcp), "a block longer than its packet");
+        assert_eq!(parse(&[0x80, XR, 0, 0], 1), Err(NotRtcp), "an XR without a source");
     }
 
     proptest! {

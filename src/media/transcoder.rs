@@ -13,6 +13,7 @@ pub use encode::G711ToOpus;
 pub use reframe::G711ToG711;
 
 use super::codec::g711::Law;
+use super::level::Level;
 use super::rtp::{Arrival, RtpPacket};
 use crate::types::AudioCodec;
 use std::time::Instant;
@@ -38,11 +39,19 @@ pub struct Outcome {
     pub unusable: bool,
     /// It was decoded and encoded.
     pub transcoded: bool,
+    /// What it held, where somebody looked.
+    pub level: Level,
 }
 
 impl Outcome {
-    pub const NOTHING: Outcome =
-        Outcome { recovered_fec: 0, recovered_plc: 0, too_late: false, unusable: false, transcoded: false };
+    pub const NOTHING: Outcome = Outcome {
+        recovered_fec: 0,
+        recovered_plc: 0,
+        too_late: false,
+        unusable: false,
+        transcoded: false,
+        level: Level::Unknown,
+    };
     pub const TOO_LATE: Outcome = Outcome { too_late: true, ..Outcome::NOTHING };
     pub const UNUSABLE: Outcome = Outcome { unusable: true, ..Outcome::NOTHING };
 
@@ -55,6 +64,7 @@ impl Outcome {
             too_late: self.too_late || waited.too_late,
             unusable: self.unusable || waited.unusable,
             transcoded: self.transcoded || waited.transcoded,
+            level: self.level.max(waited.level),
         }
     }
 }

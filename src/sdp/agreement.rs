@@ -83,6 +83,8 @@ pub struct Negotiated {
     pub remote_rtp: SocketAddr,
     pub remote_rtcp: SocketAddr,
     pub rtcp_mux: bool,
+    /// The far side asks for VoIP metrics in its RTCP (RFC 3611 §5.1). We always ask for them.
+    pub voip_metrics: bool,
     /// Seen from us.
     pub direction: MediaDirection,
     /// Milliseconds of media in a packet we send, 10 to 60.

@@ -9,6 +9,9 @@ use super::{
 use crate::types::{AudioCodec, MediaDirection, SrtpKeys, SrtpSuite};
 use std::net::{IpAddr, SocketAddr};
 
+/// The block of RTCP XR that we ask for and send (RFC 3611 §5.1).
+const VOIP_METRICS: &str = "voip-metrics";
+
 /// A format whose payload type stays the same for the life of a leg (RFC 3264 §8.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -248,6 +251,7 @@ impl Local {
             remote_rtp: choice.remote.rtp,
             remote_rtcp: choice.remote.rtcp,
             rtcp_mux: choice.remote.mux,
+            voip_metrics: asks_for_voip_metrics(&media),
             direction,
             ptime_ms: self.ptime(&media, choice.codec),
             srtp,
@@ -321,6 +325,7 @@ impl Local {
             remote_rtp: remote.rtp,
             remote_rtcp: remote.rtcp,
             rtcp_mux: remote.mux,
+            voip_metrics: asks_for_voip_metrics(&media),
             direction: direction(self.capability.direction, &media, remote),
             ptime_ms: self.ptime(&media, codec),
             srtp,
@@ -472,6 +477,7 @@ impl Local {
             }
         }
         attributes.push(("ptime", Some(self.capability.ptime_ms.to_string())));
+        attributes.push(("rtcp-xr", Some(VOIP_METRICS.to_owned())));
         let direction = match direction {
             MediaDirection::SendRecv => "sendrecv",
             MediaDirection::SendOnly => "sendonly",
@@ -541,6 +547,13 @@ fn opus_fmtp(media: &Media<'_>, codec: AudioCodec, payload_type: u8) -> OpusRemo
         }
         AudioCodec::Pcma | AudioCodec::Pcmu => OpusRemote::default(),
     }
+}
+
+/// Whether the far side asks for VoIP metrics. Each side asks for itself (RFC 3611 §5.2).
+fn asks_for_voip_metrics(media: &Media<'_>) -> bool {
+    media
+        .attribute("rtcp-xr")
+        .is_some_and(|blocks| blocks.split_ascii_whitespace().any(|block| block == VOIP_METRICS))
 }
 
 /// Our direction: what we want, as far as theirs allows (RFC 3264 §6.1). An unspecified address can't be sent to.

@@ -220,6 +220,23 @@ fn all_forms_of_hold_are_understood() {
 }
 
 #[test]
+fn voip_metrics_are_asked_for_and_noticed_where_the_far_side_asks() {
+    let asks = |line: &str| {
+        let offer = with(samples::ASTERISK, "a=sendrecv", &format!("a=sendrecv\r\n{line}"));
+        let (ours, negotiated) = answer(g711(), &offer).unwrap();
+        assert_eq!(ours.medias().next().unwrap().attribute("rtcp-xr"), Some("voip-metrics"));
+        negotiated.voip_metrics
+    };
+    assert!(asks("a=rtcp-xr:voip-metrics"));
+    assert!(asks("a=rtcp-xr:rcvr-rtt=all:10000 stat-summary=loss,dup,jitt,TTL voip-metrics"));
+    assert!(!asks("a=rtcp-xr:stat-summary=loss"));
+    assert!(!asks("a=rtcp-xr"));
+    assert!(!asks("a=x-none"));
+    let above = samples::ASTERISK.replace("t=0 0\r\n", "t=0 0\r\na=rtcp-xr:voip-metrics\r\n");
+    assert!(answer(g711(), &above).unwrap().1.voip_metrics, "said for the whole session");
+}
+
+#[test]
 fn our_own_hold_meets_theirs() {
     use MediaDirection::*;
     let held = |offer: &str| answer(Capability { direction: SendOnly, ..g711() }, offer).unwrap().1.direction;

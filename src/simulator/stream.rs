@@ -8,8 +8,9 @@ use crate::media::OpusSettings;
 use crate::media::codec::opus::{MAX_ENCODED, OpusError};
 use crate::media::dtmf::{EVENT_LEN, Event};
 use crate::media::quality::{Heard, Impairment, mos_cq, mos_lq, one_way_ms};
+use crate::media::reception::ReceiveStats;
 use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo};
-use crate::media::rtp::{self, MAX_PACKET, ReceiveStats, RtpHeader};
+use crate::media::rtp::{self, MAX_PACKET, RtpHeader};
 use crate::media::srtp::{self, SrtpError};
 use crate::sdp::Negotiated;
 use crate::types::{LegReport, Now, UnixMillis};
@@ -379,7 +380,8 @@ impl Stream {
             last_sr,
             delay_since_last_sr,
         });
-        let compound = Compound { ssrc: sender.ssrc, sender: info, report, cname: "simulator", bye };
+        let compound =
+            Compound { ssrc: sender.ssrc, sender: info, report, voip: None, cname: "simulator", bye };
         let mut len = compound.write(out)?;
         if let Some((outgoing, _)) = media.srtp.as_mut() {
             len = outgoing.protect_rtcp(out, len).ok()?;
@@ -484,12 +486,12 @@ impl Stream {
             if stats.expected() > 0 {
                 let heard = Heard {
                     loss: stats.lost() as f32 / stats.expected() as f32,
-                    burst_ratio: stats.burst_ratio(),
+                    burst_ratio: stats.losses().burst_ratio(),
                 };
                 let Negotiated { codec, ptime_ms, .. } = media.negotiated;
                 let impairment = Impairment::of(codec, false);
                 report.mos_lq = Some(mos_lq(impairment, heard));
-                report.mos_cq = one_way_ms(self.rtt_ms, report.jitter_ms, ptime_ms, codec)
+                report.mos_cq = one_way_ms(self.rtt_ms, report.jitter_ms, f32::from(ptime_ms), codec)
                     .map(|one_way| mos_cq(impairment, heard, one_way));
             }
         }

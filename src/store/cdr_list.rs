@@ -301,8 +301,10 @@ async fn select(
     let id = pool.id_column("cdr_id");
     let legs = format!(
         "SELECT {id}, leg, trunk, app_user, target, started_at, ringing_at, answered_at, ended_at, sip_code, \
-         end_cause, chosen, packets_received, packets_sent, bytes_received, bytes_sent, packets_lost, packets_late, \
-         packets_discarded, jitter_ms, rtt_ms, mos_lq, mos_cq, remote_loss, remote_jitter_ms, last_media_at \
+         end_cause, chosen, packets_received, packets_sent, bytes_received, bytes_sent, packets_lost, \
+         packets_unrepaired, packets_late, packets_discarded, burst_ratio, burst_density, gap_density, burst_ms, \
+         gap_ms, jitter_ms, rtt_ms, mos_lq, mos_cq, remote_loss, remote_jitter_ms, remote_discard, remote_mos_lq, \
+         remote_mos_cq, fault, fault_ms, last_media_at \
          FROM cdr_leg {} ORDER BY leg",
         ids.sql()
     );

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     billing::{Called, Caller, Cdr, CdrLeg, CdrState, Charge, NotRated, Rated, Side},
-    types::{AudioCodec, CallId, Direction, E164, EndCause, LegReport, Money, Rate, ReleasedBy},
+    types::{AudioCodec, AudioFault, CallId, Direction, E164, EndCause, LegReport, Money, Rate, ReleasedBy},
 };
 
 /// One row to be written: columns with their values, the same columns for every row of a table.
@@ -141,14 +141,25 @@ fn one_leg(cdr: &Cdr, leg: &CdrLeg, report: Option<&LegReport>) -> Fields {
         ("bytes_received", count(|report| report.bytes_received)),
         ("bytes_sent", count(|report| report.bytes_sent)),
         ("packets_lost", count(|report| report.packets_lost)),
+        ("packets_unrepaired", Value::maybe_int(report.and_then(|report| report.packets_unrepaired))),
         ("packets_late", count(|report| report.packets_late)),
         ("packets_discarded", count(|report| report.packets_discarded)),
+        ("burst_ratio", real(|report| report.burst_ratio)),
+        ("burst_density", real(|report| report.burst_density)),
+        ("gap_density", real(|report| report.gap_density)),
+        ("burst_ms", real(|report| report.burst_ms)),
+        ("gap_ms", real(|report| report.gap_ms)),
         ("jitter_ms", real(|report| report.jitter_ms)),
         ("rtt_ms", real(|report| report.rtt_ms)),
         ("mos_lq", real(|report| report.mos_lq)),
         ("mos_cq", real(|report| report.mos_cq)),
         ("remote_loss", real(|report| report.remote_loss)),
         ("remote_jitter_ms", real(|report| report.remote_jitter_ms)),
+        ("remote_discard", real(|report| report.remote_discard)),
+        ("remote_mos_lq", real(|report| report.remote_mos_lq)),
+        ("remote_mos_cq", real(|report| report.remote_mos_cq)),
+        ("fault", Value::maybe_text(report.and_then(|report| report.fault).map(AudioFault::as_str))),
+        ("fault_ms", count(|report| report.fault_ms)),
         ("last_media_at", Value::maybe_int(report.and_then(|report| report.last_media_at))),
     ]
 }
@@ -262,14 +273,27 @@ fn read_report(row: &impl Columns) -> Result<Option<LegReport>, StoreError> {
         bytes_received: row.number("bytes_received")?,
         bytes_sent: row.number("bytes_sent")?,
         packets_lost: row.number("packets_lost")?,
+        packets_unrepaired: row.maybe_number("packets_unrepaired")?,
         packets_late: row.number("packets_late")?,
         packets_discarded: row.number("packets_discarded")?,
+        burst_ratio: real("burst_ratio")?,
+        burst_density: real("burst_density")?,
+        gap_density: real("gap_density")?,
+        burst_ms: real("burst_ms")?,
+        gap_ms: real("gap_ms")?,
         jitter_ms: real("jitter_ms")?,
         rtt_ms: real("rtt_ms")?,
         mos_lq: real("mos_lq")?,
         mos_cq: real("mos_cq")?,
         remote_loss: real("remote_loss")?,
         remote_jitter_ms: real("remote_jitter_ms")?,
+        remote_discard: real("remote_discard")?,
+        remote_mos_lq: real("remote_mos_lq")?,
+        remote_mos_cq: real("remote_mos_cq")?,
+        fault: row
+            .maybe_parsed("fault", |text| AudioFault::ALL.into_iter().find(|fault| fault.as_str() == text))?,
+        // A record of a gateway that did not look for faults has none.
+        fault_ms: row.maybe_number("fault_ms")?.unwrap_or(0),
         last_media_at: row.maybe_int("last_media_at")?,
     }))
 }

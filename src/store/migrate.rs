@@ -9,7 +9,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 1,
         sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
@@ -24,6 +24,11 @@ const MIGRATIONS: [Migration; 3] = [
         version: 3,
         sqlite: include_str!("../../migrations/sqlite/0003_transfers.sql"),
         postgres: include_str!("../../migrations/postgres/0003_transfers.sql"),
+    },
+    Migration {
+        version: 4,
+        sqlite: include_str!("../../migrations/sqlite/0004_leg_quality.sql"),
+        postgres: include_str!("../../migrations/postgres/0004_leg_quality.sql"),
     },
 ];
 

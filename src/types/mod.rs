@@ -21,7 +21,7 @@ pub use ids::{CallId, LegId};
 pub use money::{Currency, Money, Rate};
 pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask, shorten_number};
-pub use quality::LegReport;
+pub use quality::{AudioFault, LegReport, QualitySample};
 pub use secret::Secret;
 pub use time_zone::{LocalTime, TimeZone, WallClock, Weekday};
 

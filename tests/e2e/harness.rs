@@ -221,6 +221,7 @@ fn a_wire_stays_in_the_way_of_a_call_and_does_to_its_media_what_the_script_says(
         doubled: vec![6],
         overtaken: vec![8],
         reports: 0,
+        voip_metrics: 0,
     };
     assert_eq!(tallies.to_gateway, expected);
     assert_eq!((tallies.to_peer.seen, tallies.to_peer.delivered), (11, 11));

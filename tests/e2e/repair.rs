@@ -295,6 +295,7 @@ fn config(codec: AudioCodec) -> LegConfig {
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: true,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp: None,

@@ -72,6 +72,8 @@ pub struct Tally {
     pub overtaken: Vec<u16>,
     /// Packets of RTCP, all of which go on.
     pub reports: u64,
+    /// Those with VoIP metrics in an extended report.
+    pub voip_metrics: u64,
 }
 
 /// One direction of one call.
@@ -130,6 +132,7 @@ impl ImpairedStream {
     pub fn handle_input(&mut self, now: Instant, packet: Packet) {
         let Some(sequence) = rtp_sequence(&packet) else {
             self.tally.reports += u64::from(is_rtcp(&packet));
+            self.tally.voip_metrics += u64::from(is_rtcp(&packet) && has_voip_metrics(&packet.bytes));
             return self.release(now + self.delay, Numbered { number: None, packet });
         };
         let number = self.next;
@@ -203,6 +206,19 @@ fn rtp_sequence(packet: &Packet) -> Option<u16> {
         return None;
     }
     Some(u16::from_be_bytes(packet.bytes.get(2..4)?.try_into().ok()?))
+}
+
+/// Whether a compound in the clear holds a block of VoIP metrics (RFC 3611 §3, §4.7).
+fn has_voip_metrics(mut compound: &[u8]) -> bool {
+    while let [_, kind, high, low, ..] = *compound {
+        let end = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+        let Some((packet, rest)) = compound.split_at_checked(end) else { return false };
+        if kind == 207 && packet.get(8) == Some(&7) {
+            return true;
+        }
+        compound = rest;
+    }
+    false
 }
 
 /// On the port of RTP it is told by its packet type (RFC 5761 §4).

@@ -25,6 +25,7 @@ pub struct LinphoneBuilder {
     media: u16,
     voice: Voice,
     srtp: bool,
+    voip_metrics: bool,
     ca: Option<PathBuf>,
     codecs: Vec<(&'static str, u32, u16)>,
     auto_answer: bool,
@@ -46,6 +47,12 @@ impl LinphoneBuilder {
     /// Insists on SRTP with keys in SDP.
     pub fn srtp(mut self) -> Self {
         self.srtp = true;
+        self
+    }
+
+    /// Asks for extended reports with VoIP metrics (RFC 3611), and sends its own.
+    pub fn voip_metrics(mut self) -> Self {
+        self.voip_metrics = true;
         self
     }
 
@@ -92,6 +99,8 @@ impl LinphoneBuilder {
              root_ca={ca}\nverify_server_certs=1\nverify_server_cn=1\n\
              [net]\nfirewall_policy=0\n\
              [rtp]\naudio_rtp_port={media}\naudio_adaptive_jitt_comp_enabled=0\n\
+             rtcp_xr_enabled={metrics}\nrtcp_xr_voip_metrics_enabled={metrics}\nrtcp_xr_stat_summary_enabled=0\n\
+             rtcp_xr_rcvr_rtt_mode=none\n\
              [sound]\nechocancellation=0\nremote_ring=\n\
              [video]\nenabled=0\n",
             port = self.port,
@@ -100,6 +109,7 @@ impl LinphoneBuilder {
             default = if self.registrar.is_some() { 0 } else { -1 },
             encryption = if self.srtp { "srtp" } else { "none" },
             mandatory = u8::from(self.srtp),
+            metrics = u8::from(self.voip_metrics),
             ca = self.ca.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             media = self.media,
         );
@@ -165,6 +175,7 @@ impl Linphone {
             media: lane.even_ports(2),
             voice: Voice::Caller,
             srtp: false,
+            voip_metrics: false,
             ca: None,
             codecs: vec![("opus", 48_000, 2)],
             auto_answer: false,

@@ -27,3 +27,4 @@ pub mod trace;
 pub mod wait;
 pub mod wav;
 pub mod wire;
+pub mod wiretap;

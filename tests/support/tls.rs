@@ -37,9 +37,9 @@ impl Authority {
         &self.0.certificate
     }
 
-    /// A certificate for `name`, localhost, 127.0.0.1 and ::1.
+    /// A certificate for `name`, localhost and the usual addresses of loopback.
     pub fn issue(&self, name: &str) -> Issued {
-        let names = vec![name.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let names = [name, "localhost", "127.0.0.1", "127.0.0.2", "::1"].map(str::to_owned).to_vec();
         self.issue_for(name, names)
     }
 

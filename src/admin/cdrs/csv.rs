@@ -47,12 +47,28 @@ const COLUMNS: &[Column] = &[
     ("callee_codec", |c| plain(c.callee_codec)),
     ("caller_packets_received", |c| leg(&c.caller_leg, |leg| Some(leg.packets_received.to_string()))),
     ("caller_packets_lost", |c| leg(&c.caller_leg, |leg| Some(leg.packets_lost.to_string()))),
-    ("caller_jitter_ms", |c| leg(&c.caller_leg, |leg| leg.jitter_ms.map(|ms| ms.to_string()))),
-    ("caller_mos_lq", |c| leg(&c.caller_leg, |leg| leg.mos_lq.map(|mos| mos.to_string()))),
+    ("caller_packets_unrepaired", |c| leg(&c.caller_leg, |leg| number(leg.packets_unrepaired))),
+    ("caller_burst_ratio", |c| leg(&c.caller_leg, |leg| number(leg.burst_ratio))),
+    ("caller_jitter_ms", |c| leg(&c.caller_leg, |leg| number(leg.jitter_ms))),
+    ("caller_rtt_ms", |c| leg(&c.caller_leg, |leg| number(leg.rtt_ms))),
+    ("caller_mos_lq", |c| leg(&c.caller_leg, |leg| number(leg.mos_lq))),
+    ("caller_mos_cq", |c| leg(&c.caller_leg, |leg| number(leg.mos_cq))),
+    ("caller_remote_loss", |c| leg(&c.caller_leg, |leg| number(leg.remote_loss))),
+    ("caller_remote_mos_lq", |c| leg(&c.caller_leg, |leg| number(leg.remote_mos_lq))),
+    ("caller_fault", |c| leg(&c.caller_leg, |leg| leg.fault.map(|fault| fault.as_str().to_owned()))),
+    ("caller_fault_ms", |c| leg(&c.caller_leg, |leg| Some(leg.fault_ms.to_string()))),
     ("callee_packets_received", |c| leg(&c.callee_leg, |leg| Some(leg.packets_received.to_string()))),
     ("callee_packets_lost", |c| leg(&c.callee_leg, |leg| Some(leg.packets_lost.to_string()))),
-    ("callee_jitter_ms", |c| leg(&c.callee_leg, |leg| leg.jitter_ms.map(|ms| ms.to_string()))),
-    ("callee_mos_lq", |c| leg(&c.callee_leg, |leg| leg.mos_lq.map(|mos| mos.to_string()))),
+    ("callee_packets_unrepaired", |c| leg(&c.callee_leg, |leg| number(leg.packets_unrepaired))),
+    ("callee_burst_ratio", |c| leg(&c.callee_leg, |leg| number(leg.burst_ratio))),
+    ("callee_jitter_ms", |c| leg(&c.callee_leg, |leg| number(leg.jitter_ms))),
+    ("callee_rtt_ms", |c| leg(&c.callee_leg, |leg| number(leg.rtt_ms))),
+    ("callee_mos_lq", |c| leg(&c.callee_leg, |leg| number(leg.mos_lq))),
+    ("callee_mos_cq", |c| leg(&c.callee_leg, |leg| number(leg.mos_cq))),
+    ("callee_remote_loss", |c| leg(&c.callee_leg, |leg| number(leg.remote_loss))),
+    ("callee_remote_mos_lq", |c| leg(&c.callee_leg, |leg| number(leg.remote_mos_lq))),
+    ("callee_fault", |c| leg(&c.callee_leg, |leg| leg.fault.map(|fault| fault.as_str().to_owned()))),
+    ("callee_fault_ms", |c| leg(&c.callee_leg, |leg| Some(leg.fault_ms.to_string()))),
     ("attempts", |c| plain(Some(c.legs.len()))),
     ("sell_amount", |c| charge(&c.sell).0),
     ("sell_currency", |c| charge(&c.sell).1),
@@ -108,6 +124,11 @@ fn time(unix_ms: Option<i64>) -> Cell {
 
 fn leg(report: &Option<LegReport>, figure: fn(&LegReport) -> Option<String>) -> Cell {
     Cell::Plain(report.as_ref().and_then(figure))
+}
+
+/// Empty where it was not measured.
+fn number(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
 }
 
 /// Amount, currency, and the reason where there is no amount.

@@ -3,7 +3,9 @@
 use crate::access;
 use crate::admin::rfc3339;
 use crate::telemetry::trace::Kept;
-use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, Transport, UnixMillis, mask};
+use crate::types::{
+    AudioCodec, CallId, Direction, EndCause, LegReport, QualitySample, Transport, UnixMillis, mask,
+};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -71,9 +73,15 @@ pub struct CallView {
     pub duration_ms: u64,
     pub caller_codec: Option<AudioCodec>,
     pub callee_codec: Option<AudioCodec>,
-    /// The media workers' last report of each leg; absent before the first.
+    /// The media workers' report of each leg: as it is now where one call is asked for, else the last one that came
+    /// by itself; absent before the first.
     pub caller_leg: Option<LegReport>,
     pub callee_leg: Option<LegReport>,
+    /// The last five minutes in steps of five seconds, oldest first; only where one call is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_series: Option<Vec<QualitySample>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callee_series: Option<Vec<QualitySample>>,
 }
 
 impl CallView {

@@ -3,7 +3,9 @@
 use crate::admin::control::*;
 use crate::billing::{Cdr, CdrLeg, CdrState, NotRated, Rated};
 use crate::telemetry::trace::{Flow, Kept, KeptLeg, KeptMessage, Octets};
-use crate::types::{AudioCodec, CallId, Direction, EndCause, LegReport, NetworkId, Peer, Transport};
+use crate::types::{
+    AudioCodec, CallId, Direction, EndCause, LegReport, NetworkId, Peer, QualitySample, Transport,
+};
 
 pub(super) fn call(n: u8) -> CallView {
     CallView {
@@ -24,6 +26,8 @@ pub(super) fn call(n: u8) -> CallView {
         callee_codec: Some(AudioCodec::Pcma),
         caller_leg: Some(LegReport { packets_received: 3050, mos_lq: Some(4.37), ..LegReport::default() }),
         callee_leg: None,
+        caller_series: Some(vec![QualitySample { mos_lq: Some(4.37), ..QualitySample::default() }]),
+        callee_series: None,
     }
 }
 

@@ -5,9 +5,9 @@ use crate::call::event::{Event, RefusedFor};
 use crate::config::TraceConfig;
 use crate::routing::AdminState;
 use crate::sip::message::{Message, ParseErrorKind, Typed};
-use crate::telemetry::metrics::{Flow, Metrics, Refused, TrunkMetrics};
+use crate::telemetry::metrics::{Flow, Metrics, Refused};
 use crate::telemetry::trace::{HepExport, Kept, KeptMessage, Octets, Recorder};
-use crate::types::{CallId, LegId, LegKind, LegReport, Peer};
+use crate::types::{CallId, LegId, Peer};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -157,7 +157,7 @@ impl Observer {
                 let handles = metrics.trunk(trunk.as_deref().unwrap_or(""));
                 if let Some(duration) = duration_ms {
                     handles.duration(duration as f64 / 1e3);
-                    measure(&handles, caller.as_ref(), callee.as_ref());
+                    handles.measured(caller.as_ref(), callee.as_ref());
                 }
                 tracing::info!(
                     target: "tandem::call",
@@ -167,6 +167,18 @@ impl Observer {
                     cause = cause.as_str(),
                     duration_ms,
                     "call ended"
+                );
+            }
+            Event::AudioFault { call, trunk, leg, fault } => {
+                let name = trunk.as_deref().unwrap_or("");
+                metrics.trunk(name).fault(fault);
+                tracing::warn!(
+                    target: "tandem::media",
+                    %call,
+                    trunk = name,
+                    leg = leg.as_str(),
+                    fault = fault.as_str(),
+                    "one side is not heard"
                 );
             }
             Event::TrunkHealth { trunk, up } => {
@@ -225,24 +237,4 @@ fn call_id_of(bytes: &[u8]) -> Option<&str> {
     let start = bytes.windows(NAME.len()).position(|part| part == NAME)? + NAME.len();
     let len = bytes[start..].iter().position(|octet| *octet == b'\r')?;
     std::str::from_utf8(&bytes[start..start + len]).ok()
-}
-
-type Measured = (LegKind, LegReport);
-
-/// Counts the quality of an answered call's legs for the trunk it used.
-fn measure(handles: &TrunkMetrics, caller: Option<&Measured>, callee: Option<&Measured>) {
-    let of = |wanted: LegKind| {
-        [caller, callee].into_iter().flatten().find(|(kind, _)| *kind == wanted).map(|(_, report)| report)
-    };
-    match (caller, callee) {
-        (Some((LegKind::App, caller)), Some((LegKind::App, callee))) => {
-            handles.measured_app_to_app(Some(caller), Some(callee));
-        }
-        _ => handles.measured(of(LegKind::App), of(LegKind::Trunk)),
-    }
-    if let (Some((_, caller)), Some((_, callee))) = (caller, callee) {
-        if (caller.packets_received == 0) != (callee.packets_received == 0) {
-            handles.one_way();
-        }
-    }
 }

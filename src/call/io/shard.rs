@@ -9,7 +9,7 @@ use crate::call::exchange::Exchange;
 use crate::media::io::Family;
 use crate::media::{MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
 use crate::sip::io::{TransportEvent, Transports};
-use crate::types::{CallId, EndCause, LegId, LegKind, NetworkId, Now};
+use crate::types::{CallId, EndCause, LegId, LegKind, LegReport, NetworkId, Now, QualitySample};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -258,6 +258,9 @@ impl Shard {
             MediaEvent::TimedOut { leg } | MediaEvent::Unusable { leg } => {
                 self.exchange.handle_input(now, Input::MediaTimedOut { leg });
             }
+            MediaEvent::Fault { leg, fault } => {
+                self.exchange.handle_input(now, Input::MediaFault { leg, fault });
+            }
             MediaEvent::Report { leg, report, .. } => {
                 self.exchange.handle_input(now, Input::MediaReport { leg, report });
             }
@@ -325,6 +328,9 @@ impl Shard {
                 Output::SetMediaTimeout { leg, after } => {
                     self.order(leg, MediaCommand::SetTimeout { leg, after });
                 }
+                Output::SetConversation { leg, on } => {
+                    self.order(leg, MediaCommand::SetConversation { leg, on });
+                }
                 Output::ReportMedia { leg } => self.order(leg, MediaCommand::Report { leg, tag: 0 }),
                 Output::CloseMedia { leg } => self.order(leg, MediaCommand::CloseLeg { leg }),
                 Output::Record { call, record, wait } => self.record(call, record, wait),
@@ -373,6 +379,11 @@ impl Shard {
 
     fn tell_ports(&self) {
         self.observer.ports_now(self.ports.idle(), self.ports.configured(), self.ports.rushed());
+    }
+
+    /// Asks a leg's worker how it is and was; `tell` is dropped untold if there is none.
+    pub fn look(&self, leg: LegId, tell: impl FnOnce(LegReport, Vec<QualitySample>) + Send + 'static) {
+        self.order(leg, MediaCommand::Look { leg, tell: Box::new(tell) });
     }
 
     fn order(&self, leg: LegId, command: MediaCommand) {

@@ -268,6 +268,7 @@ impl LegMedia {
             remote_rtp: agreed.remote_rtp,
             remote_rtcp: agreed.remote_rtcp,
             rtcp_mux: false,
+            voip_metrics: agreed.voip_metrics,
             direction: agreed.direction,
             ptime_ms: agreed.ptime_ms,
             srtp: agreed.srtp.clone(),

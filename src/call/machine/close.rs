@@ -121,6 +121,7 @@ impl Call {
             return;
         }
         closing.step = Step::AwaitingRecord;
+        self.judge_one_way(core);
         self.write_record(core, now, Some(RecordStep::End));
     }
 

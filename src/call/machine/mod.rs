@@ -9,6 +9,7 @@
 //! ```
 
 mod answer;
+mod audio;
 mod close;
 mod dialog;
 mod hunt;
@@ -37,7 +38,7 @@ use crate::routing::Channel;
 use crate::sdp::Session;
 use crate::sip::message::Request;
 use crate::sip::transaction::ServerKey;
-use crate::types::{CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy};
+use crate::types::{AudioFault, CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -152,6 +153,8 @@ pub struct Call {
     released: Option<Now>,
     /// Interim reports still to come.
     reports_due: usize,
+    /// What was told of audio that is not heard, each kind once.
+    faults: Vec<AudioFault>,
     /// The leg that the caller hears before the answer.
     early: Option<u8>,
     /// The callee's leg that is joined with the caller's at the media worker.
@@ -209,6 +212,7 @@ impl Call {
             answered: None,
             released: None,
             reports_due: 0,
+            faults: Vec::new(),
             early: None,
             bridged: None,
             winner: None,

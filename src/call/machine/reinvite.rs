@@ -117,6 +117,7 @@ impl Call {
         let after = core.settings.media.timeout.filter(|_| !held);
         for leg in self.legs().filter(|leg| leg.is_established() && leg.media.negotiated.is_some()) {
             core.emit(Output::SetMediaTimeout { leg: leg.id, after });
+            core.emit(Output::SetConversation { leg: leg.id, on: !held });
         }
     }
 

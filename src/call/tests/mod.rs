@@ -5,6 +5,7 @@ mod lab;
 mod world;
 
 mod admission;
+mod audio;
 mod cancel;
 mod chaos;
 mod delayed_offer;

@@ -81,6 +81,8 @@ pub struct MediaLeg {
     /// How often it was configured.
     pub configured: usize,
     pub timeout: Option<Duration>,
+    /// Both sides are to be heard.
+    pub conversing: bool,
     pub bridged_to: Option<LegId>,
     pub closed: bool,
 }
@@ -350,6 +352,7 @@ impl World {
                 self.open_leg(callee).bridged_to = Some(caller);
             }
             Output::SetMediaTimeout { leg, after } => self.open_leg(leg).timeout = after,
+            Output::SetConversation { leg, on } => self.open_leg(leg).conversing = on,
             Output::ReportMedia { leg } => {
                 self.open_leg(leg);
                 let report = self.media.report.clone();

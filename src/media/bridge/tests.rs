@@ -2,7 +2,9 @@
 
 mod calls;
 mod changes;
+mod faults;
 mod presses;
+mod quality;
 mod recovery;
 mod reports;
 mod security;
@@ -42,6 +44,7 @@ fn config(codec: AudioCodec) -> LegConfig {
         remote_rtp: at(remote),
         remote_rtcp: SocketAddr::new(at(remote).ip(), at(remote).port() + 1),
         rtcp_mux: false,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp: None,

@@ -2,7 +2,7 @@
 
 use super::ports::LegSockets;
 use crate::media::config::{LegConfig, Tone};
-use crate::types::{ActivityMark, LegId, LegKind, LegReport};
+use crate::types::{ActivityMark, AudioFault, LegId, LegKind, LegReport, QualitySample};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,10 +48,20 @@ pub enum MediaCommand {
         leg: LegId,
         after: Option<Duration>,
     },
+    /// The call is answered and neither side holds (or no more): who is not heard is then missed.
+    SetConversation {
+        leg: LegId,
+        on: bool,
+    },
     /// Asks for [`MediaEvent::Report`].
     Report {
         leg: LegId,
         tag: u64,
+    },
+    /// Asks for how the leg is and was, told on the worker's thread.
+    Look {
+        leg: LegId,
+        tell: Box<dyn FnOnce(LegReport, Vec<QualitySample>) + Send>,
     },
     /// Ends the leg; answered by [`MediaEvent::Closed`], which gives the sockets back.
     CloseLeg {
@@ -69,7 +79,9 @@ impl fmt::Debug for MediaCommand {
             MediaCommand::PlayTone { leg, .. } => ("PlayTone", leg),
             MediaCommand::StopTone { leg } => ("StopTone", leg),
             MediaCommand::SetTimeout { leg, .. } => ("SetTimeout", leg),
+            MediaCommand::SetConversation { leg, .. } => ("SetConversation", leg),
             MediaCommand::Report { leg, .. } => ("Report", leg),
+            MediaCommand::Look { leg, .. } => ("Look", leg),
             MediaCommand::CloseLeg { leg } => ("CloseLeg", leg),
         };
         write!(f, "{name}({leg})")
@@ -91,6 +103,11 @@ pub enum MediaEvent {
     /// Nothing was heard for as long as `SetTimeout` allows. Said once; `SetTimeout` arms it again.
     TimedOut {
         leg: LegId,
+    },
+    /// While the other leg of the call is heard this one is not, or holds nothing. Said once a call.
+    Fault {
+        leg: LegId,
+        fault: AudioFault,
     },
     Report {
         leg: LegId,

@@ -153,6 +153,14 @@ impl Worker {
             MediaCommand::SetTimeout { leg, after } => {
                 self.with_leg(leg, |entry| entry.leg.set_timeout(after, now.instant));
             }
+            MediaCommand::SetConversation { leg, on } => {
+                self.with_leg(leg, |entry| entry.leg.set_conversation(on));
+            }
+            MediaCommand::Look { leg, tell } => {
+                if let Some(entry) = self.place(leg).and_then(|place| self.entries[place].as_ref()) {
+                    tell(entry.leg.report(), entry.leg.series());
+                }
+            }
             MediaCommand::Report { leg, tag } => {
                 if let Some(entry) = self.place(leg).and_then(|place| self.entries[place].as_ref()) {
                     let report = entry.leg.report();
@@ -344,6 +352,7 @@ impl Worker {
         }
         if let Some(peer) = peer {
             self.schedule(peer);
+            self.tell_news(peer);
         }
         self.tell_news(place);
     }
@@ -387,6 +396,9 @@ impl Worker {
         }
         if news.timed_out {
             (self.events)(MediaEvent::TimedOut { leg });
+        }
+        if let Some(fault) = news.fault {
+            (self.events)(MediaEvent::Fault { leg, fault });
         }
     }
 

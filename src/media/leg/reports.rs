@@ -2,11 +2,13 @@
 
 use super::{Datagram, Leg, Media};
 use crate::media::adaptation::Adaptation;
+use crate::media::bursts::{GMIN, Losses};
 use crate::media::latch::Latched;
 use crate::media::quality::{self, Heard, Impairment};
-use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo};
+use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo, VoipMetrics};
+use crate::media::series::Totals;
 use crate::media::transmit::{Channel, Out};
-use crate::types::{LegReport, Now};
+use crate::types::{LegReport, Now, QualitySample};
 use std::time::{Duration, Instant};
 
 /// Mean time between reports (RFC 3550 §6.2).
@@ -26,6 +28,8 @@ pub(super) struct Reports {
     last_sr: Option<(u32, Instant)>,
     rtt: Option<Duration>,
     remote: Option<Remote>,
+    /// The peer's last extended report of our stream.
+    voip: Option<VoipMetrics>,
     expected_loss: u8,
     adaptation: Adaptation,
 }
@@ -53,6 +57,7 @@ impl Reports {
             last_sr: None,
             rtt: None,
             remote: None,
+            voip: None,
             expected_loss: 0,
             adaptation: Adaptation::default(),
         }
@@ -86,7 +91,7 @@ impl Leg {
     /// Says goodbye to the far side (RFC 3550 §6.6).
     pub fn close(&mut self, now: Now, out: &mut Out<'_>) {
         if let Some(media) = &mut self.media {
-            media.send_report(now, true, out);
+            media.send_report(now, self.counts.unplayed, true, out);
         }
     }
 
@@ -101,26 +106,132 @@ impl Leg {
             packets_lost: counts.lost,
             packets_late: counts.late,
             packets_discarded: counts.discarded,
+            fault: self.conversation.fault,
+            fault_ms: self.conversation.faulty.as_millis() as u64,
             last_media_at: self.last_media_at,
             ..LegReport::default()
         };
-        let Some(media) = &self.media else { return report };
-        report.jitter_ms = media.stats.jitter_ms();
-        report.rtt_ms = media.reports.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0);
-        report.remote_loss = media.reports.remote.map(|remote| remote.loss);
-        report.remote_jitter_ms = media.reports.remote.map(|remote| remote.jitter_ms);
-        let expected = media.stats.expected();
-        if expected > 0 && counts.packets_received > 0 {
-            let unrecovered = counts.lost.saturating_sub(counts.recovered_fec);
-            let loss = unrecovered as f32 / expected as f32;
-            let heard = Heard { loss, burst_ratio: media.stats.burst_ratio() };
-            let codec = media.config.codec;
-            let impairment = Impairment::of(codec, media.concealed);
-            report.mos_lq = Some(quality::mos_lq(impairment, heard));
-            let delay = quality::one_way_ms(report.rtt_ms, report.jitter_ms, media.config.ptime_ms, codec);
-            report.mos_cq = delay.map(|delay| quality::mos_cq(impairment, heard, delay));
+        if let Some(media) = &self.media {
+            media.fill(&mut report);
         }
         report
+    }
+
+    /// The recent past in steps of five seconds, oldest first.
+    pub fn series(&self) -> Vec<QualitySample> {
+        self.media.as_ref().map(|media| media.series.samples().copied().collect()).unwrap_or_default()
+    }
+
+    /// Takes a sample if one is due.
+    pub(super) fn take_sample(&mut self, now: Now) {
+        let counts = self.counts();
+        let Some(media) = self.media.as_mut().filter(|media| media.series.poll_timeout() <= now.instant)
+        else {
+            return;
+        };
+        let totals = Totals {
+            losses: media.stats.losses(),
+            bytes_received: counts.bytes_received,
+            bytes_sent: counts.bytes_sent,
+        };
+        let step = media.series.step(now.instant, totals);
+        let heard = heard(step.losses);
+        media.series.push(QualitySample {
+            at: now.unix_ms,
+            loss: heard.map(|heard| rounded(heard.loss, 1e4)),
+            // What stands from before a step without packets was not measured in it.
+            jitter_ms: heard.and(media.stats.jitter_ms()).map(|ms| rounded(ms, 1e2)),
+            rtt_ms: media.reports.rtt_ms().map(|ms| rounded(ms, 1e2)),
+            mos_lq: heard.map(|heard| rounded(quality::mos_lq(media.impairment(), heard), 1e2)),
+            bytes_received: step.bytes_received.min(u64::from(u32::MAX)) as u32,
+            bytes_sent: step.bytes_sent.min(u64::from(u32::MAX)) as u32,
+        });
+    }
+}
+
+/// What the E-model is told; `None` where there was nothing to hear.
+fn heard(losses: Losses) -> Option<Heard> {
+    losses.share().map(|loss| Heard { loss, burst_ratio: losses.burst_ratio() })
+}
+
+/// Records and views carry no digits that nobody measured.
+fn rounded(value: f32, steps: f32) -> f32 {
+    (value * steps).round() / steps
+}
+
+impl Reports {
+    /// The round trip we measured, else the one the peer did.
+    fn rtt_ms(&self) -> Option<f32> {
+        let theirs = || self.voip.and_then(|voip| voip.round_trip_ms).map(f32::from);
+        self.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0).or_else(theirs)
+    }
+}
+
+impl Media {
+    fn impairment(&self) -> Impairment {
+        Impairment::of(self.config.codec, self.concealed)
+    }
+
+    fn packet_ms(&self) -> f32 {
+        self.stats.packet_ms().unwrap_or(f32::from(self.config.ptime_ms))
+    }
+
+    fn one_way_ms(&self) -> Option<f32> {
+        let (rtt, jitter) = (self.reports.rtt_ms(), self.stats.jitter_ms());
+        quality::one_way_ms(rtt, jitter, self.packet_ms(), self.config.codec)
+    }
+
+    /// Adds how the stream is heard, and what the peer says of ours.
+    fn fill(&self, report: &mut LegReport) {
+        let reports = &self.reports;
+        report.jitter_ms = self.stats.jitter_ms().map(|ms| rounded(ms, 1e3));
+        report.rtt_ms = reports.rtt_ms().map(|ms| rounded(ms, 1e2));
+        report.remote_loss = reports.remote.map(|remote| remote.loss);
+        report.remote_jitter_ms = reports.remote.map(|remote| remote.jitter_ms);
+        report.remote_discard = reports.voip.map(|voip| voip.discard);
+        report.remote_mos_lq = reports.voip.and_then(|voip| voip.mos_lq);
+        report.remote_mos_cq = reports.voip.and_then(|voip| voip.mos_cq);
+        let losses = self.stats.losses();
+        let Some(heard) = heard(losses) else { return };
+        report.packets_unrepaired = Some(losses.missed);
+        let packet_ms = self.packet_ms();
+        report.burst_ratio = Some(rounded(heard.burst_ratio, 1e2));
+        report.burst_density = Some(rounded(losses.burst_density(), 1e4));
+        report.gap_density = Some(rounded(losses.gap_density(), 1e4));
+        report.burst_ms = Some((losses.burst_length() * packet_ms).round());
+        report.gap_ms = Some((losses.gap_length() * packet_ms).round());
+        let impairment = self.impairment();
+        report.mos_lq = Some(rounded(quality::mos_lq(impairment, heard), 1e2));
+        let conversational = |delay| rounded(quality::mos_cq(impairment, heard, delay), 1e2);
+        report.mos_cq = self.one_way_ms().map(conversational);
+    }
+
+    /// The same as RFC 3611 wants it told to the peer; `None` before there is anything to tell.
+    fn voip_metrics(&self, unplayed: u64) -> Option<VoipMetrics> {
+        let losses = self.stats.losses();
+        let heard = heard(losses)?;
+        let (packet_ms, delay) = (self.packet_ms(), self.one_way_ms());
+        let impairment = self.impairment();
+        let discard = (unplayed.min(losses.missed) as f32) / losses.packets as f32;
+        let ms = |packets: f32| (packets * packet_ms).round().clamp(0.0, f32::from(u16::MAX)) as u16;
+        Some(VoipMetrics {
+            ssrc: self.stats.ssrc()?,
+            loss: heard.loss - discard,
+            discard,
+            burst_density: losses.burst_density(),
+            gap_density: losses.gap_density(),
+            burst_ms: ms(losses.burst_length()),
+            gap_ms: ms(losses.gap_length()),
+            round_trip_ms: self.reports.rtt.map(|rtt| rtt.as_millis().min(u128::from(u16::MAX)) as u16),
+            // The gateway holds nothing back: what it adds is the packet it fills and the codec's look-ahead.
+            end_system_ms: Some((packet_ms + quality::codec_delay_ms(self.config.codec)) as u16),
+            gmin: GMIN,
+            r_factor: Some(quality::r_factor(impairment, heard, delay).round() as u8),
+            mos_lq: Some(quality::mos_lq(impairment, heard)),
+            mos_cq: delay.map(|delay| quality::mos_cq(impairment, heard, delay)),
+            conceals: self.concealed,
+            buffer_ms: 0,
+        })
     }
 }
 
@@ -152,6 +263,7 @@ impl Media {
         if let Some(about_us) = received.about_us {
             self.take_report(&about_us, now);
         }
+        self.reports.voip = received.voip.or(self.reports.voip);
         Some(())
     }
 
@@ -179,7 +291,7 @@ impl Media {
     }
 
     /// Sends an SR, or an RR if nothing was sent since the last one.
-    pub(super) fn send_report(&mut self, now: Now, bye: bool, out: &mut Out<'_>) {
+    pub(super) fn send_report(&mut self, now: Now, unplayed: u64, bye: bool, out: &mut Out<'_>) {
         let (packets, octets) = self.tx.stream_totals();
         let sender = (packets != self.reports.sent_before).then(|| SenderInfo {
             ntp: NtpTime::from_unix_millis(now.unix_ms),
@@ -196,7 +308,8 @@ impl Media {
                 .map_or(0, |(_, came)| rtcp::in_units(now.instant.saturating_duration_since(came))),
         });
         let cname = std::str::from_utf8(&self.reports.cname).unwrap_or_default();
-        let compound = Compound { ssrc: self.tx.ssrc(), sender, report, cname, bye };
+        let voip = self.config.voip_metrics.then(|| self.voip_metrics(unplayed)).flatten();
+        let compound = Compound { ssrc: self.tx.ssrc(), sender, report, voip, cname, bye };
         let buffer = &mut out.work.packet;
         if let Some(len) = compound.write(buffer) {
             let (channel, to) = if self.config.rtcp_mux {

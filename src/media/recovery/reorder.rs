@@ -221,7 +221,7 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::rtp::ReceiveStats;
+    use crate::media::reception::ReceiveStats;
     use proptest::prelude::*;
     use std::time::Duration;
 

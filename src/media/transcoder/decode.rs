@@ -6,6 +6,7 @@ use crate::media::codec::comfort_noise::NoiseEstimator;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::codec::level::Background;
 use crate::media::codec::opus::{CLOCK_RATE, Decoder, OpusError, has_redundancy, packet_samples};
+use crate::media::level::Level;
 use crate::media::recovery::catch_up::CatchUp;
 use crate::media::rtp::Arrival;
 use crate::media::track::{Place, Track};
@@ -123,8 +124,9 @@ impl OpusToG711 {
             self.track.played(missing as u32);
         }
         self.pressed = false;
-        if self.decode(packet.payload, now, tx, out).is_err() {
-            return Outcome { transcoded: false, unusable: true, ..outcome };
+        match self.decode(packet.payload, now, tx, out) {
+            Ok(level) => outcome.level = level,
+            Err(_) => return Outcome { transcoded: false, unusable: true, ..outcome },
         }
         self.note_pace(missing == 0, self.track.behind() > behind);
         self.made_up = 0;
@@ -174,22 +176,23 @@ impl OpusToG711 {
         now: Instant,
         tx: &mut Transmitter,
         out: &mut Out<'_>,
-    ) -> Result<(), OpusError> {
+    ) -> Result<Level, OpusError> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             none => none.insert(Decoder::new(SAMPLE_RATE)?),
         };
         let samples = decoder.decode(payload, &mut out.work.pcm)?;
+        let level = Level::of_samples(&out.work.pcm[..samples]);
         self.quiet = self.background.is_all_of(&out.work.pcm[..samples]);
         let behind = self.track.behind() as usize;
         if behind == 0 {
             self.emit(samples, now, tx, out);
-            return Ok(());
+            return Ok(level);
         }
         let kept = self.catch_up.shorten(&mut out.work.pcm[..samples], behind);
         self.track.give_back((samples - kept) as u32);
         self.emit(kept, now, tx, out);
-        Ok(())
+        Ok(level)
     }
 
     /// Sends what lies in the first samples of the workspace.

@@ -21,6 +21,7 @@ fn negotiated(codec: AudioCodec, to: &str, srtp: Option<SrtpKeys>) -> Negotiated
         remote_rtp,
         remote_rtcp: SocketAddr::new(remote_rtp.ip(), remote_rtp.port() + 1),
         rtcp_mux: false,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp,

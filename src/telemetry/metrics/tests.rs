@@ -1,7 +1,7 @@
 //! Each handle moves the series its name promises.
 
 use super::*;
-use crate::types::{Direction, LegReport, Money, Outcome, Transport};
+use crate::types::{AudioFault, Direction, LegKind, LegReport, Money, Outcome, Transport};
 
 fn metrics() -> Metrics {
     Metrics::new(&["operator-a".to_owned(), "operator-b".to_owned()])
@@ -53,6 +53,8 @@ fn every_metric_of_the_contract_is_there_from_the_start() {
         "media_rtt_seconds",
         "media_transcode_seconds",
         "media_one_way_total",
+        "media_silent_total",
+        "media_unrepaired_ratio",
         "trunk_up",
         "trunk_options_rtt_seconds",
         "registrations_active",
@@ -102,19 +104,50 @@ fn a_fail_over_ends_the_attempt_and_is_told_apart_from_the_end_of_a_call() {
 fn what_was_not_measured_is_not_observed() {
     let metrics = metrics();
     let trunk = metrics.trunk("operator-a");
-    let heard =
-        LegReport { packets_received: 99, packets_lost: 1, mos_lq: Some(3.6), ..LegReport::default() };
-    trunk.measured(Some(&heard), Some(&LegReport::default()));
+    let heard = LegReport {
+        packets_received: 96,
+        packets_lost: 4,
+        packets_unrepaired: Some(1),
+        mos_lq: Some(3.6),
+        ..LegReport::default()
+    };
+    let unheard = (LegKind::Trunk, LegReport::default());
+    trunk.measured(Some(&(LegKind::App, heard.clone())), Some(&unheard));
     let series = |name: &str, leg: &str| format!("tandem_{name}{{leg=\"{leg}\",trunk=\"operator-a\"}}");
     assert_eq!(value(&metrics, &series("media_mos_lq_count", "app")), Some(1.0));
     assert_eq!(value(&metrics, &series("media_mos_lq_count", "trunk")), Some(0.0));
     assert_eq!(value(&metrics, &series("media_mos_cq_count", "app")), Some(0.0));
-    assert_eq!(value(&metrics, &series("media_loss_ratio_sum", "app")), Some(0.01));
+    assert_eq!(value(&metrics, &series("media_loss_ratio_sum", "app")), Some(0.04));
+    assert_eq!(value(&metrics, &series("media_unrepaired_ratio_sum", "app")), Some(0.01));
     assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"operator-a\"}"), Some(0.0));
     let at_bound = "tandem_media_mos_lq_bucket{leg=\"app\",trunk=\"operator-a\",le=\"3.6\"}";
     assert_eq!(value(&metrics, at_bound), Some(1.0), "3.6 belongs to the bucket up to 3.6");
-    trunk.measured(Some(&heard), Some(&heard));
+    trunk.measured(Some(&(LegKind::App, heard.clone())), Some(&(LegKind::Trunk, heard)));
     assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"operator-a\"}"), Some(1.0));
+}
+
+#[test]
+fn a_call_between_two_trunks_or_two_users_is_measured_on_both_its_legs() {
+    let metrics = metrics();
+    let heard = |leg| (leg, LegReport { packets_received: 9, mos_lq: Some(4.0), ..LegReport::default() });
+    let trunk = metrics.trunk("operator-a");
+    trunk.measured(Some(&heard(LegKind::Trunk)), Some(&heard(LegKind::Trunk)));
+    let legs = "tandem_media_mos_lq_count{leg=\"trunk\",trunk=\"operator-a\"}";
+    assert_eq!(value(&metrics, legs), Some(2.0));
+    assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"operator-a\"}"), Some(1.0));
+    metrics.trunk("").measured(Some(&heard(LegKind::App)), Some(&heard(LegKind::App)));
+    assert_eq!(value(&metrics, "tandem_media_mos_lq_count{leg=\"app\",trunk=\"\"}"), Some(2.0));
+    assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"\"}"), Some(1.0));
+}
+
+#[test]
+fn one_way_and_silent_audio_are_counted_apart() {
+    let metrics = metrics();
+    let count = |name: &str| value(&metrics, &format!("tandem_media_{name}_total{{trunk=\"operator-a\"}}"));
+    metrics.trunk("operator-a").fault(AudioFault::Missing);
+    assert_eq!((count("one_way"), count("silent")), (Some(1.0), Some(0.0)));
+    metrics.trunk("operator-a").fault(AudioFault::Silent);
+    assert_eq!((count("one_way"), count("silent")), (Some(1.0), Some(1.0)));
 }
 
 #[test]

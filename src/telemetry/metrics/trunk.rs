@@ -1,7 +1,7 @@
 //! What is counted per trunk: attempts, outcomes, set-up times, quality of both legs, health.
 
 use super::{counters, gauges, histograms};
-use crate::types::{Direction, LegKind, LegReport, Outcome};
+use crate::types::{AudioFault, Direction, LegKind, LegReport, Outcome};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 /// Set-up times in seconds. 4 is a bound because the alert asks for PDD above 4 s.
@@ -29,6 +29,7 @@ pub(super) struct Families {
     setup: HistogramVec,
     duration: HistogramVec,
     one_way: IntCounterVec,
+    silent: IntCounterVec,
     measured: IntCounterVec,
     failovers: IntCounterVec,
     mos_lq: HistogramVec,
@@ -36,6 +37,7 @@ pub(super) struct Families {
     jitter: HistogramVec,
     rtt: HistogramVec,
     loss: HistogramVec,
+    unrepaired: HistogramVec,
     up: IntGaugeVec,
     blocked: IntGaugeVec,
     draining: IntGaugeVec,
@@ -83,7 +85,13 @@ impl Families {
             one_way: counters(
                 registry,
                 "tandem_media_one_way_total",
-                "Answered calls in which one side was not heard while the other was.",
+                "Answered calls in which no packets came from one side while the other was heard.",
+                trunk,
+            ),
+            silent: counters(
+                registry,
+                "tandem_media_silent_total",
+                "Answered calls in which packets of one side came and held nothing while the other talked.",
                 trunk,
             ),
             measured: counters(
@@ -139,6 +147,13 @@ impl Families {
                 "1 while calls go to the trunk, also before it is known to work; 0 while it is down.",
                 trunk,
             ),
+            unrepaired: histograms(
+                registry,
+                "tandem_media_unrepaired_ratio",
+                "Share of packets the listener missed after repair, per leg and answered call.",
+                leg,
+                LOSS_BUCKETS,
+            ),
             blocked: gauges(
                 registry,
                 "tandem_trunk_blocked",
@@ -193,6 +208,7 @@ impl Families {
             setup: self.setup.with_label_values(&[trunk]),
             duration: self.duration.with_label_values(&[trunk]),
             one_way: self.one_way.with_label_values(&[trunk]),
+            silent: self.silent.with_label_values(&[trunk]),
             measured: self.measured.with_label_values(&[trunk]),
             failovers: Outcome::ALL.map(|o| self.failovers.with_label_values(&[trunk, o.as_str()])),
             mos_lq: per_leg(&self.mos_lq),
@@ -201,6 +217,7 @@ impl Families {
             rtt: per_leg(&self.rtt),
             loss: per_leg(&self.loss),
             up,
+            unrepaired: per_leg(&self.unrepaired),
             blocked: health(&self.blocked),
             draining: health(&self.draining),
             channels_limit: health(&self.channels_limit),
@@ -222,7 +239,7 @@ impl Families {
         for family in [&self.setup, &self.duration, &self.options_rtt] {
             let _ = family.remove_label_values(&[trunk]);
         }
-        for family in [&self.one_way, &self.measured] {
+        for family in [&self.one_way, &self.silent, &self.measured] {
             let _ = family.remove_label_values(&[trunk]);
         }
         for outcome in Outcome::ALL {
@@ -231,7 +248,7 @@ impl Families {
         for family in [&self.up, &self.blocked, &self.draining, &self.channels_limit] {
             let _ = family.remove_label_values(&[trunk]);
         }
-        for family in [&self.mos_lq, &self.mos_cq, &self.jitter, &self.rtt, &self.loss] {
+        for family in [&self.mos_lq, &self.mos_cq, &self.jitter, &self.rtt, &self.loss, &self.unrepaired] {
             for leg in LEGS {
                 let _ = family.remove_label_values(&[trunk, leg.as_str()]);
             }
@@ -247,6 +264,7 @@ pub struct TrunkMetrics {
     setup: Histogram,
     duration: Histogram,
     one_way: IntCounter,
+    silent: IntCounter,
     measured: IntCounter,
     failovers: [IntCounter; 12],
     mos_lq: [Histogram; 2],
@@ -254,6 +272,7 @@ pub struct TrunkMetrics {
     jitter: [Histogram; 2],
     rtt: [Histogram; 2],
     loss: [Histogram; 2],
+    unrepaired: [Histogram; 2],
     up: IntGauge,
     blocked: IntGauge,
     draining: IntGauge,
@@ -291,29 +310,22 @@ impl TrunkMetrics {
         self.duration.observe(seconds);
     }
 
-    /// One side of an answered call was not heard while the other was.
-    pub fn one_way(&self) {
-        self.one_way.inc();
-    }
-
-    /// Both legs of an answered call that has ended. What a report doesn't know is not observed.
-    pub fn measured(&self, app: Option<&LegReport>, trunk: Option<&LegReport>) {
-        for (leg, report) in [(LegKind::App, app), (LegKind::Trunk, trunk)] {
-            if let Some(report) = report {
-                self.leg(leg, report);
-            }
-        }
-        if app.is_some_and(|r| r.mos_lq.is_some()) && trunk.is_some_and(|r| r.mos_lq.is_some()) {
-            self.measured.inc();
+    /// One side of an answered call was not heard, or held nothing, while the other was.
+    pub fn fault(&self, fault: AudioFault) {
+        match fault {
+            AudioFault::Missing => self.one_way.inc(),
+            AudioFault::Silent => self.silent.inc(),
         }
     }
 
-    /// Two app legs of a call without a trunk.
-    pub fn measured_app_to_app(&self, caller: Option<&LegReport>, callee: Option<&LegReport>) {
-        for report in [caller, callee].into_iter().flatten() {
-            self.leg(LegKind::App, report);
+    /// Both legs of an answered call that has ended, whatever stands at their ends. What a report doesn't know is not
+    /// observed; the call counts as measured where the quality of both legs is known.
+    pub fn measured(&self, caller: Option<&(LegKind, LegReport)>, callee: Option<&(LegKind, LegReport)>) {
+        for (kind, report) in [caller, callee].into_iter().flatten() {
+            self.leg(*kind, report);
         }
-        if caller.is_some_and(|r| r.mos_lq.is_some()) && callee.is_some_and(|r| r.mos_lq.is_some()) {
+        let known = |leg: Option<&(LegKind, LegReport)>| leg.is_some_and(|(_, r)| r.mos_lq.is_some());
+        if known(caller) && known(callee) {
             self.measured.inc();
         }
     }
@@ -335,6 +347,9 @@ impl TrunkMetrics {
         let expected = report.packets_received + report.packets_lost;
         if expected > 0 {
             self.loss[leg].observe(report.packets_lost as f64 / expected as f64);
+            if let Some(unrepaired) = report.packets_unrepaired {
+                self.unrepaired[leg].observe(unrepaired.min(expected) as f64 / expected as f64);
+            }
         }
     }
 

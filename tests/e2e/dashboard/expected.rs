@@ -303,6 +303,28 @@ fn quality(truth: &Truth, panels: &mut Panels) {
     let one_way = exact("trunk", &[("early", 1.0), ("answers", 0.0), ("line", 0.0)]);
     add("One-way audio", End, vec![one_way]);
     add("Measured on both legs", End, vec![is(1.0 / 9.0)]);
+    // What redundancy gave back depends on the phone.
+    add("Loss after repair", End, vec![legs((0.0, ratio), (0.0, 0.0))]);
+    add("Silent audio", End, vec![exact("trunk", &[])]);
+    let by_trunk = |names: &[&str], low: f64, high: f64| {
+        Expect::Series(names.iter().map(|name| (format!("trunk={name}"), low, high)).collect())
+    };
+    let heard_of = ["line", "early"];
+    add("Listening quality by trunk", End, vec![by_trunk(&heard_of, 4.0, 4.5)]);
+    add(
+        "Quality by trunk over the time shown",
+        End,
+        vec![
+            by_trunk(&heard_of, 4.0, 4.5),
+            by_trunk(&["line"], 4.0, 4.5),
+            by_trunk(&heard_of, 0.0, 0.0),
+            by_trunk(&heard_of, 0.0, 0.0),
+            by_trunk(&heard_of, 0.0, 0.02),
+            exact("trunk", &[("early", 1.0)]),
+            exact("trunk", &[]),
+            exact("trunk", &[("line", 1.0)]),
+        ],
+    );
     let packets = [
         ("leg=app flow=received", heard(&truth.bob) + heard(&truth.early_caller)),
         ("leg=app flow=sent", (truth.bob.to_peer.seen + truth.early_caller.to_peer.seen) as f64),

@@ -180,10 +180,15 @@ fn each_side_has_its_own_payload_types_and_event_clocks() {
 /// The app says what it lost of our stream since the last time, in 256ths.
 fn report_loss(call: &mut Call, fraction_lost: u8) {
     let ssrc = call.at_a.last().unwrap().ssrc;
-    let reception =
-        rtp::Reception { ssrc, fraction_lost, cumulative_lost: 0, highest_sequence: 1, jitter: 0 };
+    let reception = crate::media::reception::Reception {
+        ssrc,
+        fraction_lost,
+        cumulative_lost: 0,
+        highest_sequence: 1,
+        jitter: 0,
+    };
     let report = Some(Report { reception, last_sr: 0, delay_since_last_sr: 0 });
-    let compound = Compound { ssrc: 5, sender: None, report, cname: "app", bye: false };
+    let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "app", bye: false };
     let mut bytes = [0; rtcp::MAX_WRITTEN];
     let len = compound.write(&mut bytes).unwrap();
     let datagram =

@@ -1,6 +1,7 @@
 //! RTCP on both legs of a bridge.
 
 use super::*;
+use crate::media::reception::Reception;
 use crate::media::rtcp::{self, Compound, NtpTime, Report};
 
 #[test]
@@ -34,15 +35,10 @@ fn answer_first_sr(call: &mut Call) {
     let last_sr = u32::from_be_bytes(sr[10..14].try_into().unwrap());
     let now = NtpTime::from_unix_millis(call.now.unix_ms).middle();
     let delay = now.wrapping_sub(last_sr).wrapping_sub(65_536 * 30 / 1000);
-    let reception = rtp::Reception {
-        ssrc: our_ssrc,
-        fraction_lost: 26,
-        cumulative_lost: 4,
-        highest_sequence: 1,
-        jitter: 80,
-    };
+    let reception =
+        Reception { ssrc: our_ssrc, fraction_lost: 26, cumulative_lost: 4, highest_sequence: 1, jitter: 80 };
     let report = Some(Report { reception, last_sr, delay_since_last_sr: delay });
-    let compound = Compound { ssrc: 5, sender: None, report, cname: "far", bye: false };
+    let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "far", bye: false };
     let mut bytes = [0; rtcp::MAX_WRITTEN];
     let len = compound.write(&mut bytes).unwrap();
     let from = call.config_b.remote_rtcp;

@@ -242,3 +242,80 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn packets_of_any_length_and_rtcp_bombs_are_counted_and_the_call_lives() {
+    let mux = LegConfig { rtcp_mux: true, ..config(AudioCodec::Opus) };
+    let mut call = Call::new(mux, config(AudioCodec::Pcma));
+    let mut app = Talker::new(Side::A, 111);
+    let mut thrown = 0;
+    for (n, packet) in opus_speech(100, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, packet);
+        let head = packet_of(app.header(), &[]);
+        let with = |first: u8, rest: &[u8]| [&[first], &head[1..], rest].concat();
+        let bombs = [
+            vec![0x80],
+            with(0x40, packet),                   // version 1
+            with(0xa0, &[1, 2, 255]),             // more padding than packet
+            with(0xa0, &[1, 2, 0]),               // padding of nothing
+            with(0x90, &[0xbe, 0xde, 0xff, 255]), // an extension of 256 KiB
+            with(0x8f, &[]),                      // fifteen sources that are not there
+            packet_of(RtpHeader { payload_type: 12, ..app.header() }, &[0x55; 1_488]),
+            [0x80, 201, 0, 1, 0, 0, 0, 7].repeat(180),
+            [&[0x9f, 200, 0, 6][..], &[0; 24]].concat(), // 31 reports that are not there
+            [&[0x80, 207, 0, 2, 0, 0, 0, 7][..], &[7, 0, 0xff, 0xff]].concat(), // a block beyond its packet
+            vec![0x80, 200],
+        ];
+        for bomb in &bombs {
+            thrown += 1;
+            call.arrive(Side::A, at(APP), bomb);
+        }
+    }
+    let report = call.a.report();
+    assert_eq!((report.packets_received, report.packets_lost), (100, 0));
+    assert_eq!(report.packets_discarded, thrown);
+    assert_eq!(call.at_b.len(), 100);
+    assert_eq!(report.mos_lq, Some(4.37), "nobody heard it");
+}
+
+#[test]
+fn a_flood_of_other_sources_from_the_peers_own_address_takes_nothing_over() {
+    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Opus));
+    let mut trunk = Talker::new(Side::A, 8);
+    let mut thrown = 0;
+    for (n, packet) in pcma_speech(100, 160).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        trunk.say(&mut call, 160, packet);
+        // Two hundred packets a tick is ten thousand a second.
+        for k in 0..200u32 {
+            let sequence = (n as u32 * 200 + k) as u16;
+            let ssrc = if n % 2 == 0 { 0xbad } else { 0xbad + k };
+            thrown += 1;
+            call.send(Side::A, RtpHeader { ssrc, sequence, ..trunk.header() }, &[0x2a; 160]);
+        }
+    }
+    let report = call.a.report();
+    assert_eq!((report.packets_received, report.packets_lost), (100, 0));
+    assert_eq!(report.packets_discarded, thrown);
+    assert!(call.at_b.iter().all(|got| got.ssrc == call.at_b[0].ssrc));
+}
+
+#[test]
+fn nothing_is_sent_to_anybody_but_the_peers_whoever_sends() {
+    let latching = LegConfig { latch: true, ..config(AudioCodec::Opus) };
+    let mut call = Call::new(latching, config(AudioCodec::Pcma));
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let voice = pcma_speech(200, 160);
+    for (n, packet) in opus_speech(200, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, packet);
+        trunk.say(&mut call, 160, &voice[n]);
+        let stranger = SocketAddr::new(at("203.0.113.66:1").ip(), n as u16 + 1);
+        call.arrive(Side::A, stranger, &packet_of(app.header(), packet));
+        call.arrive(Side::B, stranger, &packet_of(trunk.header(), &voice[n]));
+    }
+    assert!(call.at_a.iter().all(|got| got.to == at(APP)));
+    assert!(call.at_b.iter().all(|got| got.to == at(TRUNK)));
+    assert_eq!((call.a.report().packets_discarded, call.b.report().packets_discarded), (200, 200));
+}

@@ -77,6 +77,7 @@ fn config(codec: AudioCodec, far: &FarSide) -> Box<LegConfig> {
         remote_rtp: far.address(),
         remote_rtcp: far.address(),
         rtcp_mux: false,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp: None,

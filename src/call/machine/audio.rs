@@ -1,0 +1,53 @@
+//! Audio that should be heard and is not: told once a call, and named in its record.
+
+use super::{Call, Stage};
+use crate::call::core::Core;
+use crate::call::event::Event;
+use crate::types::{AudioFault, LegId, LegKind};
+
+/// Half a second of voice. A call in which one side was heard for less, and the other not at all, was too short to judge.
+const HEARD: u64 = 25;
+
+impl Call {
+    /// The media path missed one side while it heard the other.
+    pub fn on_media_fault(&mut self, core: &mut Core, leg: LegId, fault: AudioFault) {
+        let kind = self.leg(leg.index).map(|leg| leg.kind());
+        match (&self.stage, kind) {
+            (Stage::Talking { .. }, Some(kind)) => self.tell_fault(core, kind, fault),
+            (Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_), _)
+            | (Stage::Talking { .. }, None) => {}
+        }
+    }
+
+    /// At the end: a call too short for the media path to be sure was one-way too if a side was never heard.
+    pub(super) fn judge_one_way(&mut self, core: &mut Core) {
+        let held = self.legs().any(|leg| leg.media.is_held());
+        if self.answered.is_none() || held {
+            return;
+        }
+        let received = |call: &Call, index: u8| {
+            let report = call.leg(index).and_then(|leg| leg.media.report.as_ref());
+            report.map(|report| report.packets_received)
+        };
+        let Some(callee) = self.winner else { return };
+        let missing = match (received(self, 0), received(self, callee)) {
+            (Some(0), Some(HEARD..)) => 0,
+            (Some(HEARD..), Some(0)) => callee,
+            (Some(_) | None, Some(_) | None) => return,
+        };
+        let Some(leg) = self.leg_mut(missing) else { return };
+        let kind = leg.kind();
+        if let Some(report) = &mut leg.media.report {
+            report.fault.get_or_insert(AudioFault::Missing);
+        }
+        self.tell_fault(core, kind, AudioFault::Missing);
+    }
+
+    fn tell_fault(&mut self, core: &mut Core, leg: LegKind, fault: AudioFault) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+            let trunk = self.trunk_name();
+            core.event(Event::AudioFault { call: self.id, trunk, leg, fault });
+        }
+    }
+}

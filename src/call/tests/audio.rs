@@ -1,0 +1,90 @@
+//! Audio that is not heard: who is told, how often, and what the record says.
+
+use super::world::*;
+use crate::call::event::{Event, Input};
+use crate::sip::message::Method;
+use crate::types::{AudioFault, LegId, LegKind, LegReport};
+
+fn faults(w: &World) -> Vec<(Option<&str>, LegKind, AudioFault)> {
+    w.events
+        .iter()
+        .filter_map(|event| match event {
+            Event::AudioFault { trunk, leg, fault, .. } => Some((trunk.as_deref(), *leg, *fault)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn leg(w: &World, index: u8) -> LegId {
+    LegId { call: w.call().id, index }
+}
+
+#[test]
+fn both_legs_are_watched_from_the_answer_on_and_not_while_one_holds() {
+    let mut w = World::new();
+    w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply_with(&callee, 183, ANSWER);
+    assert!(!w.leg(0).conversing && !w.leg(1).conversing, "early media");
+
+    let mut w = World::new();
+    let (mut alice, _) = w.talking();
+    assert!(w.leg(0).conversing && w.leg(1).conversing);
+    let hold = alice.invite(&directed(OFFER, "sendonly"));
+    w.send(alice.at, &hold);
+    assert!(!w.leg(0).conversing && !w.leg(1).conversing, "on hold");
+}
+
+#[test]
+fn each_kind_of_fault_is_told_once_a_call_for_its_trunk() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    let (caller_leg, callee_leg) = (leg(&w, 0), leg(&w, 1));
+    w.input(Input::MediaFault { leg: caller_leg, fault: AudioFault::Silent });
+    w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Silent });
+    w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Missing });
+    let told = [
+        (Some("operator-a"), LegKind::App, AudioFault::Silent),
+        (Some("operator-a"), LegKind::Trunk, AudioFault::Missing),
+    ];
+    assert_eq!(faults(&w), told);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+/// A call that ends after a second with so many packets heard of caller and callee.
+fn ended_with(packets: [u64; 2]) -> (World, crate::billing::Cdr) {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    w.media.closes_after = None;
+    let legs = [leg(&w, 0), leg(&w, 1)];
+    w.pass(secs(1));
+    w.bye(&mut alice);
+    for (leg, packets_received) in legs.into_iter().zip(packets) {
+        let report = LegReport { packets_received, ..LegReport::default() };
+        w.input(Input::MediaClosed { leg, report });
+    }
+    w.ok(&callee, Method::Bye);
+    let cdr = w.finish();
+    (w, cdr)
+}
+
+#[test]
+fn a_short_call_in_which_one_side_was_never_heard_is_one_way_and_its_record_says_so() {
+    let (w, cdr) = ended_with([0, 60]);
+    assert_eq!(faults(&w), [(Some("operator-a"), LegKind::App, AudioFault::Missing)]);
+    assert_eq!(cdr.caller_leg.unwrap().fault, Some(AudioFault::Missing));
+    assert_eq!(cdr.callee_leg.unwrap().fault, None);
+    let (w, cdr) = ended_with([60, 0]);
+    assert_eq!(faults(&w), [(Some("operator-a"), LegKind::Trunk, AudioFault::Missing)]);
+    assert_eq!(cdr.callee_leg.unwrap().fault, Some(AudioFault::Missing));
+}
+
+#[test]
+fn a_call_too_short_to_judge_or_heard_on_both_sides_or_on_none_is_no_fault() {
+    for packets in [[0, 24], [50, 50], [0, 0], [1, 60]] {
+        let (w, cdr) = ended_with(packets);
+        assert!(faults(&w).is_empty(), "{packets:?}");
+        assert_eq!(cdr.caller_leg.unwrap().fault, None);
+    }
+}

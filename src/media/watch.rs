@@ -1,0 +1,268 @@
+//! Notices that one side of a conversation is not heard while the other is: its packets stay out (one-way audio), or
+//! come and hold nothing (silent audio).
+//!
+//! Judged on the packets of the side that is heard, so that no timer is needed. What is no fault: a hold or a stream
+//! in one direction (nobody judges then), whatever comes before the answer, a sender that says it pauses (DTX, comfort
+//! noise), and a side that has been heard alive and then falls silent, for that is a muted microphone.
+
+use super::level::Level;
+use crate::types::AudioFault;
+use std::time::{Duration, Instant};
+
+/// How often is judged. With [`FINDINGS`] a fault is noticed 3.6 to 4.6 seconds after it begins.
+const PERIOD: Duration = Duration::from_millis(900);
+/// So many findings in a row are a fault.
+const FINDINGS: u8 = 4;
+/// Packets in a period from which a stream flows: packets of 60 ms give 15.
+const FLOWING: u64 = 10;
+/// Packets in a period from which somebody talks.
+const TALKING: u64 = 5;
+
+/// What came from one side, in packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Voice, events and comfort noise.
+    packets: u64,
+    /// Voice that is no pause.
+    voice: u64,
+    talk: u64,
+    /// The last word was that a pause begins.
+    pausing: bool,
+    /// Something other than a dead line was heard.
+    sounded: bool,
+}
+
+impl Tally {
+    /// Counts a packet that was taken.
+    #[inline]
+    pub fn note_packet(&mut self) {
+        self.packets += 1;
+    }
+
+    /// Notes what a packet held.
+    #[inline]
+    pub fn note_level(&mut self, level: Level) {
+        match level {
+            Level::Unknown => {}
+            Level::Pause => self.pausing = true,
+            Level::Dead | Level::Quiet | Level::Talk => {
+                self.voice += 1;
+                self.pausing = false;
+                self.sounded |= level != Level::Dead;
+                self.talk += u64::from(level == Level::Talk);
+            }
+        }
+    }
+
+    /// Somebody else speaks from now on: what was heard of the one before does not count.
+    pub fn forget_sound(&mut self) {
+        self.sounded = false;
+    }
+}
+
+/// One leg's watch over the leg it talks to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Watch {
+    /// `None` until the first packet of a conversation.
+    period: Option<Period>,
+    missing: Findings,
+    silent: Findings,
+}
+
+/// What both sides had counted when the period began.
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    began: Instant,
+    own: Tally,
+    peer: Tally,
+}
+
+/// Findings of one kind in a row, and how long they have lasted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Findings {
+    count: u8,
+    lasted: Duration,
+}
+
+/// What is wrong with the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finding {
+    pub fault: AudioFault,
+    /// Time to be added to what was found before.
+    pub lasted: Duration,
+}
+
+impl Watch {
+    /// The conversation pauses, is over or begins anew: nothing before counts.
+    pub fn reset(&mut self) {
+        *self = Watch::default();
+    }
+
+    /// Whether it is time to [`judge`](Self::judge).
+    #[inline]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.period.is_none_or(|period| now.saturating_duration_since(period.began) >= PERIOD)
+    }
+
+    /// Judges the peer by what both sides have counted since the period began, and begins another.
+    pub fn judge(&mut self, now: Instant, own: Tally, peer: Tally) -> Option<Finding> {
+        let period = self.period.replace(Period { began: now, own, peer })?;
+        let took = now.saturating_duration_since(period.began);
+        let own_voice = own.voice - period.own.voice;
+        let own_talk = own.talk - period.own.talk;
+        let packets = peer.packets - period.peer.packets;
+        let voice = peer.voice - period.peer.voice;
+
+        if packets > 0 || peer.pausing {
+            self.missing = Findings::default();
+        } else if own_voice >= FLOWING {
+            self.missing.add(took);
+        }
+        if peer.sounded {
+            self.silent = Findings::default();
+        } else if voice >= FLOWING && own_talk >= TALKING {
+            self.silent.add(took);
+        }
+        let missing = self.missing.take(AudioFault::Missing);
+        missing.or_else(|| self.silent.take(AudioFault::Silent))
+    }
+}
+
+impl Findings {
+    fn add(&mut self, took: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.lasted += took;
+    }
+
+    /// The time not yet told, once there is enough to be sure.
+    fn take(&mut self, fault: AudioFault) -> Option<Finding> {
+        (self.count >= FINDINGS && self.lasted > Duration::ZERO)
+            .then(|| Finding { fault, lasted: std::mem::take(&mut self.lasted) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(20);
+
+    /// A watch and the two sides it knows, over time in packets of 20 ms.
+    struct Scene {
+        watch: Watch,
+        start: Instant,
+        now: Instant,
+        own: Tally,
+        peer: Tally,
+        found: Vec<(Duration, Finding)>,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let (now, tally) = (Instant::now(), Tally::default());
+            Scene { watch: Watch::default(), start: now, now, own: tally, peer: tally, found: Vec::new() }
+        }
+
+        /// Both sides send what they send (`None`: nothing) for so long.
+        fn run(&mut self, seconds: u32, own: Option<Level>, peer: Option<Level>) -> &mut Scene {
+            for _ in 0..seconds * 50 {
+                self.now += TICK;
+                for (tally, level) in [(&mut self.own, own), (&mut self.peer, peer)] {
+                    if let Some(level) = level {
+                        tally.note_packet();
+                        tally.note_level(level);
+                    }
+                }
+                if own.is_some() && self.watch.is_due(self.now) {
+                    let found = self.watch.judge(self.now, self.own, self.peer);
+                    self.found.extend(found.map(|finding| (self.now - self.start, finding)));
+                }
+            }
+            self
+        }
+
+        fn fault(&self) -> Option<AudioFault> {
+            self.found.first().map(|(_, finding)| finding.fault)
+        }
+    }
+
+    const TALK: Option<Level> = Some(Level::Talk);
+    const QUIET: Option<Level> = Some(Level::Quiet);
+    const DEAD: Option<Level> = Some(Level::Dead);
+
+    #[test]
+    fn a_side_that_never_sends_is_missed_within_five_seconds_and_its_time_counted() {
+        let mut scene = Scene::new();
+        scene.run(10, QUIET, None);
+        let (after, first) = scene.found[0];
+        assert!(after < Duration::from_secs(5), "{after:?}");
+        assert_eq!(first.fault, AudioFault::Missing);
+        let lasted: Duration = scene.found.iter().map(|(_, finding)| finding.lasted).sum();
+        assert!(lasted > Duration::from_secs(9) && lasted <= Duration::from_secs(10), "{lasted:?}");
+    }
+
+    #[test]
+    fn a_side_that_stops_in_the_middle_is_missed_too_and_one_that_pauses_shortly_is_not() {
+        let mut scene = Scene::new();
+        for _ in 0..5 {
+            scene.run(3, TALK, TALK).run(3, TALK, None);
+        }
+        assert_eq!(scene.fault(), None);
+        let stopped = scene.run(1, TALK, TALK).now - scene.start;
+        scene.run(6, TALK, None);
+        assert_eq!(scene.fault(), Some(AudioFault::Missing));
+        assert!(scene.found[0].0 - stopped < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn packets_that_hold_nothing_while_the_other_talks_are_silent_audio_within_five_seconds() {
+        let mut scene = Scene::new();
+        scene.run(6, TALK, DEAD);
+        assert_eq!(scene.fault(), Some(AudioFault::Silent));
+        assert!(scene.found[0].0 < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn nobody_is_silent_while_nobody_talks_to_them() {
+        assert_eq!(Scene::new().run(60, QUIET, DEAD).fault(), None);
+        assert_eq!(Scene::new().run(60, DEAD, DEAD).fault(), None);
+    }
+
+    #[test]
+    fn pauses_of_the_talker_do_not_hide_a_dead_line() {
+        let mut scene = Scene::new();
+        for _ in 0..4 {
+            scene.run(2, TALK, DEAD).run(2, QUIET, DEAD);
+        }
+        assert_eq!(scene.fault(), Some(AudioFault::Silent));
+    }
+
+    #[test]
+    fn who_was_heard_once_may_mute_the_microphone() {
+        assert_eq!(Scene::new().run(1, TALK, QUIET).run(60, TALK, DEAD).fault(), None);
+    }
+
+    #[test]
+    fn a_sender_that_says_it_pauses_is_neither_missing_nor_silent() {
+        let mut scene = Scene::new();
+        scene.run(1, TALK, QUIET).run(1, TALK, Some(Level::Pause)).run(60, TALK, None);
+        assert_eq!(scene.fault(), None);
+        assert_eq!(Scene::new().run(60, TALK, Some(Level::Pause)).fault(), None);
+    }
+
+    #[test]
+    fn what_was_before_a_new_beginning_does_not_count() {
+        let mut scene = Scene::new();
+        for _ in 0..10 {
+            scene.run(3, TALK, None).watch.reset();
+        }
+        assert_eq!(scene.fault(), None);
+    }
+
+    #[test]
+    fn two_sides_that_are_both_quiet_are_no_fault() {
+        let mut scene = Scene::new();
+        scene.run(60, None, None).run(1, TALK, None);
+        assert_eq!(scene.fault(), None);
+    }
+}
