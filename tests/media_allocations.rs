@@ -1,8 +1,11 @@
-//! Nothing is allocated on the packet path: 1,000 relayed and 1,000 transcoded packets each way, after warm-up.
+//! Nothing is allocated on the packet path: 1,000 relayed and 1,000 transcoded packets each way, after warm-up; without
+//! sockets, and by a media thread with all it does around a packet.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use tandem::media::bridge;
 use tandem::media::codec::g711::Law;
@@ -12,18 +15,33 @@ use tandem::media::leg::{Datagram, Leg};
 use tandem::media::rtp::RtpHeader;
 use tandem::media::srtp;
 use tandem::media::transmit::{Channel, Out, Wire, Workspace};
-use tandem::types::{AudioCodec, DtmfMode, LegKind, MediaDirection, Now, SrtpKeys, SrtpSuite};
+use tandem::media::{LegSockets, LoadLimit, MediaCommand, MediaEvent, MediaWorkers, WorkerId};
+use tandem::types::{
+    AudioCodec, CallId, DtmfMode, LegId, LegKind, MediaDirection, NetworkId, Now, SrtpKeys, SrtpSuite,
+};
 
-/// Counts what the thread under test allocates. libopus allocates only when a codec is created: its frames live on the
+/// Counts what each thread allocates. libopus allocates only when a codec is created: its frames live on the
 /// stack.
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Allocations of this thread so far.
+fn allocated() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+fn count() {
+    // A thread that ends allocates when its variables are gone already: nobody asks for that.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
 
 // SAFETY: every call is handed to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -34,7 +52,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -188,7 +206,7 @@ fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
     let mut before = 0;
     for (tick, arrivals) in schedule().into_iter().enumerate() {
         if tick == WARM_UP as usize {
-            before = ALLOCATIONS.load(Ordering::Relaxed);
+            before = allocated();
         }
         now = now.after(Duration::from_millis(20));
         let mut out = Out { wire: &mut sink, work: &mut work };
@@ -201,7 +219,7 @@ fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
             bridge::forward(&mut leg_b, &mut leg_a, datagram, now, &mut out);
         }
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = allocated() - before;
     let counts = leg_a.counts();
     let repairs = (a == AudioCodec::Opus) != (b == AudioCodec::Opus);
     assert_eq!(counts.recovered_fec + counts.recovered_plc > 90, repairs, "what is repaired is counted");
@@ -210,7 +228,6 @@ fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
     allocations
 }
 
-/// One test for all: the counter is the process's, so nothing else may run beside it.
 #[test]
 fn a_thousand_packets_each_way_allocate_nothing() {
     use AudioCodec::{Opus, Pcma, Pcmu};
@@ -223,5 +240,83 @@ fn a_thousand_packets_each_way_allocate_nothing() {
         (Opus, Pcma, true),
     ] {
         assert_eq!(allocations(a, b, srtp), 0, "{a} and {b}, SRTP: {srtp}");
+    }
+}
+
+/// A media thread with one call, and how much it has allocated whenever it is asked.
+struct Worker {
+    workers: MediaWorkers,
+    counts: Receiver<u64>,
+    far: [UdpSocket; 2],
+    ports: [SocketAddr; 2],
+    legs: [LegId; 2],
+}
+
+impl Worker {
+    fn start(codecs: [AudioCodec; 2]) -> Worker {
+        // A bounded channel has its room from the start: telling a count allocates nothing on the thread.
+        let (sender, counts) = sync_channel(64);
+        let sender = Mutex::new(sender);
+        let workers = MediaWorkers::start(1, LoadLimit::default(), move |event| {
+            if matches!(event, MediaEvent::Report { .. }) {
+                sender.lock().unwrap().send(allocated()).unwrap();
+            }
+        })
+        .unwrap();
+        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let call = CallId::from_parts(1, [1; 10]);
+        let (far, legs) = ([bind(), bind()], [0, 1].map(|index| LegId { call, index }));
+        let ports = [0, 1].map(|side: usize| {
+            far[side].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let (rtp, rtcp) = (bind(), bind());
+            rtp.set_nonblocking(true).unwrap();
+            rtcp.set_nonblocking(true).unwrap();
+            let local_rtp = rtp.local_addr().unwrap();
+            let sockets = LegSockets { rtp, rtcp: Some(rtcp), network: NetworkId(0), local_rtp };
+            let kind = [LegKind::App, LegKind::Trunk][side];
+            let remote = far[side].local_addr().unwrap();
+            let config = LegConfig { remote_rtp: remote, remote_rtcp: remote, ..config(codecs[side], None) };
+            let config = Some(Box::new(config));
+            workers.send(WorkerId(0), MediaCommand::OpenLeg { leg: legs[side], kind, sockets, config });
+            local_rtp
+        });
+        workers.send(WorkerId(0), MediaCommand::Bridge { a: legs[0], b: legs[1], mark: None });
+        Worker { workers, counts, far, ports, legs }
+    }
+
+    fn allocated(&self) -> u64 {
+        self.workers.send(WorkerId(0), MediaCommand::Report { leg: self.legs[0], tag: 0 });
+        self.counts.recv_timeout(Duration::from_secs(20)).expect("the thread answers")
+    }
+
+    /// Sends to one side and waits until it comes out at the other.
+    fn pass(&self, side: usize, packet: &[u8]) {
+        self.far[side].send_to(packet, self.ports[side]).unwrap();
+        let mut bytes = [0; 2_000];
+        loop {
+            let len = self.far[1 - side].recv(&mut bytes).expect("it comes out");
+            // Reports are sent on the same port.
+            if !tandem::media::rtp::is_rtcp(&bytes[..len]) {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_media_thread_allocates_nothing_for_a_thousand_packets_each_way() {
+    use AudioCodec::{Opus, Pcma};
+    for codecs in [[Opus, Pcma], [Opus, Opus], [Pcma, Pcma]] {
+        let worker = Worker::start(codecs);
+        let packets = codecs.map(|codec| packets(codec, None));
+        let mut before = 0;
+        for number in 0..(WARM_UP + MEASURED) as usize {
+            if number == WARM_UP as usize {
+                before = worker.allocated();
+            }
+            (0..2).for_each(|side| worker.pass(side, &packets[side][number]));
+        }
+        assert_eq!(worker.allocated() - before, 0, "{codecs:?}");
+        worker.workers.shutdown();
     }
 }

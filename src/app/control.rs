@@ -272,5 +272,7 @@ fn snapshot(totals: &MediaTotals) -> MediaSnapshot {
             counts: totals.delay_counts.to_vec(),
             sum: totals.delay_sum_us as f64 / 1e6,
         },
+        load: totals.load,
+        complexity: totals.complexity,
     }
 }

@@ -115,7 +115,8 @@ impl Gateway {
             count => count,
         };
         let workers =
-            MediaWorkers::start(workers, move |event| to_shard.media(event)).map_err(StartError::Media)?;
+            MediaWorkers::start(workers, config.media.load_limit, move |event| to_shard.media(event))
+                .map_err(StartError::Media)?;
         let media_totals = workers.totals_reader();
         let (messages, received) = mpsc::channel(INBOX);
         let signalling = Signalling::start().map_err(StartError::Signalling)?;

@@ -1,7 +1,7 @@
 //! Who is calling, may they, and where does it go: from a caller's INVITE to a call.
 
 use super::core::response;
-use super::event::RefusedFor;
+use super::event::{Event, RefusedFor};
 use super::exchange::Exchange;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::progress::ReliableProgress;
@@ -271,6 +271,11 @@ impl Exchange {
         let limits = &self.core.settings.limits;
         let refused = |cause| (Plan::Refused { cause, status: None }, None);
         if limits.max_calls.is_some_and(|most| self.live_calls() >= most as usize) {
+            return refused(EndCause::GatewayCongested);
+        }
+        // One call more would be heard in all the others.
+        if self.media_busy {
+            self.core.event(Event::RefusedForMedia);
             return refused(EndCause::GatewayCongested);
         }
         match source {

@@ -300,6 +300,8 @@ pub enum Event {
         status: u16,
         why: RefusedFor,
     },
+    /// A call was refused because media has no room for it.
+    RefusedForMedia,
     /// A user was asked for credentials, or gave wrong ones (`failed`).
     Challenged {
         method: Method,

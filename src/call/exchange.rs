@@ -46,6 +46,8 @@ pub struct Exchange {
     /// Names in the verified certificates of those who connected to us.
     pub(super) tls_names: HashMap<ConnectionId, Arc<[String]>>,
     pub(super) draining: bool,
+    /// The media workers have as much to do as they may.
+    pub(super) media_busy: bool,
     /// Calls that have not ended, in all and of each calling user.
     live: usize,
     /// Whether they call or are called.
@@ -85,6 +87,7 @@ impl Exchange {
             flood_guard: parts.flood_guard,
             tls_names: HashMap::new(),
             draining: false,
+            media_busy: false,
             live: 0,
             live_of: HashMap::new(),
             notes: VecDeque::new(),
@@ -487,6 +490,11 @@ impl Exchange {
 
     pub fn set_draining(&mut self, draining: bool) {
         self.draining = draining;
+    }
+
+    /// Tells whether media has room for new calls.
+    pub fn set_media_busy(&mut self, busy: bool) {
+        self.media_busy = busy;
     }
 
     pub fn is_draining(&self) -> bool {

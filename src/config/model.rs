@@ -1,6 +1,7 @@
 //! What may be configured, each setting with its unit and its default.
 
 use super::values::{DEFAULT_NETWORK, Listen};
+use crate::media::LoadLimit;
 use crate::sip::auth::Algorithm;
 use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Rate, Secret, Transport};
 use std::{
@@ -341,11 +342,18 @@ pub struct MediaConfig {
     pub timeout: Option<Duration>,
     /// Packet time we send with.
     pub ptime_ms: u8,
+    /// How busy a media thread may be before new calls are refused.
+    pub load_limit: LoadLimit,
 }
 
 impl Default for MediaConfig {
     fn default() -> MediaConfig {
-        MediaConfig { workers: 0, timeout: Some(Duration::from_secs(30)), ptime_ms: 20 }
+        MediaConfig {
+            workers: 0,
+            timeout: Some(Duration::from_secs(30)),
+            ptime_ms: 20,
+            load_limit: LoadLimit::default(),
+        }
     }
 }
 

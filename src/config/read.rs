@@ -9,6 +9,7 @@ use super::{
     values::{self, DEFAULT_NETWORK, Listen, SecretSources, word},
 };
 use crate::{
+    media::LoadLimit,
     sip::auth::Algorithm,
     types::{NetworkId, Secret, Transport},
 };
@@ -466,6 +467,14 @@ fn media(s: Section<'_>) -> MediaConfig {
             "seconds without media, 0 = never",
         )),
         ptime_ms: ptime,
+        load_limit: LoadLimit::new(
+            f32::from(s.number(
+                "load_limit",
+                85u8,
+                1..=100,
+                "percent of a media thread's time, above which new calls are refused",
+            )) / 100.0,
+        ),
     };
     s.finish();
     config

@@ -12,6 +12,7 @@ pub mod io;
 pub mod latch;
 pub mod leg;
 pub mod level;
+pub mod load;
 pub mod quality;
 pub mod reception;
 pub mod recovery;
@@ -33,4 +34,5 @@ pub use io::{
     Family, LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, PortsExhausted,
     WorkerId,
 };
+pub use load::LoadLimit;
 pub use stats::{LegTotals, MediaTotals};

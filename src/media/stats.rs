@@ -1,8 +1,9 @@
 //! Totals of all legs a worker ever had, kept in atomics that a scrape reads without stopping it.
 
 use super::leg::Counts;
+use super::load::{self, Verdict};
 use crate::types::LegKind;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Upper bounds of the arrival-to-departure histogram in microseconds.
@@ -18,6 +19,24 @@ pub struct WorkerStats {
     recovered_plc: AtomicU64,
     delay: DelayHistogram,
     unsent: AtomicU64,
+    load: LoadStats,
+}
+
+#[derive(Debug)]
+struct LoadStats {
+    permille: AtomicU32,
+    complexity: AtomicU8,
+    admits: AtomicBool,
+}
+
+impl Default for LoadStats {
+    fn default() -> LoadStats {
+        LoadStats {
+            permille: AtomicU32::new(0),
+            complexity: AtomicU8::new(load::UNLIMITED),
+            admits: AtomicBool::new(true),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +66,7 @@ pub struct LegTotals {
 }
 
 /// Totals of all workers at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MediaTotals {
     pub app: LegTotals,
     pub trunk: LegTotals,
@@ -59,6 +78,26 @@ pub struct MediaTotals {
     pub delay_sum_us: u64,
     /// Packets the kernel did not take.
     pub unsent: u64,
+    /// Share of its time that the busiest worker spends.
+    pub load: f64,
+    /// Highest complexity an encoder may have on the worker that has to save most.
+    pub complexity: u8,
+}
+
+impl Default for MediaTotals {
+    fn default() -> MediaTotals {
+        MediaTotals {
+            app: LegTotals::default(),
+            trunk: LegTotals::default(),
+            recovered_fec: 0,
+            recovered_plc: 0,
+            delay_counts: [0; DELAY_BOUNDS_US.len() + 1],
+            delay_sum_us: 0,
+            unsent: 0,
+            load: 0.0,
+            complexity: load::UNLIMITED,
+        }
+    }
 }
 
 impl WorkerStats {
@@ -97,6 +136,18 @@ impl WorkerStats {
         self.unsent.fetch_add(1, Relaxed);
     }
 
+    /// Notes how busy the worker is.
+    pub fn note_load(&self, verdict: Verdict) {
+        self.load.permille.store((verdict.load * 1_000.0) as u32, Relaxed);
+        self.load.complexity.store(verdict.complexity, Relaxed);
+        self.load.admits.store(verdict.admits, Relaxed);
+    }
+
+    /// Whether the worker takes new calls.
+    pub fn admits(&self) -> bool {
+        self.load.admits.load(Relaxed)
+    }
+
     /// Adds this worker's totals to `totals`.
     pub fn add_to(&self, totals: &mut MediaTotals) {
         for (leg, sum) in [(&self.app, &mut totals.app), (&self.trunk, &mut totals.trunk)] {
@@ -109,6 +160,8 @@ impl WorkerStats {
         totals.recovered_fec += self.recovered_fec.load(Relaxed);
         totals.recovered_plc += self.recovered_plc.load(Relaxed);
         totals.unsent += self.unsent.load(Relaxed);
+        totals.load = totals.load.max(f64::from(self.load.permille.load(Relaxed)) / 1_000.0);
+        totals.complexity = totals.complexity.min(self.load.complexity.load(Relaxed));
         totals.delay_sum_us += self.delay.sum_us.load(Relaxed);
         for (sum, count) in totals.delay_counts.iter_mut().zip(&self.delay.counts) {
             *sum += count.load(Relaxed);

@@ -2,6 +2,7 @@
 
 use super::codec::comfort_noise;
 use super::config::{DtmfFormat, LegConfig};
+use super::load;
 use super::rtp::{self, RtpHeader};
 use super::srtp;
 use crate::types::DtmfMode;
@@ -26,6 +27,8 @@ pub struct Workspace {
     pub pcm: [i16; 960],
     pub coded: [u8; rtp::MAX_PACKET],
     pub packet: [u8; rtp::MAX_PACKET + srtp::MAX_TRAILER],
+    /// Highest complexity an encoder of this thread may have at present.
+    pub complexity: u8,
 }
 
 impl Default for Workspace {
@@ -34,6 +37,7 @@ impl Default for Workspace {
             pcm: [0; 960],
             coded: [0; rtp::MAX_PACKET],
             packet: [0; rtp::MAX_PACKET + srtp::MAX_TRAILER],
+            complexity: load::UNLIMITED,
         }
     }
 }

@@ -18,6 +18,7 @@ mod features;
 mod glare;
 mod harness;
 mod lifecycle;
+mod load;
 mod locate;
 mod media;
 mod media_attack;

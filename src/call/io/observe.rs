@@ -215,6 +215,7 @@ impl Observer {
                 }
                 tracing::debug!(target: "tandem::sip", method = method.as_str(), failed, "asked for credentials");
             }
+            Event::RefusedForMedia => metrics.media.refused_call(),
             Event::Refused { method, status, why } => {
                 metrics.sip.refused(match why {
                     RefusedFor::UnknownDialog => Refused::UnknownDialog,

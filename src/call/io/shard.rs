@@ -217,6 +217,7 @@ impl Shard {
             // `turn` holds a stream's next message back until this one is worked off.
             TransportEvent::Message { peer, message, tls_names, turn: _turn } => {
                 self.observer.received(&peer, &message);
+                self.exchange.set_media_busy(!self.workers.admits());
                 self.exchange.handle_input(now, Input::Sip { peer, message, tls_names });
             }
             TransportEvent::Malformed { peer, fault, refusal, turn: _turn } => {

@@ -352,6 +352,21 @@ fn the_gateway_has_so_many_calls_at_once() {
 }
 
 #[test]
+fn while_media_has_no_room_calls_are_refused_with_a_time_to_come_back() {
+    let mut w = World::new();
+    let running = w.dial("alice", "0470123456");
+    w.exchange.set_media_busy(true);
+    let refused = w.dial("carol", "0470123456");
+    let answer = w.refused(&refused, 503);
+    assert_eq!(answer.headers.get(&HeaderName::RetryAfter), Some("5"));
+    w.exchange.set_media_busy(false);
+    let taken = w.dial("carol", "0470123456");
+    w.cancel(&taken);
+    w.cancel(&running);
+    w.finish_all();
+}
+
+#[test]
 fn a_user_that_nobody_knows_or_that_lies_gets_no_call() {
     let mut w = World::new();
     let mut side = w.side(address(ALICE), "mallory", "sip:0470123456@example.org");

@@ -15,6 +15,14 @@ const DTX_LEN: usize = 2;
 /// and a ringing or busy tone must not turn into comfort noise.
 const DTX_CEILING: i64 = 64 * 64;
 
+/// The highest there is.
+pub const MAX_COMPLEXITY: u8 = 10;
+
+/// A frame of a silence may be louder than the first one that was left out by this factor (6 dB): a voice is.
+const LOUDER: i64 = 4;
+/// Mean square of what no telephone line is quieter than, −66 dBm0.
+const FAINTEST: i64 = 64;
+
 /// libopus refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpusError {
@@ -66,9 +74,23 @@ impl Decoder {
 pub struct Encoder {
     inner: opus::Encoder,
     settings: OpusSettings,
+    /// What it has now: as set, or less where the thread has much to do.
+    complexity: u8,
     loss_percent: u8,
     /// Whether libopus may skip frames at present.
     skipping: bool,
+    /// Samples between two frames that are sent in a silence.
+    refresh: usize,
+    silence: Option<Silence>,
+}
+
+/// A silence libopus has found: frames that are no louder need not be encoded to be left out.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    /// Mean square up to which a frame belongs to it.
+    loudest: i64,
+    /// Samples since the last frame that was sent.
+    passed: usize,
 }
 
 /// What encoding a frame gave.
@@ -85,7 +107,17 @@ impl Encoder {
     pub fn new(sample_rate: u32, settings: OpusSettings) -> Result<Encoder, OpusError> {
         let inner = opus::Encoder::new(sample_rate, opus::Channels::Mono, opus::Application::Voip)
             .map_err(|_| OpusError::Setup)?;
-        let mut encoder = Encoder { inner, settings, loss_percent: 0, skipping: false };
+        let complexity = settings.complexity;
+        let mut encoder = Encoder {
+            inner,
+            settings,
+            complexity,
+            loss_percent: 0,
+            skipping: false,
+            // As libopus does it: 400 ms.
+            refresh: sample_rate as usize * 2 / 5,
+            silence: None,
+        };
         encoder.apply().map_err(|_| OpusError::Setup)?;
         Ok(encoder)
     }
@@ -103,12 +135,23 @@ impl Encoder {
         let OpusSettings { bitrate, complexity, fec, dtx: _, max_ptime_ms: _ } = self.settings;
         // The range libopus has for one channel.
         self.inner.set_bitrate(opus::Bitrate::Bits(bitrate.clamp(6_000, 510_000) as i32))?;
-        self.inner.set_complexity(i32::from(complexity.min(10)))?;
+        self.inner.set_complexity(i32::from(complexity.min(MAX_COMPLEXITY)))?;
+        self.complexity = complexity;
         self.inner.set_inband_fec(fec)?;
         self.inner.set_dtx(false)?;
         self.skipping = false;
         // The input is a telephone call: telling so spares the search for music.
         self.inner.set_signal(opus::Signal::Voice)
+    }
+
+    /// Spends no more than `most` from the next frame on, whatever the settings allow; libopus changes over without a
+    /// sound.
+    #[inline]
+    pub fn limit_complexity(&mut self, most: u8) {
+        let wanted = self.settings.complexity.min(most);
+        if wanted != self.complexity && self.inner.set_complexity(i32::from(wanted)).is_ok() {
+            self.complexity = wanted;
+        }
     }
 
     /// Tells how much the far side loses; redundancy is added only for loss above zero.
@@ -123,12 +166,40 @@ impl Encoder {
     /// Encodes one frame of 2.5, 5, 10, 20, 40 or 60 ms.
     #[inline]
     pub fn encode(&mut self, pcm: &[i16], packet: &mut [u8]) -> Result<Encoded, OpusError> {
-        let quiet = self.settings.dtx && mean_square(pcm) < DTX_CEILING;
+        let level = mean_square(pcm);
+        let quiet = self.settings.dtx && level < DTX_CEILING;
+        match &mut self.silence {
+            Some(silence) if quiet && level <= silence.loudest => {
+                silence.passed += pcm.len();
+                return if silence.passed < self.refresh {
+                    Ok(Encoded::Silence)
+                } else {
+                    self.tell_silence(pcm, packet)
+                };
+            }
+            Some(_) | None => self.silence = None,
+        }
         if quiet != self.skipping && self.inner.set_dtx(quiet).is_ok() {
             self.skipping = quiet;
         }
         let len = self.inner.encode(pcm, packet).map_err(|_| OpusError::BadFrame)?;
-        Ok(if len <= DTX_LEN { Encoded::Silence } else { Encoded::Packet(len) })
+        if len > DTX_LEN {
+            return Ok(Encoded::Packet(len));
+        }
+        self.silence = Some(Silence { loudest: (level * LOUDER).max(FAINTEST), passed: pcm.len() });
+        Ok(Encoded::Silence)
+    }
+
+    /// Sends a frame of a silence, so that the listener's comfort noise follows it.
+    fn tell_silence(&mut self, pcm: &[i16], packet: &mut [u8]) -> Result<Encoded, OpusError> {
+        if let Some(silence) = &mut self.silence {
+            silence.passed = 0;
+        }
+        if self.skipping && self.inner.set_dtx(false).is_ok() {
+            self.skipping = false;
+        }
+        let len = self.inner.encode(pcm, packet).map_err(|_| OpusError::BadFrame)?;
+        Ok(if len > DTX_LEN { Encoded::Packet(len) } else { Encoded::Silence })
     }
 }
 
@@ -237,6 +308,42 @@ mod tests {
         decoder.recover(&packets[21], &mut pcm).unwrap();
         let energy = pcm.iter().map(|s| i64::from(*s).pow(2)).sum::<i64>() / 160;
         assert!(energy > 1_000_000, "recovered a voice, not a hole: {energy}");
+    }
+
+    #[test]
+    fn complexity_is_limited_at_once_and_comes_back() {
+        let mut encoder = Encoder::new(8_000, OpusSettings::default()).unwrap();
+        for (most, complexity) in [(MAX_COMPLEXITY, 5), (1, 1), (0, 0), (MAX_COMPLEXITY, 5)] {
+            encoder.limit_complexity(most);
+            assert!(encode(&mut encoder, &speech(0, 160)).is_some());
+            assert_eq!(encoder.complexity, complexity);
+        }
+    }
+
+    #[test]
+    fn in_a_silence_one_frame_in_twenty_is_sent_and_speech_from_its_first_frame_on() {
+        let mut encoder = Encoder::new(8_000, OpusSettings::default()).unwrap();
+        let room = |frame: usize| -> Vec<i16> {
+            (0..160).map(|n| ((frame * 160 + n).wrapping_mul(2_654_435_761) >> 7 & 15) as i16 - 8).collect()
+        };
+        (0..50).for_each(|frame| drop(encode(&mut encoder, &speech(frame * 160, 160))));
+        let sent: Vec<usize> =
+            (0..150).filter(|frame| encode(&mut encoder, &room(*frame)).is_some()).collect();
+        let later: Vec<usize> = sent.into_iter().filter(|frame| *frame >= 30).collect();
+        assert!((5..=7).contains(&later.len()), "{later:?}");
+        assert!(later.windows(2).all(|pair| pair[1] - pair[0] == 20), "{later:?}");
+
+        let mut decoder = Decoder::new(8_000).unwrap();
+        let mut heard = Vec::new();
+        for frame in 0..10 {
+            let packet = encode(&mut encoder, &speech((50 + frame) * 160, 160)).expect("speech is sent");
+            let mut pcm = [0; 160];
+            decoder.decode(&packet, &mut pcm).unwrap();
+            heard.extend(pcm);
+        }
+        let level = |pcm: &[i16]| mean_square(pcm) as f64;
+        let ratio = level(&heard[..800]) / level(&speech(50 * 160, 800));
+        assert!((0.4..2.5).contains(&ratio), "speech is heard at {ratio} of its level");
     }
 
     #[test]

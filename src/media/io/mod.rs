@@ -2,7 +2,7 @@
 
 pub mod command;
 pub mod ports;
-mod socket;
+pub mod socket;
 mod worker;
 pub mod workers;
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Datagrams taken by one system call. Few ports ever have more than one waiting.
-pub const BATCH: usize = 8;
+pub const BATCH: usize = 4;
 /// Room per datagram; a longer one can't be media and is dropped.
 const ROOM: usize = 1_600;
 /// Room for one `SCM_TIMESTAMPNS` message.

@@ -7,6 +7,7 @@ use super::workers::{EventHandler, WAKER};
 use crate::media::bridge;
 use crate::media::config::LegConfig;
 use crate::media::leg::{Counts, Datagram, Leg};
+use crate::media::load::{Load, LoadLimit};
 use crate::media::stats::WorkerStats;
 use crate::media::transmit::{Channel, Out, Wire, Workspace};
 use crate::types::{ActivityMark, LegId, LegKind, Now};
@@ -24,18 +25,23 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Batches taken from one port before the others have their turn: a flood at one port starves nobody.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 /// How often a call's activity is written down while it is heard.
 const MARK_EVERY: Duration = Duration::from_millis(200);
 /// A stamp older than this is a clock that was set, not a packet that waited.
 const OLDEST: Duration = Duration::from_secs(5);
+/// Deadlines of one leg that lie in the heap at once, those it has changed its mind about included; few ever have more.
+const WISHES: usize = 16;
+/// A shorter rest costs more than it saves.
+const SHORTEST_REST: Duration = Duration::from_micros(100);
 
 pub(super) struct Worker {
     poll: Poll,
     inbox: Receiver<MediaCommand>,
     events: EventHandler,
-    load: Arc<AtomicUsize>,
+    legs: Arc<AtomicUsize>,
     stats: Arc<WorkerStats>,
+    load: Load,
     places: HashMap<LegId, usize>,
     entries: Vec<Option<Box<Entry>>>,
     free: Vec<usize>,
@@ -66,20 +72,22 @@ impl Worker {
         poll: Poll,
         inbox: Receiver<MediaCommand>,
         events: EventHandler,
-        load: Arc<AtomicUsize>,
+        limit: LoadLimit,
+        legs: Arc<AtomicUsize>,
         stats: Arc<WorkerStats>,
     ) -> Worker {
         Worker {
             poll,
             inbox,
             events,
-            load,
+            legs,
             stats,
+            load: Load::new(limit, Instant::now()),
             places: HashMap::new(),
             entries: Vec::new(),
             free: Vec::new(),
-            deadlines: BinaryHeap::new(),
-            unfinished: Vec::new(),
+            deadlines: BinaryHeap::with_capacity(16 * WISHES),
+            unfinished: Vec::with_capacity(64),
             packets: Inbox::default(),
             work: Box::default(),
             random: RandomState::new(),
@@ -92,11 +100,13 @@ impl Worker {
         let mut ready = Events::with_capacity(1024);
         let mut waiting = Vec::new();
         loop {
-            if let Err(error) = self.poll.poll(&mut ready, self.patience())
+            let looked = Instant::now();
+            if let Err(error) = self.poll.poll(&mut ready, self.patience(looked))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return;
             }
+            let woken = Instant::now();
             std::mem::swap(&mut waiting, &mut self.unfinished);
             for event in &ready {
                 if event.token() == WAKER {
@@ -110,17 +120,34 @@ impl Worker {
             for token in waiting.drain(..) {
                 self.drain_port(token);
             }
-            self.meet_deadlines();
+            self.meet_deadlines(looked);
+            let took = woken.elapsed();
+            self.load.worked(took);
+            self.judge(woken + took);
+            // Waking up costs as much as a packet does: where there is much to do, packets gather first.
+            let rest = self.load.gathering().saturating_sub(took);
+            if self.unfinished.is_empty() && rest >= SHORTEST_REST {
+                let_packets_gather(rest);
+            }
         }
     }
 
     /// How long to sleep if nothing happens.
-    fn patience(&self) -> Option<Duration> {
+    fn patience(&self, now: Instant) -> Option<Duration> {
         if !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
-        let Reverse((deadline, _)) = self.deadlines.peek()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        let deadline = self.deadlines.peek().map(|Reverse((deadline, _))| *deadline);
+        let next = [deadline, self.load.poll_timeout()].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Draws the consequences of how busy this thread is.
+    fn judge(&mut self, now: Instant) {
+        if let Some(verdict) = self.load.handle_timeout(now) {
+            self.work.complexity = verdict.complexity;
+            self.stats.note_load(verdict);
+        }
     }
 
     /// False once nobody is left to give orders.
@@ -193,7 +220,7 @@ impl Worker {
     ) {
         if self.places.contains_key(&id) {
             // The ports can't be given back under a name that is taken: they close here.
-            self.load.fetch_sub(1, Ordering::Relaxed);
+            self.legs.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         self.opened += 1;
@@ -216,6 +243,8 @@ impl Worker {
             self.entries[place] = Some(entry);
         }
         self.places.insert(id, place);
+        // Room is made here, so that no packet has to.
+        self.deadlines.reserve(WISHES * self.places.len());
         if let Some(config) = config {
             self.configure(id, *config, now);
         }
@@ -295,7 +324,7 @@ impl Worker {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
         self.free.push(place);
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.legs.fetch_sub(1, Ordering::Relaxed);
         let report = entry.leg.report();
         (self.events)(MediaEvent::Closed { leg, report, sockets: entry.sockets });
     }
@@ -335,6 +364,7 @@ impl Worker {
         let arrival = clocks.arrival(packet.stamp);
         let datagram = Datagram { from: packet.from, arrival, bytes: packet.bytes };
         let Some(Some(entry)) = self.entries.get(place) else { return };
+        self.load.heard(clocks.now.instant.saturating_duration_since(arrival));
         let (peer, before) = (entry.peer, entry.leg.packets_received());
         let pair = peer.and_then(|peer| self.entries.get_disjoint_mut([place, peer]).ok());
         if let Some([Some(from), Some(to)]) = pair {
@@ -412,10 +442,15 @@ impl Worker {
         }
     }
 
-    fn meet_deadlines(&mut self) {
+    /// Does what was due when the ports were last looked at: after a standstill of the machine the packets that waited
+    /// are heard first, and no gap is filled that they fill themselves.
+    fn meet_deadlines(&mut self, looked: Instant) {
+        if self.deadlines.peek().is_none_or(|Reverse((deadline, _))| *deadline > looked) {
+            return;
+        }
         let now = Now::read();
         while let Some(Reverse((deadline, place))) = self.deadlines.peek().copied() {
-            if deadline > now.instant {
+            if deadline > looked {
                 return;
             }
             self.deadlines.pop();
@@ -433,6 +468,11 @@ impl Worker {
             self.tell_news(place);
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a thread of our own, which has nothing else to do meanwhile")]
+fn let_packets_gather(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Sends through the sockets of one leg, at once.

@@ -2,6 +2,7 @@
 
 use super::command::{MediaCommand, MediaEvent, WorkerId};
 use super::worker::Worker;
+use crate::media::load::LoadLimit;
 use crate::media::stats::{MediaTotals, WorkerStats};
 use crate::types::CallId;
 use mio::{Poll, Token, Waker};
@@ -34,20 +35,28 @@ struct Handle {
 }
 
 impl MediaWorkers {
-    /// Starts `count` threads (at least one). `events` is called on them and must not block.
+    /// Starts `count` threads (at least one), each of which may be busy up to `limit`. `events` is called on them and
+    /// must not block.
     pub fn start(
         count: usize,
+        limit: LoadLimit,
         events: impl Fn(MediaEvent) + Send + Sync + 'static,
     ) -> io::Result<MediaWorkers> {
         let events: EventHandler = Arc::new(events);
-        let workers = (0..count.max(1)).map(|index| start(index, events.clone()));
+        let workers = (0..count.max(1)).map(|index| start(index, limit, events.clone()));
         Ok(MediaWorkers { workers: workers.collect::<io::Result<_>>()? })
     }
 
-    /// The worker that has the fewest legs. Ask once per call, when its first leg opens.
+    /// The worker that has the fewest legs, of those that take calls. Ask once per call, when its first leg opens.
     pub fn assign(&self, _call: CallId) -> WorkerId {
-        let least = self.workers.iter().enumerate().min_by_key(|(_, w)| w.legs.load(Ordering::Relaxed));
+        let burden = |worker: &Handle| (!worker.stats.admits(), worker.legs.load(Ordering::Relaxed));
+        let least = self.workers.iter().enumerate().min_by_key(|(_, worker)| burden(worker));
         WorkerId(least.map_or(0, |(index, _)| index))
+    }
+
+    /// False while every worker has as much to do as it may.
+    pub fn admits(&self) -> bool {
+        self.workers.iter().any(|worker| worker.stats.admits())
     }
 
     /// Gives an order; it is dropped if the worker is unknown or has stopped.
@@ -108,13 +117,13 @@ impl MediaWorkers {
     }
 }
 
-fn start(index: usize, events: EventHandler) -> io::Result<Handle> {
+fn start(index: usize, limit: LoadLimit, events: EventHandler) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (orders, inbox) = channel();
     let legs = Arc::new(AtomicUsize::new(0));
     let stats = Arc::new(WorkerStats::default());
-    let worker = Worker::new(poll, inbox, events, legs.clone(), stats.clone());
+    let worker = Worker::new(poll, inbox, events, limit, legs.clone(), stats.clone());
     let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
     Ok(Handle { orders, waker, left: Cell::new(false), legs, stats, thread })
 }

@@ -168,7 +168,7 @@ impl G711ToOpus {
         self.start = self.start.wrapping_add(duration);
         self.len = 0;
         let work = &mut *out.work;
-        match self.encode_waiting(&mut work.coded) {
+        match self.encode_waiting(work.complexity, &mut work.coded) {
             Ok(Encoded::Packet(len)) => {
                 let payload = &work.coded[..len];
                 let chunk = Chunk { timestamp, marker: self.marker, duration, payload };
@@ -184,7 +184,7 @@ impl G711ToOpus {
     }
 
     #[inline]
-    fn encode_waiting(&mut self, coded: &mut [u8]) -> Result<Encoded, OpusError> {
+    fn encode_waiting(&mut self, complexity: u8, coded: &mut [u8]) -> Result<Encoded, OpusError> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             none => {
@@ -193,6 +193,7 @@ impl G711ToOpus {
                 none.insert(encoder)
             }
         };
+        encoder.limit_complexity(complexity);
         encoder.encode(&self.waiting[..self.frame], &mut coded[..MAX_ENCODED])
     }
 

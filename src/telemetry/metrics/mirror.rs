@@ -2,7 +2,7 @@
 
 use super::{Flow, counters, gauge, register};
 use crate::types::LegKind;
-use prometheus::{IntCounter, IntGauge, Registry, core::Collector, core::Desc, proto};
+use prometheus::{Gauge, IntCounter, IntGauge, Registry, core::Collector, core::Desc, proto};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +45,10 @@ pub struct MediaSnapshot {
     pub recovered: [u64; 3],
     /// Arrival to departure of a transcoded packet, in seconds.
     pub transcode: HistogramSnapshot,
+    /// Share of its time that the busiest media thread spends.
+    pub load: f64,
+    /// Highest complexity an Opus encoder may have on the thread that saves most.
+    pub complexity: u8,
 }
 
 /// A histogram as someone else keeps it: counts per bucket, not cumulative.
@@ -62,6 +66,9 @@ pub struct MediaMetrics {
     legs: [LegCounters; 2],
     recovered: [IntCounter; 3],
     transcode: MirroredHistogram,
+    load: Gauge,
+    complexity: IntGauge,
+    refused: IntCounter,
     ports_free: IntGauge,
     ports: IntGauge,
     ports_rushed: IntCounter,
@@ -120,6 +127,23 @@ impl MediaMetrics {
             }),
             recovered: RecoveryMethod::ALL.map(|method| recovered.with_label_values(&[method.as_str()])),
             transcode,
+            load: super::registered(
+                registry,
+                Gauge::new(
+                    "tandem_media_load_ratio",
+                    "Share of its time that the busiest media thread spends; calls are refused above media.load_limit.",
+                ),
+            ),
+            complexity: gauge(
+                registry,
+                "tandem_media_complexity",
+                "Highest complexity an Opus encoder may have at present; 10 is no limit.",
+            ),
+            refused: super::counter(
+                registry,
+                "tandem_media_refused_calls_total",
+                "Calls refused because all media threads have as much to do as they may.",
+            ),
             ports_free: gauge(
                 registry,
                 "tandem_media_ports_free",
@@ -147,6 +171,13 @@ impl MediaMetrics {
             raise(counter, total);
         }
         self.transcode.set(snapshot.transcode.clone());
+        self.load.set(snapshot.load);
+        self.complexity.set(snapshot.complexity.into());
+    }
+
+    /// A call was refused because the media threads have enough to do.
+    pub fn refused_call(&self) {
+        self.refused.inc();
     }
 
     /// Port pairs: free now, configured in all, and reused early since the start.

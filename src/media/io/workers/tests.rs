@@ -41,7 +41,13 @@ impl FarSide {
 
     fn receive(&self) -> (u8, Vec<u8>) {
         let mut bytes = [0; 2000];
-        let (len, _) = self.0.recv_from(&mut bytes).expect("a packet");
+        // Reports come to the same port.
+        let len = loop {
+            let (len, _) = self.0.recv_from(&mut bytes).expect("a packet");
+            if !rtp::is_rtcp(&bytes[..len]) {
+                break len;
+            }
+        };
         let packet = rtp::parse(&bytes[..len]).unwrap();
         (packet.payload_type, packet.payload.to_vec())
     }
@@ -99,9 +105,13 @@ struct Bench {
 
 impl Bench {
     fn new(count: usize) -> Bench {
+        Bench::limited(count, LoadLimit::default())
+    }
+
+    fn limited(count: usize, limit: LoadLimit) -> Bench {
         let (sender, events) = mpsc::channel();
         let sender = Mutex::new(sender);
-        let workers = MediaWorkers::start(count, move |event| {
+        let workers = MediaWorkers::start(count, limit, move |event| {
             let _ = sender.lock().unwrap().send(event);
         })
         .unwrap();
@@ -285,5 +295,37 @@ fn calls_go_to_the_worker_with_the_fewest_legs() {
             .send(worker, MediaCommand::OpenLeg { leg: id, kind: LegKind::App, sockets, config: None });
     }
     assert_eq!(counts, [3, 3]);
+    bench.workers.shutdown();
+}
+
+#[test]
+fn a_worker_with_too_much_to_do_encodes_more_cheaply_and_then_takes_no_more_calls() {
+    // Next to nothing is too much here, so that one call is.
+    let bench = Bench::limited(1, LoadLimit::new(0.001));
+    let (app, trunk) = (FarSide::new(), FarSide::new());
+    let ((app_sockets, _), (trunk_sockets, trunk_port)) = (sockets(), sockets());
+    let (a, b) = (leg(8, 0), leg(8, 1));
+    let ends = [(a, LegKind::App, app_sockets, &app), (b, LegKind::Trunk, trunk_sockets, &trunk)];
+    for ((leg, kind, sockets, far), codec) in ends.into_iter().zip([AudioCodec::Opus, AudioCodec::Pcma]) {
+        let config = Some(config(codec, far));
+        bench.send(MediaCommand::OpenLeg { leg, kind, sockets, config });
+    }
+    bench.send(MediaCommand::Bridge { a, b, mark: None });
+    let mut seen = Vec::new();
+    for n in 0..u16::MAX {
+        let voice: Vec<u8> =
+            speech(usize::from(n) * 160, 160).iter().map(|sample| Law::A.compress(*sample)).collect();
+        trunk.send(trunk_port, 8, n, 160, &voice);
+        assert_eq!(app.receive().0, 111, "the call that runs is heard");
+        let complexity = bench.workers.totals().complexity;
+        if seen.last() != Some(&complexity) {
+            seen.push(complexity);
+        }
+        if !bench.workers.admits() {
+            break;
+        }
+    }
+    assert_eq!(seen, [10, 5, 3, 1, 0], "step by step, and all of them before a call is refused");
+    assert!(bench.workers.totals().load > 0.001);
     bench.workers.shutdown();
 }

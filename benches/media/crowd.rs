@@ -1,0 +1,314 @@
+//! The far sides of many calls: they talk on time, listen, and measure what the gateway did with their packets.
+
+use crate::gateway::Gateway;
+use crate::machine::{self, Noise};
+use crate::speech::{ROOM, Said, address, bind, datagram, step};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+use tandem::media::io::socket::{Inbox, calendar, enable_timestamps};
+use tandem::media::rtp;
+use tandem::types::AudioCodec;
+
+pub const FRAME_TIME: Duration = Duration::from_millis(20);
+/// Packets of which the time of sending is remembered: ten seconds, longer than any gateway here ever held one.
+const REMEMBERED: usize = 512;
+
+/// Calls through one gateway.
+pub struct Crowd {
+    calls: Vec<Call>,
+    codecs: [AudioCodec; 2],
+    round: u32,
+    inbox: Inbox,
+}
+
+struct Call {
+    sides: [Side; 2],
+}
+
+/// One far side: what it sends goes to the other.
+struct Side {
+    socket: UdpSocket,
+    to: SocketAddr,
+    /// A silence that is not sent takes time, but no sequence number.
+    next_sequence: u16,
+    /// Number of the last packet that left.
+    last: u32,
+    /// When each of the last packets left, and its number.
+    sent: Vec<Option<(Duration, u32)>>,
+    ear: Ear,
+}
+
+/// What a far side hears.
+#[derive(Default)]
+struct Ear {
+    ssrc: u32,
+    first: Option<u32>,
+    /// The timestamp that stands for packet 0 where delays are measured.
+    origin: u32,
+    packets: u64,
+    /// Microseconds from the sending of each packet by the other side to its coming out.
+    delays: Vec<u32>,
+    /// By how many frames the timestamps heard last are ahead of what was sent by then: what a listener whose clock
+    /// follows them hears that much later.
+    ahead: i32,
+    /// Kept only where somebody listens later.
+    recording: Option<Vec<(u32, Vec<u8>)>>,
+}
+
+/// What was measured while the crowd talked.
+pub struct Measured {
+    /// CPU-ms of the gateway per second of one call.
+    pub cpu: f64,
+    /// Towards side 0 and side 1, sorted, in microseconds.
+    pub delays: [Vec<u32>; 2],
+    pub sent: u64,
+    pub heard: u64,
+    /// By how much longer than at the start the sound of the first call waits at each side, as timestamps have it.
+    pub standing: [Duration; 2],
+    /// Percent of the gateway's core that others took.
+    pub noise: f64,
+    /// The most by which this program sent a packet late.
+    pub own_lateness: Duration,
+}
+
+impl Measured {
+    /// Percent of the packets sent that did not come out.
+    pub fn lost(&self) -> f64 {
+        100.0 * (self.sent.saturating_sub(self.heard)) as f64 / self.sent.max(1) as f64
+    }
+
+    /// Delay in ms towards a side, at a quantile.
+    pub fn delay(&self, side: usize, share: f64) -> f64 {
+        let delays = &self.delays[side];
+        let index = ((delays.len() as f64 * share) as usize).min(delays.len().saturating_sub(1));
+        delays.get(index).map_or(f64::NAN, |micros| f64::from(*micros) / 1_000.0)
+    }
+}
+
+/// How the crowd talks.
+pub struct Talk<'a> {
+    /// What each side says; call after call takes the next of them in turn.
+    pub said: &'a [[Said; 2]],
+    pub time: Duration,
+    /// By how many frames each call is ahead of the one before it in what is said.
+    pub stagger: usize,
+    /// Nobody talks afterwards: what is still inside is waited for.
+    pub last: bool,
+    /// Whether packet `number` of side 0 in this call is lost on the way.
+    pub drops: &'a dyn Fn(usize, u32) -> bool,
+}
+
+/// For [`Talk::drops`]: all packets arrive.
+pub fn nothing_lost(_: usize, _: u32) -> bool {
+    false
+}
+
+impl<'a> Talk<'a> {
+    /// Nothing is lost, and calls are at different places of what is said: the work is as mixed as in life.
+    pub fn mixed(said: &'a [Said; 2], seconds: u64) -> Talk<'a> {
+        Talk {
+            said: std::slice::from_ref(said),
+            time: Duration::from_secs(seconds),
+            stagger: 37,
+            last: false,
+            drops: &nothing_lost,
+        }
+    }
+
+    /// As [`mixed`](Talk::mixed), at the end of a call.
+    pub fn mixed_last(said: &'a [Said; 2], seconds: u64) -> Talk<'a> {
+        Talk { last: true, ..Talk::mixed(said, seconds) }
+    }
+}
+
+impl Crowd {
+    /// Opens `count` calls; `None` if the gateway can't take them.
+    pub fn open(gateway: &mut dyn Gateway, count: usize, codecs: [AudioCodec; 2]) -> Option<Crowd> {
+        let mut calls = Vec::with_capacity(count);
+        for call in 0..count {
+            let sockets = [bind(), bind()];
+            sockets.iter().for_each(enable_timestamps);
+            let to = gateway.open(call, codecs, [address(&sockets[0]), address(&sockets[1])])?;
+            let mut to = to.into_iter();
+            let sides = sockets.map(|socket| Side {
+                socket,
+                to: to.next().expect("two ports"),
+                next_sequence: 0,
+                last: 0,
+                sent: vec![None; REMEMBERED],
+                ear: Ear::default(),
+            });
+            calls.push(Call { sides });
+        }
+        Some(Crowd { calls, codecs, round: 0, inbox: Inbox::default() })
+    }
+
+    /// From now on keeps what is heard by `side` of every call.
+    pub fn record(&mut self, side: usize) {
+        self.calls.iter_mut().for_each(|call| call.sides[side].ear.recording = Some(Vec::new()));
+    }
+
+    /// What was recorded of each call: timestamps and payloads in the order of arrival.
+    pub fn recordings(&mut self, side: usize) -> Vec<Vec<(u32, Vec<u8>)>> {
+        self.calls.iter_mut().filter_map(|call| call.sides[side].ear.recording.take()).collect()
+    }
+
+    /// Both sides of all calls talk, spread evenly over each 20 ms.
+    pub fn talk(&mut self, gateway: &dyn Gateway, talk: &Talk<'_>) -> Measured {
+        let turns = self.turns();
+        let rounds = (talk.time.as_millis() / FRAME_TIME.as_millis()) as u32;
+        for side in self.calls.iter_mut().flat_map(|call| &mut call.sides) {
+            side.ear.packets = 0;
+            side.ear.delays = Vec::with_capacity(rounds as usize);
+        }
+        let (noise, cpu, start) = (Noise::beside(gateway.pid()), machine::cpu(gateway.pid()), Instant::now());
+        let (mut sent, mut own_lateness) = (0, Duration::ZERO);
+        for round in 0..rounds {
+            for &(phase, call, side) in &turns {
+                let due = start + FRAME_TIME * round + phase;
+                let now = Instant::now();
+                match due.checked_duration_since(now) {
+                    Some(early) => std::thread::sleep(early),
+                    None => own_lateness = own_lateness.max(now - due),
+                }
+                self.listen(call, side);
+                sent += u64::from(self.say(call, side, talk));
+            }
+            self.round += 1;
+        }
+        let (cpu, elapsed) = (machine::cpu(gateway.pid()) - cpu, start.elapsed());
+        let noise = noise.percent();
+        if talk.last {
+            // What is still inside comes out within a moment; what does not is lost.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        (0..self.calls.len()).for_each(|call| (0..2).for_each(|side| self.listen(call, side)));
+        let ears = |side: usize| self.calls.iter().map(move |call| &call.sides[side].ear);
+        let delays = [0, 1].map(|side| {
+            let mut delays: Vec<u32> = ears(side).flat_map(|ear| ear.delays.iter().copied()).collect();
+            delays.sort_unstable();
+            delays
+        });
+        Measured {
+            cpu: cpu.as_secs_f64() * 1_000.0 / self.calls.len() as f64 / elapsed.as_secs_f64(),
+            heard: ears(0).chain(ears(1)).map(|ear| ear.packets).sum(),
+            delays,
+            standing: [0, 1].map(|side| FRAME_TIME * self.calls[0].sides[side].ear.ahead.max(0) as u32),
+            sent,
+            noise,
+            own_lateness,
+        }
+    }
+
+    /// Who speaks when within each 20 ms.
+    fn turns(&self) -> Vec<(Duration, usize, usize)> {
+        let share = FRAME_TIME / self.calls.len() as u32;
+        let half = FRAME_TIME / 2;
+        let mut turns: Vec<_> = (0..self.calls.len())
+            .flat_map(|call| {
+                let first = share * call as u32;
+                let second = if first + half < FRAME_TIME { first + half } else { first - half };
+                [(first, call, 0), (second, call, 1)]
+            })
+            .collect();
+        turns.sort_unstable();
+        turns
+    }
+
+    /// Sends the side's next packet; false if it has none to send now.
+    fn say(&mut self, call: usize, side: usize, talk: &Talk<'_>) -> bool {
+        let said = &talk.said[call % talk.said.len()][side];
+        let place = (self.round as usize + call * talk.stagger) % said.len();
+        let far = &mut self.calls[call].sides[side];
+        let Some(payload) = &said[place] else { return false };
+        far.sent[self.round as usize % REMEMBERED] = Some((calendar(), self.round));
+        far.last = self.round;
+        let sequence = far.next_sequence;
+        far.next_sequence = sequence.wrapping_add(1);
+        if side == 0 && (talk.drops)(call, self.round) {
+            return true;
+        }
+        let mut bytes = [0; ROOM];
+        let len = datagram(self.codecs[side], sequence, self.round, payload, &mut bytes);
+        let _ = far.socket.send_to(&bytes[..len], far.to);
+        true
+    }
+
+    /// Takes what waits for a side.
+    fn listen(&mut self, call: usize, side: usize) {
+        let unit = step(self.codecs[side]);
+        loop {
+            let [first, second] = &mut self.calls[call].sides;
+            let (here, there) = if side == 0 { (first, second) } else { (second, first) };
+            let Ok(count) = self.inbox.receive(&here.socket) else { return };
+            for index in 0..count {
+                let Some(packet) = self.inbox.packet(index) else { continue };
+                if rtp::is_rtcp(packet.bytes) {
+                    continue;
+                }
+                let Ok(heard) = rtp::parse(packet.bytes) else { continue };
+                let ear = &mut here.ear;
+                ear.ssrc = heard.ssrc;
+                ear.packets += 1;
+                if let Some(recording) = &mut ear.recording {
+                    recording.push((heard.timestamp, heard.payload.to_vec()));
+                }
+                if ear.first.is_none() {
+                    (ear.first, ear.origin) = (Some(heard.timestamp), heard.timestamp);
+                }
+                let first = ear.first.unwrap_or_default();
+                ear.ahead = (heard.timestamp.wrapping_sub(first) / unit).wrapping_sub(self.round) as i32;
+                // Nobody sends on what was not said yet: where timestamps run ahead, what comes out is taken for the
+                // last packet, as if the gateway had not held it at all.
+                let mut number = heard.timestamp.wrapping_sub(ear.origin) / unit;
+                if number > self.round && number - self.round < 1 << 16 {
+                    ear.origin = heard.timestamp.wrapping_sub(there.last.wrapping_mul(unit));
+                    number = there.last;
+                }
+                // What stands for silence was never sent.
+                if let Some((at, _)) =
+                    there.sent[number as usize % REMEMBERED].filter(|sent| sent.1 == number)
+                {
+                    let delay = packet.stamp.unwrap_or_else(calendar).saturating_sub(at);
+                    ear.delays.push(delay.as_micros() as u32);
+                }
+            }
+        }
+    }
+
+    /// Side 0 of every call reports that it loses so many percent of what it hears.
+    pub fn report_loss(&self, percent: u8) {
+        for side in self.calls.iter().map(|call| &call.sides[0]) {
+            // A receiver report with one block (RFC 3550 §6.4.2), and the source description that belongs to it.
+            let mut bytes = vec![0x81, 201, 0, 7, 0, 0, 0, 7];
+            bytes.extend_from_slice(&side.ear.ssrc.to_be_bytes());
+            bytes.push((u32::from(percent) * 256 / 100) as u8);
+            bytes.extend_from_slice(&[0; 19]);
+            bytes.extend_from_slice(&[0x81, 202, 0, 3, 0, 0, 0, 7, 1, 5]);
+            bytes.extend_from_slice(b"crowd\0");
+            let _ = side.socket.send_to(&bytes, side.to);
+        }
+    }
+}
+
+/// A sound as a listener gets it: every payload at the place its timestamp says, silence where none came.
+pub fn on_timeline(
+    recording: &[(u32, Vec<u8>)],
+    mut decode: impl FnMut(&[u8]) -> Vec<i16>,
+    unit: u32,
+) -> Vec<i16> {
+    let Some(first) = recording.first().map(|(timestamp, _)| *timestamp) else { return Vec::new() };
+    let mut sound: Vec<i16> = Vec::new();
+    for (timestamp, payload) in recording {
+        let place = (timestamp.wrapping_sub(first) / unit) as usize * crate::speech::FRAME;
+        let samples = decode(payload);
+        if place > sound.len() + 8_000 * 60 {
+            continue;
+        }
+        if sound.len() < place + samples.len() {
+            sound.resize(place + samples.len(), 0);
+        }
+        sound[place..place + samples.len()].copy_from_slice(&samples);
+    }
+    sound
+}
