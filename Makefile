@@ -13,7 +13,7 @@ PYTHON_LIST := tests/tools/requirements.txt
 TEST_THREADS ?= 3
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test bench lint clean fuzz deps test-deps python-env
+.PHONY: help build demo test bench bench-media lint clean fuzz deps test-deps python-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -30,6 +30,11 @@ test: test-deps ## installs what the tests need, starts the real components, run
 
 bench: test-deps ## prints the figures of BENCHMARKS.md as this machine reaches them
 	$(CARGO) bench --locked
+
+bench-media: test-deps ## the media path beside rtpengine, in one run (BENCH="side-by-side quick" is shorter)
+	@tools/ensure-packages rtpengine-daemon=rtpengine debootstrap=debootstrap
+	@tools/rtpengine-sid $(CACHE)/debian-sid
+	$(CARGO) bench --locked --bench media -- $(or $(BENCH),side-by-side)
 
 lint: deps ## formatting, clippy, and licences where cargo-deny is installed
 	$(CARGO) fmt --all --check

@@ -162,7 +162,7 @@ fn capacity(gateway: &mut dyn Gateway, row: &mut Row) {
         }
         (measured, complexity)
     };
-    let mut fits = |gateway: &mut dyn Gateway, row: &mut Row, calls: usize| {
+    let fits = |gateway: &mut dyn Gateway, row: &mut Row, calls: usize| {
         let (measured, complexity) = trial(gateway, row, calls);
         let fits = measured.is_some_and(|measured| {
             measured.delay(0, 0.99).max(measured.delay(1, 0.99)) <= MOST_DELAY_MS

@@ -13,6 +13,9 @@ pub const FRAME_TIME: Duration = Duration::from_millis(20);
 /// Packets of which the time of sending is remembered: ten seconds, longer than any gateway here ever held one.
 const REMEMBERED: usize = 512;
 
+/// So many packets ahead of what was said are no hiccup that is being made up for: three seconds.
+const EARLY: u32 = 150;
+
 /// Calls through one gateway.
 pub struct Crowd {
     calls: Vec<Call>,
@@ -31,7 +34,8 @@ struct Side {
     to: SocketAddr,
     /// A silence that is not sent takes time, but no sequence number.
     next_sequence: u16,
-    /// Number of the last packet that left.
+    /// Numbers of the first and the last packet that left.
+    began: Option<u32>,
     last: u32,
     /// When each of the last packets left, and its number.
     sent: Vec<Option<(Duration, u32)>>,
@@ -45,6 +49,8 @@ struct Ear {
     first: Option<u32>,
     /// The timestamp that stands for packet 0 where delays are measured.
     origin: u32,
+    /// Packets in a row whose timestamps are ahead of what was said.
+    early: u32,
     packets: u64,
     /// Microseconds from the sending of each packet by the other side to its coming out.
     delays: Vec<u32>,
@@ -134,6 +140,7 @@ impl Crowd {
                 socket,
                 to: to.next().expect("two ports"),
                 next_sequence: 0,
+                began: None,
                 last: 0,
                 sent: vec![None; REMEMBERED],
                 ear: Ear::default(),
@@ -222,6 +229,7 @@ impl Crowd {
         let far = &mut self.calls[call].sides[side];
         let Some(payload) = &said[place] else { return false };
         far.sent[self.round as usize % REMEMBERED] = Some((calendar(), self.round));
+        far.began.get_or_insert(self.round);
         far.last = self.round;
         let sequence = far.next_sequence;
         far.next_sequence = sequence.wrapping_add(1);
@@ -254,14 +262,17 @@ impl Crowd {
                     recording.push((heard.timestamp, heard.payload.to_vec()));
                 }
                 if ear.first.is_none() {
-                    (ear.first, ear.origin) = (Some(heard.timestamp), heard.timestamp);
+                    let zero = heard.timestamp.wrapping_sub(there.began.unwrap_or(0).wrapping_mul(unit));
+                    (ear.first, ear.origin) = (Some(zero), zero);
                 }
                 let first = ear.first.unwrap_or_default();
                 ear.ahead = (heard.timestamp.wrapping_sub(first) / unit).wrapping_sub(self.round) as i32;
-                // Nobody sends on what was not said yet: where timestamps run ahead, what comes out is taken for the
+                // Nobody sends on what was not said yet. Where timestamps stay ahead, what comes out is taken for the
                 // last packet, as if the gateway had not held it at all.
                 let mut number = heard.timestamp.wrapping_sub(ear.origin) / unit;
-                if number > self.round && number - self.round < 1 << 16 {
+                ear.early = if number > self.round { ear.early + 1 } else { 0 };
+                if ear.early > EARLY {
+                    ear.early = 0;
                     ear.origin = heard.timestamp.wrapping_sub(there.last.wrapping_mul(unit));
                     number = there.last;
                 }

@@ -201,6 +201,7 @@ pub fn config(codec: AudioCodec, far: SocketAddr, opus: OpusSettings) -> LegConf
         remote_rtp: far,
         remote_rtcp: far,
         rtcp_mux: true,
+        voip_metrics: false,
         direction: MediaDirection::SendRecv,
         ptime_ms: 20,
         srtp: None,
