@@ -1,6 +1,17 @@
-//! Speech over a wire that loses packets, through a bridge in virtual time, judged by PESQ: what the repair is worth.
+//! Speech over a wire that loses packets, judged by PESQ: what the repair is worth, through a bridge in virtual time and
+//! through a running gateway.
 
-use crate::support::{lane::Lane, speech, wav::Wav};
+use crate::scene::{ALICE, MOBILE};
+use crate::support::{
+    baresip::{Baresip, PhoneCodec},
+    gateway::Gateway,
+    impairment::Impairment,
+    lane::Lane,
+    speech::{self, Floor, Voice},
+    wait,
+    wav::Wav,
+    wire::Wire as LossyWire,
+};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -112,6 +123,47 @@ fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
         assert!(*with >= floor(*way, *percent), "{case}");
         assert!(*percent == 0 || with - without >= worth(*way, *percent), "{case}");
     }
+}
+
+#[test]
+fn a_phone_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well() {
+    let lane = Lane::take("repair-wire");
+    let _floor = Floor::take();
+    let line = Baresip::on(&lane, MOBILE).codec(PhoneCodec::Pcma).voice(Voice::Callee).start();
+    let builder = Gateway::on(&lane).set("sip.digest", vec![toml::Value::from("MD5")]);
+    let builder = builder.user("alice", ALICE).trunk("operator-a", line.address());
+    let ms = Duration::from_millis;
+    let bad =
+        Impairment::seeded(7).loss(0.05).reordering(0.05, 1).duplication(0.02).delay(ms(30)).jitter(ms(10));
+    let wire = LossyWire::on(&lane, builder.udp()).to_gateway(bad).start();
+    let gateway = builder.start();
+    let phone = Baresip::on(&lane, "alice").voice(Voice::Caller).config("opus_packet_loss 10");
+    let mut phone = phone.registers(wire.address(), "udp").start();
+    phone.dial(MOBILE);
+    phone.wait_event("CALL_ESTABLISHED");
+    wait::talk(Duration::from_secs(11));
+    phone.hang_up();
+    line.wait_event("CALL_CLOSED");
+    phone.wait_event("CALL_CLOSED");
+    gateway.wait_idle();
+
+    let score = speech::score(phone.said(), &line.heard());
+    println!("over a lossy wire: {score:?}");
+    assert!(score.pesq_nb.is_some_and(|pesq| pesq >= 3.0), "{score:?}");
+    speech::assert_heard(line.said(), phone.said(), &phone.heard());
+    let tally = wire.call().to_gateway;
+    let count = |name: &str, labels: &[(&str, &str)]| gateway.metric(name, labels) as usize;
+    assert!(tally.dropped.len() > 15 && tally.overtaken.len() > 15, "{tally:?}");
+    assert_eq!(count("tandem_media_lost_packets_total", &[("leg", "app")]), tally.dropped.len());
+    let fec = count("tandem_media_recovered_packets_total", &[("method", "fec")]);
+    let plc = count("tandem_media_recovered_packets_total", &[("method", "plc")]);
+    assert!(
+        fec > tally.dropped.len() / 3 && fec + plc >= tally.dropped.len() - 2,
+        "{fec} and {plc}: {tally:?}"
+    );
+    // Doubled ones are late, and of the overtaken ones only those before the gateway knew this wire.
+    let late = count("tandem_media_late_packets_total", &[("leg", "app")]);
+    assert!(late < tally.doubled.len() + tally.overtaken.len() / 2, "{late} late: {tally:?}");
 }
 
 /// What the far side hears, whose jitter buffer is ideal.

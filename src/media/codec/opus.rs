@@ -216,18 +216,45 @@ pub fn packet_samples(packet: &[u8], sample_rate: u32) -> Option<usize> {
 /// True if the packet carries redundancy for the one before it (the LBRR flag, RFC 6716 §4.2.4).
 #[inline]
 pub fn has_redundancy(packet: &[u8]) -> bool {
-    let [toc, first, ..] = packet else { return false };
+    let Some(toc) = packet.first() else { return false };
     let config = toc >> 3;
-    // Only SILK and hybrid frames have it, and only code 0 shows it at a fixed place.
-    if config >= 16 || toc & 0x03 != 0 {
+    // Only SILK and hybrid frames have it.
+    if config >= 16 {
         return false;
     }
+    let Some(first) = first_frame(packet).and_then(|at| packet.get(at)) else { return false };
     // SILK packs 20 ms sub-frames: one bit of voice activity each comes first.
     let subframes = match config {
         0..=11 => [1, 1, 2, 3][usize::from(config & 3)],
         _ => 1,
     };
     first & (0x80 >> subframes) != 0
+}
+
+/// Where the first frame of a packet begins, behind what says how the frames are packed (RFC 6716 §3.2).
+fn first_frame(packet: &[u8]) -> Option<usize> {
+    // A length takes one byte, or two from 252 on (§3.2.1).
+    let length = |at: usize| packet.get(at).map(|byte| if *byte < 252 { 1 } else { 2 });
+    match packet.first()? & 0x03 {
+        0 | 1 => Some(1),
+        2 => Some(1 + length(1)?),
+        _ => {
+            let count = *packet.get(1)?;
+            let mut at = 2;
+            if count & 0x40 != 0 {
+                while *packet.get(at)? == 255 {
+                    at += 1;
+                }
+                at += 1;
+            }
+            if count & 0x80 != 0 {
+                for _ in 1..count & 0x3f {
+                    at += length(at)?;
+                }
+            }
+            Some(at)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +312,68 @@ mod tests {
             let tone = |n: usize| ((n as f32 * 425.0 / 8000.0 * std::f32::consts::TAU).sin() * 4000.0) as i16;
             let pcm: Vec<i16> = (frame * 160..frame * 160 + 160).map(tone).collect();
             assert!(encode(&mut encoder, &pcm).is_some(), "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn the_wire_carries_the_bit_rate_that_is_set() {
+        for bitrate in [12_000u32, 24_000, 40_000] {
+            let settings = OpusSettings { bitrate, dtx: false, ..OpusSettings::default() };
+            let mut encoder = Encoder::new(8_000, settings).unwrap();
+            let bytes: usize = (0..500)
+                .filter_map(|frame| encode(&mut encoder, &speech(frame * 160, 160)))
+                .map(|packet| packet.len())
+                .sum();
+            let got = bytes as u32 * 8 / 10;
+            // The syllables' pauses cost less.
+            assert!((bitrate * 6 / 10..bitrate * 12 / 10).contains(&got), "{got} bit/s for {bitrate}");
+        }
+    }
+
+    #[test]
+    fn a_higher_complexity_comes_nearer_to_what_was_said() {
+        let error = |complexity| {
+            let settings =
+                OpusSettings { complexity, bitrate: 12_000, dtx: false, ..OpusSettings::default() };
+            let mut encoder = Encoder::new(8_000, settings).unwrap();
+            let mut decoder = Decoder::new(8_000).unwrap();
+            let (said, mut heard) = (speech(0, 80_000), Vec::<i16>::new());
+            for pcm in said.chunks(160) {
+                let mut out = [0; 960];
+                let samples = decoder.decode(&encode(&mut encoder, pcm).unwrap(), &mut out).unwrap();
+                heard.extend(&out[..samples]);
+            }
+            // Behind the encoder's look-ahead of 6.5 ms.
+            let pairs = said.iter().zip(&heard[52..]);
+            pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>()
+        };
+        assert!(error(10) < error(0), "{} at 10, {} at 0", error(10), error(0));
+    }
+
+    #[test]
+    fn redundancy_is_seen_behind_every_way_to_pack_frames() {
+        let mut encoder =
+            Encoder::new(8_000, OpusSettings { dtx: false, ..OpusSettings::default() }).unwrap();
+        encoder.set_expected_loss(15);
+        let packets: Vec<_> =
+            (0..60).filter_map(|frame| encode(&mut encoder, &speech(frame * 160, 160))).collect();
+        for packet in &packets[20..] {
+            let (toc, frame) = (packet[0], &packet[1..]);
+            let expected = has_redundancy(packet);
+            let two = [&[toc | 1][..], frame, frame].concat();
+            let unequal = [&[toc | 2, frame.len() as u8][..], frame, frame].concat();
+            let counted = [&[toc | 3, 2][..], frame, frame].concat();
+            let padded = [&[toc | 3, 0x40 | 1, 3][..], frame, &[0; 3]].concat();
+            let varied = [&[toc | 3, 0x80 | 2, frame.len() as u8][..], frame, frame].concat();
+            for (way, packed) in [two, unequal, counted, padded, varied].iter().enumerate() {
+                if frame.len() < 252 {
+                    assert!(packet_samples(packed, 8_000).is_some(), "way {way} is one");
+                    assert_eq!(has_redundancy(packed), expected, "way {way}");
+                }
+            }
+        }
+        for junk in [&[0x03][..], &[0x03, 0x42], &[0x02], &[0x02, 0xff], &[0x03, 0xc2, 0xff]] {
+            assert!(!has_redundancy(junk));
         }
     }
 

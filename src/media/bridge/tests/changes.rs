@@ -88,6 +88,41 @@ fn the_far_sides_packet_length_changes_in_the_middle_of_a_call() {
 }
 
 #[test]
+fn every_packet_length_goes_with_every_other() {
+    let said = speech(0, 3 * 8_000);
+    for ms_in in [10usize, 20, 30, 40, 50, 60] {
+        for ptime_ms in [10u8, 20, 30, 40, 50, 60] {
+            let (mut to_app, mut to_trunk) = (config(AudioCodec::Opus), config(AudioCodec::Pcma));
+            (to_app.ptime_ms, to_trunk.ptime_ms) = (ptime_ms, ptime_ms);
+            let mut call = Call::new(to_app, to_trunk);
+            let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
+            let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+            for (n, pcm) in said.chunks_exact(ms_in * 8).enumerate() {
+                call.until(MS * (ms_in * n) as u32);
+                let payload: Vec<u8> = pcm.iter().map(|sample| Law::A.compress(*sample)).collect();
+                trunk.say(&mut call, 8 * ms_in as u32, &payload);
+                // Opus has no frame of 30 or 50 ms; an app sends such a time as several packets.
+                for part in pcm.chunks(if matches!(ms_in, 30 | 50) { 80 } else { pcm.len() }) {
+                    let mut packet = [0; 1276];
+                    let Ok(Encoded::Packet(len)) = encoder.encode(part, &mut packet) else {
+                        unreachable!("no DTX")
+                    };
+                    app.say(&mut call, 6 * part.len() as u32, &packet[..len]);
+                }
+            }
+            let case = format!("{ms_in} to {ptime_ms} ms");
+            assert!(call.at_b.iter().all(|got| got.payload.len() == 8 * usize::from(ptime_ms)), "{case}");
+            assert_continuous(&call.at_b, 8 * u32::from(ptime_ms));
+            let opus_ms = [60, 40, 20, 10].into_iter().find(|ms| ms <= &ptime_ms).unwrap();
+            assert_continuous(&call.at_a, 48 * u32::from(opus_ms));
+            let missing = |got: usize, ms: u8| 3_000 - got * usize::from(ms);
+            assert!(missing(call.at_b.len(), ptime_ms) < 60 + ms_in, "{case}");
+            assert!(missing(call.at_a.len(), opus_ms) < 60 + ms_in, "{case}");
+        }
+    }
+}
+
+#[test]
 fn a_codec_changes_and_changes_back_by_reinvite() {
     let mut call = Call::opus_to_pcma();
     let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));

@@ -93,6 +93,34 @@ fn payloads_no_codec_takes_are_counted_and_the_call_lives() {
 }
 
 #[test]
+fn payloads_of_one_byte_and_of_a_whole_datagram_do_no_harm_either_way() {
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let (opus, pcma) = (opus_speech(60, 0), pcma_speech(60, 160));
+    for n in 0..60usize {
+        call.until(20 * MS * n as u32);
+        match n {
+            // Code 3 without its count, then more than 120 ms, then a length no datagram has room for.
+            20 => app.say(&mut call, 960, &[0x03]),
+            25 => app.say(&mut call, 960, &[0x01; 1_488]),
+            30 => app.say(&mut call, 960, &[0x03; 1_488]),
+            _ => app.say(&mut call, 960, &opus[n]),
+        };
+        match n {
+            20 => trunk.say(&mut call, 160, &[0x55]),
+            30 => trunk.say(&mut call, 160, &[0x55; 1_488]),
+            _ => trunk.say(&mut call, 160, &pcma[n]),
+        };
+    }
+    assert_eq!(call.a.report().packets_discarded, 3);
+    assert_eq!(call.b.report().packets_discarded, 1, "one sample is little, and no fault");
+    assert_eq!(call.at_b.len(), 60, "what could not be played was filled");
+    assert_continuous(&call.at_b, 160);
+    let spans = |got: &[Got]| got.last().unwrap().timestamp.wrapping_sub(got[0].timestamp);
+    assert!(spans(&call.at_a).abs_diff(59 * 960) <= 960, "{}", spans(&call.at_a));
+}
+
+#[test]
 fn with_srtp_only_proven_packets_are_heard_or_latched_onto() {
     let local: Vec<u8> = (0..30).collect();
     let remote: Vec<u8> = (100..130).collect();
