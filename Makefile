@@ -69,6 +69,7 @@ python-env:
 # PACKAGE=PROBE, see tools/ensure-packages.
 TEST_PACKAGES := \
   sip-tester=sipp \
+  tshark=tshark \
   baresip-core=baresip \
   linphone-cli=linphonec \
   kamailio=kamailio \

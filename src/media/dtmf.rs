@@ -49,10 +49,15 @@ struct Carried {
     last_duration: u16,
 }
 
+/// How often the end of a press is said: a far side that misses it hears the key for ever (RFC 4733 §2.5.1.4).
+const ENDS: u8 = 3;
+
 /// Carries events from one leg to the other.
 #[derive(Debug, Clone, Default)]
 pub struct EventCarrier {
     current: Option<Carried>,
+    /// The end of the last press, and how often it is still to be said.
+    owed: Option<(Outgoing, u8)>,
 }
 
 /// What to send for a received event packet.
@@ -69,7 +74,8 @@ pub struct Outgoing {
 
 impl EventCarrier {
     /// `timestamp` is the packet's own; `start` is where the event begins in our stream if it is new. `None` for a
-    /// packet of an event before the present one, and for an ended event that claims to go on.
+    /// packet of an event before the present one, for an ended event that claims to go on, and for an end that has been
+    /// said often enough.
     pub fn carry(
         &mut self,
         event: Event,
@@ -105,12 +111,27 @@ impl EventCarrier {
         let total = rescale(current.before.saturating_add(event.duration.into()), from_rate, to_rate);
         // A finer clock runs out of its 16 bits sooner: whole segments before this one.
         let segments = total.saturating_sub(1) / SEGMENT;
-        Some(Outgoing {
+        let outgoing = Outgoing {
             event: Event { duration: (total - segments * SEGMENT) as u16, ..event },
             timestamp: current.to.wrapping_add(segments * SEGMENT),
             marker,
             total,
-        })
+        };
+        self.owed = match self.owed {
+            Some((owed, left)) if event.end && owed.timestamp == outgoing.timestamp => {
+                Some((owed, left.checked_sub(1)?))
+            }
+            Some(_) | None => event.end.then_some((Outgoing { marker: false, ..outgoing }, ENDS - 1)),
+        };
+        Some(outgoing)
+    }
+
+    /// An end that the source did not repeat, or under the same sequence number only, which counts as one packet: to be
+    /// said once more now.
+    pub fn owed_end(&mut self) -> Option<Outgoing> {
+        let (outgoing, left) = self.owed.as_mut().filter(|(_, left)| *left > 0)?;
+        *left -= 1;
+        Some(*outgoing)
     }
 
     /// True between the first packet of an event and its first end packet.
@@ -166,6 +187,25 @@ mod tests {
             assert_eq!((end.timestamp, end.event.end, end.event.duration), (500, true, 800));
         }
         assert!(!carrier.is_active());
+    }
+
+    #[test]
+    fn an_end_is_said_three_times_whoever_says_it() {
+        for repeated in 0..=2 {
+            let mut carrier = EventCarrier::default();
+            let mut carry = |duration, end| carrier.carry(press(1, duration, end), 0, 40, 48_000, 8_000);
+            carry(960, false).unwrap();
+            let end = carry(1_920, true).unwrap();
+            for _ in 0..repeated {
+                carry(1_920, true).unwrap();
+            }
+            let owed: Vec<_> = std::iter::from_fn(|| carrier.owed_end()).collect();
+            assert_eq!(owed, vec![end; 2 - repeated]);
+        }
+        let mut carrier = EventCarrier::default();
+        carrier.carry(press(1, 160, true), 0, 0, 8_000, 8_000).unwrap();
+        carrier.carry(press(2, 160, false), 4_000, 4_000, 8_000, 8_000).unwrap();
+        assert_eq!(carrier.owed_end(), None, "the next key is pressed");
     }
 
     #[test]

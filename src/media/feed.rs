@@ -5,7 +5,7 @@ use super::codec::comfort_noise::NoiseGenerator;
 use super::codec::g711::Law;
 use super::config::{LegConfig, OpusSettings};
 use super::dtmf::detector::{Detector, Found};
-use super::dtmf::{Event, EventCarrier};
+use super::dtmf::{Event, EventCarrier, Outgoing};
 use super::recovery::reorder::{Reorder, Turn};
 use super::relay::{Passing, Relay, is_near};
 use super::rtp::{Arrival, RtpPacket};
@@ -197,6 +197,7 @@ impl Feed {
         if self.press_sounds(incoming.now) {
             return Outcome::NOTHING;
         }
+        self.repeat_end(incoming.now, tx, out);
         if self.comfort.next.is_some() {
             self.end_comfort(incoming, tx, out);
         }
@@ -342,12 +343,12 @@ impl Feed {
         out: &mut Out<'_>,
     ) {
         let Incoming { packet, arrival, now } = incoming;
-        let sequence = match &mut self.path {
+        let relayed = match &mut self.path {
             Path::Relay(relay) => match relay.sequence_for(packet.sequence, arrival, tx) {
-                Some(sequence) => sequence,
+                Some(sequence) => Some(sequence),
                 None => return,
             },
-            Path::Reframe(_) | Path::Decode(_) | Path::Encode(_) => tx.next_sequence(),
+            Path::Reframe(_) | Path::Decode(_) | Path::Encode(_) => None,
         };
         let wall = tx.position_at(now);
         // Exactly where the source says if its events count in the clock of its voice, else where we are.
@@ -360,10 +361,21 @@ impl Feed {
         else {
             return;
         };
-        let payload = carried.event.to_bytes();
-        let chunk =
-            Chunk { timestamp: carried.timestamp, marker: carried.marker, duration: 0, payload: &payload };
-        tx.send_event(now, sequence, chunk, out.wire, &mut out.work.packet);
+        // A packet that is not carried must leave no gap.
+        let sequence = relayed.unwrap_or_else(|| tx.next_sequence());
+        send_carried(carried, now, sequence, tx, out);
+    }
+
+    /// Says the end of the last press once more beside the voice that follows, where its source did not.
+    #[inline]
+    fn repeat_end(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        if matches!(self.path, Path::Relay(_)) || tx.dtmf().is_none() {
+            return;
+        }
+        if let Some(carried) = self.carrier.owed_end() {
+            let sequence = tx.next_sequence();
+            send_carried(carried, now, sequence, tx, out);
+        }
     }
 
     fn event_as_sound(
@@ -487,6 +499,13 @@ impl Listening {
         self.ended = ended.then_some((event, END_AGAIN));
         self.began.map(|began| (event, began))
     }
+}
+
+fn send_carried(carried: Outgoing, now: Instant, sequence: u16, tx: &mut Transmitter, out: &mut Out<'_>) {
+    let payload = carried.event.to_bytes();
+    let chunk =
+        Chunk { timestamp: carried.timestamp, marker: carried.marker, duration: 0, payload: &payload };
+    tx.send_event(now, sequence, chunk, out.wire, &mut out.work.packet);
 }
 
 fn event_rate(from: &LegConfig) -> u32 {

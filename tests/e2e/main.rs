@@ -26,6 +26,7 @@ mod metrics;
 mod network;
 mod operate;
 mod quality;
+mod packets;
 mod registration;
 mod repair;
 mod route;

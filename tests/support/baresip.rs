@@ -43,6 +43,9 @@ impl PhoneCodec {
     }
 }
 
+/// What baresip takes for a key that is let go.
+const RELEASED: &[u8] = &[0x04];
+
 /// A baresip to be started.
 pub struct BaresipBuilder {
     user: String,
@@ -289,9 +292,13 @@ impl Baresip {
     pub fn press(&self, keys: &str) {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         for key in keys.chars() {
-            socket.send_to(key.to_string().as_bytes(), ("127.0.0.1", self.keys)).expect("loopback takes it");
-            // A key is held for as long as a person would; baresip ends the tone 250 ms after it.
-            wait::talk(Duration::from_millis(400));
+            let send =
+                |octets: &[u8]| socket.send_to(octets, ("127.0.0.1", self.keys)).expect("loopback takes it");
+            send(key.to_string().as_bytes());
+            // Held for as long as a person would.
+            wait::talk(Duration::from_millis(250));
+            send(RELEASED);
+            wait::talk(Duration::from_millis(150));
         }
     }
 
@@ -300,6 +307,17 @@ impl Baresip {
     pub fn wait_event(&self, kind: &str) -> serde_json::Value {
         let line = self.events.wait_for(&format!("\"type\":\"{kind}\""), wait::START);
         serde_json::from_str(&line).expect("events are JSON")
+    }
+
+    /// The keys that were pressed at the far end, as it heard them.
+    pub fn keys_heard(&self) -> String {
+        let lines = self.events.lines();
+        let starts = lines.iter().filter(|line| line.contains("\"type\":\"CALL_DTMF_START\""));
+        let keys = starts.filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            event["param"].as_str().map(str::to_owned)
+        });
+        keys.collect()
     }
 
     /// How many events of that kind there were.

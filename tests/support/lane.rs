@@ -87,6 +87,11 @@ impl Lane {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()))
     }
 
+    /// All ports of this test, first and last.
+    pub fn all_ports(&self) -> (u16, u16) {
+        (self.first, self.first + PORTS - 1)
+    }
+
     /// The port range of the gateway's media, as the configuration writes it.
     pub fn media_ports(&self) -> String {
         let end = self.first + PORTS;

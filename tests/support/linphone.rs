@@ -155,13 +155,14 @@ impl LinphoneBuilder {
         process.log().wait_for("Using wav files", wait::START);
         let heard = folder.join("heard.wav");
         process.write_line(&format!("record {}", heard.display()));
-        Linphone { process, said, heard }
+        Linphone { process, port: self.port, said, heard }
     }
 }
 
 /// A running linphonec.
 pub struct Linphone {
     process: Process,
+    port: u16,
     said: PathBuf,
     heard: PathBuf,
 }
@@ -222,6 +223,19 @@ impl Linphone {
         wait::talk(Duration::from_millis(1_500));
         let said = self.said.display().to_string();
         self.process.write_line(&format!("play {said}"));
+    }
+
+    /// Presses keys of the running call, one after the other.
+    pub fn press(&mut self, keys: &str) {
+        for key in keys.chars() {
+            self.process.write_line(&key.to_string());
+            wait::talk(Duration::from_millis(400));
+        }
+    }
+
+    /// Where it signals from.
+    pub fn sip_port(&self) -> u16 {
+        self.port
     }
 
     pub fn hang_up(&mut self) {

@@ -22,6 +22,7 @@ pub mod raw_sip;
 pub mod rtp;
 pub mod sipp;
 pub mod speech;
+pub mod tap;
 pub mod tls;
 pub mod trace;
 pub mod wait;

@@ -111,6 +111,35 @@ impl Process {
     }
 }
 
+/// A command that only root may run: as root itself, else through sudo, which must not ask.
+pub fn as_root(program: &str) -> Command {
+    // SAFETY: geteuid only reads a number.
+    let mut command = if unsafe { libc::geteuid() } == 0 {
+        Command::new(program)
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("-n").arg(program);
+        sudo
+    };
+    // Debian keeps such programs where a user's path does not lead.
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+/// Runs a command to its end, which must be a good one.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Says something that stays to be read when the test succeeds: what is printed otherwise is kept from sight then.
+pub fn report(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
