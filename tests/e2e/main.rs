@@ -13,6 +13,7 @@ mod database;
 mod demo;
 mod dialog;
 mod did;
+mod encoder;
 mod failover;
 mod features;
 mod glare;

@@ -1,6 +1,6 @@
 //! Speech by espeak-ng, and the judgement whether somebody heard it (narrowband PESQ, ITU-T P.862).
 
-use super::{wait, wav::Wav};
+use super::{lane::Lane, wait, wav::Wav};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -110,6 +110,18 @@ fn add_room(wav: &mut Wav) {
             *sample = (f64::from(*sample) + noise).round() as i16;
         }
     }
+}
+
+/// Writes the speech of a voice as bare A-law, as SIPp plays it.
+pub fn a_law(lane: &Lane, voice: Voice) -> PathBuf {
+    let (wav, file) = (lane.path("speech.wav"), lane.path("speech.alaw"));
+    voice.record(&wav, BARESIP_G711, Duration::ZERO);
+    run(Command::new("sox")
+        .arg("-D")
+        .arg(&wav)
+        .args(["-t", "raw", "-e", "a-law", "-r", "8000", "-c", "1"])
+        .arg(&file));
+    file
 }
 
 /// Makes a file of another form.
