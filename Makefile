@@ -70,6 +70,8 @@ python-env:
 TEST_PACKAGES := \
   sip-tester=sipp \
   tshark=tshark \
+  xfsprogs=xfs_io \
+  e2fsprogs=mkfs.ext4 \
   baresip-core=baresip \
   linphone-cli=linphonec \
   kamailio=kamailio \

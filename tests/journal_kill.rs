@@ -1,5 +1,5 @@
-//! A process that keeps a journal is killed again and again: no acknowledged call is lost, none is twice, none is
-//! billed for time it did not live.
+//! A process that keeps a journal is killed, or its disk loses power, again and again: no acknowledged call is lost,
+//! none is twice, none is billed for time it did not live.
 
 mod support;
 
@@ -10,7 +10,12 @@ use std::{
     sync::mpsc,
     time::Duration,
 };
-use support::{lane::Lane, process::Process, wait};
+use support::{
+    image::Image,
+    lane::Lane,
+    process::{Process, report},
+    wait,
+};
 use tandem::{
     billing::{
         Cdr, CdrState, JournalEvent, JournalRecord,
@@ -25,6 +30,7 @@ const JOURNAL: &str = "TANDEM_TEST_JOURNAL";
 /// Set in the child: number of its first call.
 const FIRST: &str = "TANDEM_TEST_FIRST_CALL";
 const KILLS: u32 = 8;
+const CUTS: u32 = 4;
 /// More calls than a child can make before it is killed.
 const CALLS_PER_CHILD: u32 = 1_000_000;
 
@@ -120,21 +126,53 @@ impl Heard {
 fn killed_again_and_again() {
     let lane = Lane::take("journal-kill");
     let directory = lane.path("journal");
+    let end = |child: &mut Process| child.kill();
+    judge(&lane, &directory, "kills", &end_again_and_again(&directory, KILLS, end));
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts_of_a_real_file_system() {
+    let lane = Lane::take("journal-power");
+    let image = Image::make(&lane);
+    let directory = image.path().join("journal");
+    let mut cut = 0;
+    let told = end_again_and_again(&directory, CUTS, |child| {
+        // Written and not synced: its loss shows that the power was really cut. A sync of the child's may keep the name.
+        let doubtful = image.path().join(format!("not-synced-{cut}"));
+        std::fs::write(&doubtful, "gone").expect("a file");
+        image.cut_power();
+        child.kill();
+        image.restore_power();
+        let kept = std::fs::read(&doubtful).unwrap_or_default();
+        assert!(kept.is_empty(), "nothing was lost, so nothing is proven");
+        cut += 1;
+    });
+    judge(&lane, &directory, "power cuts", &told);
+}
+
+/// What children said, and when each of them ended.
+struct Told {
+    heard: Heard,
+    ended_at: Vec<i64>,
+}
+
+/// Lets one child after the other take calls with the same journal, and ends each in the middle of them.
+fn end_again_and_again(directory: &Path, times: u32, mut end: impl FnMut(&mut Process)) -> Told {
     let mut random = 0x9E37_79B9_7F4A_7C15_u64 ^ u64::from(std::process::id());
-    println!("seed {random:#x}");
+    report(&format!("seed {random:#x}"));
     let mut heard = Heard::default();
-    let mut killed_at = Vec::new();
-    for kill in 0..KILLS {
+    let mut ended_at = Vec::new();
+    for time in 0..times {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child", "--nocapture"]);
-        command.env(JOURNAL, &directory).env(FIRST, (kill * CALLS_PER_CHILD).to_string());
+        command.env(JOURNAL, directory).env(FIRST, (time * CALLS_PER_CHILD).to_string());
         let mut child = Process::start("journal", command);
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let calls = (random >> 33) % 400 + 1;
         let said = || child.log().lines().iter().filter(|line| line.starts_with("answered")).count();
         wait::until("the child to take calls", wait::START, || (said() as u64 >= calls).then_some(()));
-        child.kill();
-        killed_at.push(Now::read().unix_ms);
+        end(&mut child);
+        ended_at.push(Now::read().unix_ms);
         // Its output has been read to the end once the lines stand still.
         let mut lines = child.log().len();
         while wait::within(Duration::from_millis(100), || (child.log().len() > lines).then_some(())).is_some()
@@ -143,15 +181,22 @@ fn killed_again_and_again() {
         }
         child.log().lines().iter().for_each(|line| heard.line(line));
     }
+    Told { heard, ended_at }
+}
 
-    let (journal, recovery) = Journal::open(options(&directory), |_| {}, |_| {}).unwrap();
-    println!(
-        "{KILLS} kills, {} calls answered, {} alive at the last kill",
+/// Compares what the children said with what the journal has.
+fn judge(lane: &Lane, directory: &Path, ends: &str, told: &Told) {
+    let Told { heard, ended_at } = told;
+    let (journal, recovery) = Journal::open(options(directory), |_| {}, |_| {}).unwrap();
+    report(&format!(
+        "{} {ends}, {} calls answered, {} of them ended, {} alive at the last end",
+        ended_at.len(),
         heard.answered.len(),
+        heard.ended.len(),
         recovery.closed.len()
-    );
+    ));
     assert_eq!(recovery.damaged, 0);
-    let cdrs = ship(&lane, &journal);
+    let cdrs = ship(lane, &journal);
     let ids: BTreeSet<_> = cdrs.iter().map(|cdr| cdr.id).collect();
     assert_eq!(ids.len(), cdrs.len(), "no call is twice");
     for (id, answered_at) in &heard.answered {
@@ -161,14 +206,14 @@ fn killed_again_and_again() {
         match heard.ended.get(id) {
             Some(duration) => assert_eq!((cdr.state, cdr.duration_ms), (CdrState::Final, *duration)),
             None => {
-                let died_at = *killed_at.iter().find(|at| *at >= answered_at).unwrap();
+                let died_at = *ended_at.iter().find(|at| *at >= answered_at).unwrap();
                 let lived = (died_at - answered_at) as u64;
                 assert!(cdr.duration_ms <= lived, "{id}: {} ms billed, {lived} lived", cdr.duration_ms);
             }
         }
     }
     let recovered = cdrs.iter().filter(|cdr| cdr.state == CdrState::Recovered).count();
-    assert!(recovered > 0, "calls were alive at the kills");
+    assert!(recovered > 0, "calls were alive at the ends");
     numbers_have_no_gaps(&cdrs);
 }
 

@@ -4,6 +4,7 @@ use crate::scene::{BLINK, BOB};
 use crate::support::{
     gateway::Gateway,
     lane::Lane,
+    process::report,
     sipp::{RunningSipp, Sipp},
     trace::TracedMessage,
     wait,
@@ -126,10 +127,10 @@ fn no_answered_call_is_lost_or_counted_twice_when_the_gateway_is_killed() {
         ended += told.values().filter(|call| call.bye_answered.is_some()).count();
         alive.push(living.len());
     }
-    println!(
+    report(&format!(
         "seed {seed}: {calls} answered calls, {ended} of them hung up by their caller; {} kills and restarts ({ROUNDS:?}), calls alive at each: {alive:?}, the shortest record {short} ms short, {preempted} calls off by more than {ALLOWANCE_MS} ms",
         ROUNDS.len()
-    );
+    ));
     assert!(
         preempted * 2 < calls,
         "seed {seed}: {preempted} of {calls} calls are off by more than {ALLOWANCE_MS} ms"

@@ -10,6 +10,7 @@ pub mod digest;
 pub mod dns;
 pub mod gateway;
 pub mod http;
+pub mod image;
 pub mod impairment;
 pub mod kamailio;
 pub mod lane;
