@@ -88,7 +88,12 @@ impl Exchange {
         let cause = cause.or_else(|| self.source_refusal(&source));
         let cause = cause.or_else(|| source.party().extension_fault(&request));
         let refusal = cause.map(Refusal::from).or(unusable);
-        let admitted = self.route(now, call, &source, &peer, &request, refusal);
+        let mut admitted = self.route(now, call, &source, &peer, &request, refusal);
+        match self.take_over(&source, &request).filter(|_| refusal.is_none()) {
+            Some(Ok(remaining)) => admitted.take_over(remaining),
+            Some(Err(cause)) => admitted.plan = Plan::Refused { cause, status: None },
+            None => {}
+        }
         let caller = self.caller_leg(call, &admitted, key, peer, request);
         let call = Call::open(&mut self.core, now, admitted, caller, offer);
         self.add_call(call);
@@ -226,10 +231,12 @@ impl Exchange {
             ),
         };
         let direction = match (source, &plan) {
-            (Source::User(_), Plan::Devices(_)) => Direction::AppToApp,
+            (Source::User(_), Plan::Devices(_) | Plan::TakesOver { .. }) => Direction::AppToApp,
             (Source::User(_), Plan::Refused { .. }) if callee_user.is_some() => Direction::AppToApp,
             (Source::User(_), Plan::Trunks(_) | Plan::Refused { .. }) => Direction::AppToTrunk,
-            (Source::Trunk(_), Plan::Devices(_) | Plan::Refused { .. }) => Direction::TrunkToApp,
+            (Source::Trunk(_), Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Refused { .. }) => {
+                Direction::TrunkToApp
+            }
             (Source::Trunk(_), Plan::Trunks(_)) => Direction::TrunkToTrunk,
         };
         let calling = match (&decision.calling, source) {
@@ -333,6 +340,17 @@ impl Exchange {
         let leg = Leg { reliable, ..Leg::new(id, party, peer, state, (call_id, local_tag), media) };
         self.core.event(leg.known());
         leg
+    }
+}
+
+impl Admitted {
+    /// Nobody is called: the caller goes on with whom its user talks to already.
+    fn take_over(&mut self, remaining: LegId) {
+        self.plan = Plan::TakesOver { remaining };
+        self.direction = Direction::AppToApp;
+        self.callee_user = None;
+        self.transfer_of = Some(remaining.call);
+        self.beside = Some(remaining.call);
     }
 }
 

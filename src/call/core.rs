@@ -36,7 +36,7 @@ pub enum Owner {
 /// The methods this gateway acts on, as its Allow header lists them.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, REFER";
 /// The extensions this gateway may be required to know; which of them it uses with whom is configuration.
-const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
+const EXTENSIONS: [&str; 3] = ["100rel", "timer", "replaces"];
 
 /// Fills a buffer with unpredictable octets; seeded in tests.
 pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;

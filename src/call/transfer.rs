@@ -76,6 +76,11 @@ impl Exchange {
         self.calls.get(&leg.call)?.leg(leg.index)
     }
 
+    /// The thread that has a leg's voice.
+    fn worker(&self, leg: LegId) -> Option<usize> {
+        Some(self.leg(leg)?.media.ports?.worker)
+    }
+
     /// A blind transfer: a call of its own towards the target, routed, limited and charged as the transferor's.
     fn transfer_to_number(
         &mut self,
@@ -99,7 +104,8 @@ impl Exchange {
         let draining = self.draining.then_some(EndCause::Draining.into());
         let mut admitted = self.route(now, id, source, &peer, &wanted, draining);
         let allowed = match (&admitted.plan, policy) {
-            (Plan::Devices(_) | Plan::Refused { .. }, _) | (Plan::Trunks(_), Transfer::All) => true,
+            (Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Refused { .. }, _)
+            | (Plan::Trunks(_), Transfer::All) => true,
             (Plan::Trunks(_), Transfer::Off | Transfer::Users) => false,
         };
         if !allowed {
@@ -143,8 +149,7 @@ impl Exchange {
         }
         let target = self.calls.get(&second.call).and_then(|call| call.remaining(second.index));
         let Some(target) = target else { return self.refuse_refer(now, asked, 480) };
-        let worker = |leg: LegId| self.leg(leg).and_then(|leg| leg.media.ports).map(|ports| ports.worker);
-        if worker(remaining) != worker(target) {
+        if self.worker(remaining) != self.worker(target) {
             // Their voices are on different threads, and no packet waits for another thread.
             return self.refuse_refer(now, asked, 503);
         }
@@ -155,6 +160,28 @@ impl Exchange {
             call.set_transfer_of(leg.call);
         }
         self.join(now, remaining, target);
+    }
+
+    /// What an INVITE with Replaces takes over, or why it may not (RFC 3891 §3); `None` where it has no such wish.
+    pub(super) fn take_over(&self, source: &Source, request: &Request) -> Option<Result<LegId, EndCause>> {
+        let mut values = request.headers.all(&HeaderName::Replaces);
+        let value = values.next()?;
+        let replaces = Replaces::parse(value).filter(|_| values.next().is_none());
+        let Some(replaces) = replaces else { return Some(Err(EndCause::Malformed)) };
+        let Some(leg) = self.replaced(&replaces) else { return Some(Err(EndCause::DialogLost)) };
+        let own = match (source, self.leg(leg).map(|leg| &leg.party)) {
+            (Source::User(user), Some(Party::User { name })) => *user.name == **name,
+            (Source::User(_) | Source::Trunk(_), _) => false,
+        };
+        if !own || self.core.settings.app.transfer == Transfer::Off {
+            return Some(Err(EndCause::Blocked));
+        }
+        if value.split(';').any(|part| part.trim().eq_ignore_ascii_case("early-only")) {
+            // What runs is answered already.
+            return Some(Err(EndCause::Busy));
+        }
+        let remaining = self.calls.get(&leg.call).and_then(|call| call.remaining(leg.index));
+        Some(remaining.ok_or(EndCause::DialogLost))
     }
 
     /// The leg whose dialog a Replaces names. Its tags are the transferor's view; some write them the other way round.
@@ -201,6 +228,21 @@ impl Exchange {
                 match remaining.zip(target) {
                     Some((remaining, target)) => self.join(now, remaining, target),
                     // Nobody is left to talk to.
+                    None => {
+                        self.with_call(id, |call, core, _| call.hang_up(core, now, EndCause::NormalClearing));
+                    }
+                }
+            }
+            Note::TookOver => {
+                let own = LegId { call: id, index: 0 };
+                let free = call.takes_over().filter(|remaining| {
+                    let first = self.calls.get(&remaining.call);
+                    first.is_some_and(|first| first.remaining(remaining.index).is_some())
+                        && self.worker(*remaining) == self.worker(own)
+                });
+                match free {
+                    Some(remaining) => self.join(now, remaining, own),
+                    // It ended while this one was being answered.
                     None => {
                         self.with_call(id, |call, core, _| call.hang_up(core, now, EndCause::NormalClearing));
                     }

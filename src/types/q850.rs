@@ -26,12 +26,13 @@ pub fn to_sip(cause: u8) -> Option<u16> {
         102 => 504,
         111 | 127 => 500,
         // What the RFC leaves open goes by the class of the cause (ITU-T Q.850 §2.1).
-        0..=31 => 480,
-        32..=47 => 503,
-        48..=63 => 403,
-        64..=79 => 501,
-        80..=95 => 500,
-        96.. => 500,
+        _ => match cause / 16 {
+            0 | 1 => 480,
+            2 => 503,
+            3 => 403,
+            4 => 501,
+            _ => 500,
+        },
     })
 }
 
@@ -67,10 +68,12 @@ pub fn from_sip(status: u16) -> Option<u8> {
         604 => 1,
         606 => return None,
         // Statuses younger than the RFC, by their class.
-        400..=499 => 127,
-        500..=599 => 41,
-        600..=699 => 21,
-        _ => return None,
+        _ => match status / 100 {
+            4 => 127,
+            5 => 41,
+            6 => 21,
+            _ => return None,
+        },
     })
 }
 
@@ -110,12 +113,14 @@ pub fn meaning(cause: u8) -> &'static str {
         102 => "Recovery on timer expiry",
         111 => "Protocol error",
         127 => "Interworking, unspecified",
-        0..=31 => "Normal event",
-        32..=47 => "Resource unavailable",
-        48..=63 => "Service not available",
-        64..=79 => "Service not implemented",
-        80..=95 => "Invalid message",
-        96.. => "Protocol error",
+        _ => match cause / 16 {
+            0 | 1 => "Normal event",
+            2 => "Resource unavailable",
+            3 => "Service not available",
+            4 => "Service not implemented",
+            5 => "Invalid message",
+            _ => "Protocol error",
+        },
     }
 }
 

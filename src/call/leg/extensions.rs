@@ -32,7 +32,9 @@ impl Party {
     pub fn denied_extensions(&self, invite: &Request) -> impl Iterator<Item = &'static str> {
         let reliable = invite.requires("100rel") && !self.wants_reliable(invite);
         let timer = invite.requires("timer") && !LegSession::new(self).wishes().takes_part;
-        [("100rel", reliable), ("timer", timer)]
+        // Only phones of our users have calls that others of their phones may take over.
+        let replaces = invite.requires("replaces") && matches!(self, Party::Trunk(_));
+        [("100rel", reliable), ("timer", timer), ("replaces", replaces)]
             .into_iter()
             .filter_map(|(name, denied)| denied.then_some(name))
     }

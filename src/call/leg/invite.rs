@@ -42,10 +42,10 @@ impl Leg {
             headers.push(HeaderName::ReferredBy, referred_by);
         }
         self.session.ask(&mut headers);
-        if let Party::Trunk(trunk) = &self.party {
-            if trunk.config.p_early_media {
-                headers.push(HeaderName::PEarlyMedia, "supported");
-            }
+        if let Party::Trunk(trunk) = &self.party
+            && trunk.config.p_early_media
+        {
+            headers.push(HeaderName::PEarlyMedia, "supported");
         }
         headers.push(HeaderName::ContentType, "application/sdp");
         let request =

@@ -210,7 +210,11 @@ impl Leg {
             Prack::Off => None,
             Prack::Supported | Prack::Required => Some("100rel"),
         };
-        let all: Vec<&str> = [reliable, timer].into_iter().flatten().collect();
+        let replaces = match &self.party {
+            Party::User { .. } => Some("replaces"),
+            Party::Trunk(_) => None,
+        };
+        let all: Vec<&str> = [reliable, timer, replaces].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join(", "))
     }
 

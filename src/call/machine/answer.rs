@@ -1,7 +1,7 @@
 //! The moment somebody answers: first the record, then the ACK, the voice, and the caller's 200.
 
 use super::record::AttemptEnd;
-use super::{Call, Note, Stage};
+use super::{Call, Note, Plan, Stage};
 use crate::call::core::{ALLOW, Core, Purpose, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
@@ -119,6 +119,10 @@ impl Call {
     /// The answer is on disk: now everybody may know.
     pub(super) fn answer_durable(&mut self, core: &mut Core, now: Now) {
         let Stage::Answering { winner, cancelled } = self.stage else { return };
+        if matches!(self.plan, Plan::TakesOver { .. }) {
+            self.taken_over(core, now, cancelled);
+            return;
+        }
         let Some(position) = self.callee_position(winner) else { return };
         let leg = &mut self.callees[position];
         let LegState::AnswerHeld { response: answer } =
@@ -157,7 +161,7 @@ impl Call {
     /// The caller gets its 200.
     pub(super) fn let_caller_in(&mut self, core: &mut Core, now: Now) {
         let Stage::Talking { callee, .. } = self.stage else { return };
-        let Some(position) = self.callee_position(callee) else { return };
+        let position = self.callee_position(callee);
         if !self.accept_caller(core, now, position) {
             self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
             return;
@@ -168,7 +172,7 @@ impl Call {
     }
 
     /// The longest this call may last: the shortest of what its trunks and the gateway allow.
-    fn longest(&self, core: &Core) -> std::time::Duration {
+    pub(super) fn longest(&self, core: &Core) -> std::time::Duration {
         let trunk = |leg: &Leg| match &leg.party {
             Party::Trunk(trunk) => Some(trunk.max_duration),
             Party::User { .. } => None,
@@ -183,14 +187,16 @@ impl Call {
 
     /// Sends the caller its 200, with our answer, or with our offer where its INVITE had none. False where its offer
     /// can't be answered.
-    fn accept_caller(&mut self, core: &mut Core, now: Now, position: usize) -> bool {
+    fn accept_caller(&mut self, core: &mut Core, now: Now, position: Option<usize>) -> bool {
         if self.offer.is_some() {
             if !self.answer_caller_media(core, position) {
                 return false;
             }
         } else if self.caller.media.negotiated.is_some() {
-            let callee = self.callees[position].id;
-            self.bridge(core, callee);
+            if let Some(position) = position {
+                let callee = self.callees[position].id;
+                self.bridge(core, callee);
+            }
         } else {
             self.offer_to_caller(core);
         }
@@ -249,7 +255,9 @@ impl Call {
                 return;
             }
             self.caller.configure_media(core);
-            self.bridge(core, LegId { call: self.id, index: callee });
+            if self.joined.is_none() {
+                self.bridge(core, LegId { call: self.id, index: callee });
+            }
             self.supervise_media(core);
         }
         self.tell_directions(core, now);
@@ -296,7 +304,7 @@ impl Call {
     }
 
     /// Notes that the answer record is to be written and waited for.
-    fn record_answer(&mut self, core: &mut Core, now: Now) {
+    pub(super) fn record_answer(&mut self, core: &mut Core, now: Now) {
         self.write_record(core, now, Some(RecordStep::Answer));
     }
 }

@@ -35,6 +35,7 @@ impl Call {
                 }
             }
             Plan::Trunks(_) => self.try_next_trunk(core, trunks, now),
+            Plan::TakesOver { .. } => self.take_over(core, now),
             Plan::Refused { .. } => {}
         }
     }

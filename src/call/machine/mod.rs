@@ -67,6 +67,9 @@ pub enum Plan {
     Devices(Vec<Device>),
     /// Trunks one after the other.
     Trunks(VecDeque<TrunkCandidate>),
+    /// Nobody is rung: the caller's phone takes a running call of its user over from another phone (RFC 3891), and
+    /// this one remains.
+    TakesOver { remaining: LegId },
     /// Nobody: the caller is proven, but the call may not be made.
     Refused { cause: EndCause, status: Option<u16> },
 }
@@ -191,6 +194,7 @@ impl Call {
     /// A new call whose caller was proven and whose number was routed. Asks for ports and journal space.
     pub fn open(core: &mut Core, now: Now, admitted: Admitted, caller: Leg, offer: Option<Session>) -> Call {
         let cdr = Box::new(record::opening(now, &admitted));
+        let takes_over = matches!(admitted.plan, Plan::TakesOver { .. });
         let mut call = Call {
             id: admitted.id,
             direction: admitted.direction,
@@ -222,7 +226,7 @@ impl Call {
             cdr,
             callee_user: admitted.callee_user,
             beside: admitted.beside,
-            serves_transfer: admitted.transfer_of.is_some(),
+            serves_transfer: admitted.transfer_of.is_some() && !takes_over,
             transfer_of: admitted.transfer_of,
             transfer: None,
             referred: false,

@@ -36,11 +36,11 @@ impl Call {
         let rings = matches!(progress.status, 180 | 183);
         if let (Some(attempt), true) = (leg.attempt.as_mut(), rings) {
             attempt.ringing.get_or_insert(now);
-            if !std::mem::replace(&mut attempt.progressed, true) {
-                if let Some(trunk) = leg.party.trunk_name() {
-                    let after = now.instant - attempt.started.instant;
-                    core.event(Event::TrunkProgress { trunk, after });
-                }
+            if !std::mem::replace(&mut attempt.progressed, true)
+                && let Some(trunk) = leg.party.trunk_name()
+            {
+                let after = now.instant - attempt.started.instant;
+                core.event(Event::TrunkProgress { trunk, after });
             }
         }
         if rings {
@@ -111,7 +111,7 @@ impl Call {
         }
         let index = self.callees[position].id.index;
         let with_media =
-            early_allowed && self.early == Some(index) && self.answer_caller_media(core, position);
+            early_allowed && self.early == Some(index) && self.answer_caller_media(core, Some(position));
         // A 183 whose early media we don't pass on would say nothing; the caller still learns that it rings.
         let status = if status == 183 && !with_media { 180 } else { status };
         // Forks and nervous far ends repeat themselves; a lost one is still made good by the next.
@@ -181,8 +181,12 @@ impl Call {
 
     /// Agrees on the caller's media with the callee's codec first, once; joins the two.
     /// False when the caller's offer can't be answered yet or at all.
-    pub(super) fn answer_caller_media(&mut self, core: &mut Core, position: usize) -> bool {
-        let callee_codec = self.callees[position].media.negotiated.as_ref().map(|agreed| agreed.codec);
+    pub(super) fn answer_caller_media(&mut self, core: &mut Core, position: Option<usize>) -> bool {
+        let callee = position.map(|position| &self.callees[position]);
+        let callee_codec =
+            callee.and_then(|callee| callee.media.negotiated.as_ref()).map(|agreed| agreed.codec);
+        let (callee, allowed) =
+            (callee.map(|callee| callee.id), callee.map(|callee| callee.media.allowed.reversed()));
         if self.caller.media.negotiated.is_none() {
             let Some(offer) = &self.offer else { return false };
             let codecs = &mut self.caller.media.policy.codecs;
@@ -197,7 +201,7 @@ impl Call {
             let address = self.caller.peer.local.ip();
             // What an early description allows may change with the answer: the caller is told then.
             let direction = match self.stage {
-                Stage::Talking { .. } => self.callees[position].media.allowed.reversed(),
+                Stage::Talking { .. } => allowed.unwrap_or(MediaDirection::SendRecv),
                 Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {
                     MediaDirection::SendRecv
                 }
@@ -208,7 +212,9 @@ impl Call {
             }
             self.caller.configure_media(core);
         }
-        self.bridge(core, self.callees[position].id);
+        if let Some(callee) = callee {
+            self.bridge(core, callee);
+        }
         true
     }
 
@@ -267,7 +273,7 @@ impl Call {
 
     /// The caller's answer to the offer that it left to us, in its PRACK.
     fn take_callers_answer(&mut self, core: &mut Core, prack: &Request) -> bool {
-        if !prack.sdp().is_some_and(|answer| self.caller.media.accept(&answer).is_ok()) {
+        if prack.sdp().is_none_or(|answer| self.caller.media.accept(&answer).is_err()) {
             return false;
         }
         self.caller.configure_media(core);

@@ -6,7 +6,7 @@
 //! ```
 //! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk.
 
-use super::{Asked, Call, Stage};
+use super::{Asked, Call, Plan, Stage};
 use crate::call::core::{Core, Purpose, response};
 use crate::call::leg::{Leg, LegState};
 use crate::sip::message::{HeaderName, Method, Status, Typed};
@@ -25,6 +25,8 @@ pub enum Note {
     Failed(u16),
     /// The conversation is over.
     Ended(EndCause),
+    /// A phone has taken its user's call over from another one.
+    TookOver,
     /// What the far end of the leg that is joined allows now.
     Allows(MediaDirection),
 }
@@ -122,6 +124,39 @@ impl Call {
         }
         self.supervise_media(core);
         self.tell_directions(core, now);
+    }
+
+    /// A phone takes a running call of its user over: it is answered at once, and pays nothing by itself.
+    pub(super) fn take_over(&mut self, core: &mut Core, now: Now) {
+        self.ringing = Some(now);
+        self.answered = Some(now);
+        self.stage = Stage::Answering { winner: self.caller.id.index, cancelled: false };
+        self.record_answer(core, now);
+    }
+
+    /// Its answer is on disk.
+    pub(super) fn taken_over(&mut self, core: &mut Core, now: Now, cancelled: bool) {
+        self.stage = Stage::Talking {
+            callee: self.caller.id.index,
+            ends_at: now.instant + self.longest(core),
+            interim_at: now.instant + core.settings.billing.interim,
+        };
+        if cancelled {
+            self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
+            return;
+        }
+        self.let_caller_in(core, now);
+        if self.is_live() {
+            self.notes.push(Note::TookOver);
+        }
+    }
+
+    /// The leg this call takes over the talking with.
+    pub fn takes_over(&self) -> Option<LegId> {
+        match self.plan {
+            Plan::TakesOver { remaining } => Some(remaining),
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::Refused { .. } => None,
+        }
     }
 
     /// The far end behind the other call holds or is back.

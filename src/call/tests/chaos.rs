@@ -6,7 +6,7 @@ mod features;
 use super::far::Side;
 use super::world::*;
 use crate::call::Input;
-use crate::sip::message::{Message, Method, Request, Response, Typed};
+use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
 use crate::types::{EndCause, LegId};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -292,6 +292,9 @@ impl Chaos {
         };
         let mut invite = side.invite(&sdp);
         features::knowing(&mut invite, &mut self.dice);
+        if let Some(running) = self.running_call_at(side.at).filter(|_| self.dice.percent(10)) {
+            invite.headers.push(HeaderName::Replaces, running);
+        }
         side.invite = invite.clone();
         let key = (side.at, side.call_id.clone());
         let acknowledges = !self.dice.percent(8);

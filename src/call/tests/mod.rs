@@ -22,6 +22,7 @@ mod reinvite;
 mod release;
 mod reliable;
 mod reload;
+mod replaces;
 mod session_timer;
 mod setup;
 mod timers;

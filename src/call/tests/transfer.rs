@@ -420,3 +420,32 @@ fn an_operator_that_hangs_up_one_call_ends_both_halves() {
     assert!(w.ends().iter().all(|cdr| cdr.end_cause == Some(EndCause::AdminHangup)));
     assert_eq!(w.ends().len(), 2);
 }
+
+#[test]
+fn calls_of_one_person_share_a_thread_and_those_of_a_busy_one_do_not() {
+    let mut w = World::with(|config| config.limits.max_calls_per_user = 50);
+    let calls: Vec<_> = (0..7)
+        .map(|_| {
+            let alice = w.dial("alice", "0470123456");
+            w.invited(A);
+            alice
+        })
+        .collect();
+    let mut beside: Vec<_> = w
+        .media
+        .legs
+        .iter()
+        .filter(|(leg, _)| leg.index == 0)
+        .map(|(leg, media)| (leg.call, media.beside))
+        .collect();
+    beside.sort();
+    let first = beside.iter().find_map(|(_, beside)| *beside).unwrap();
+    assert_eq!(beside.iter().filter(|(_, beside)| *beside == Some(first)).count(), 4);
+    assert_eq!(
+        beside.iter().filter(|(_, beside)| beside.is_none()).count(),
+        3,
+        "the first, and those beyond five"
+    );
+    calls.iter().for_each(|alice| w.cancel(alice));
+    w.finish_all();
+}

@@ -84,6 +84,8 @@ pub struct MediaLeg {
     /// Both sides are to be heard.
     pub conversing: bool,
     pub bridged_to: Option<LegId>,
+    /// The call whose thread it was to go to.
+    pub beside: Option<CallId>,
     pub closed: bool,
 }
 
@@ -330,13 +332,14 @@ impl World {
                 }
                 self.later(Duration::ZERO, Input::Reserved { call, reserved });
             }
-            Output::OpenMedia { leg, .. } => {
+            Output::OpenMedia { leg, beside, .. } => {
                 let result = if self.media.free == 0 {
                     Err(PortsExhausted)
                 } else {
                     self.media.free -= 1;
                     let rtp = 20_000 + 2 * self.media.legs.len() as u16;
-                    assert!(self.media.legs.insert(leg, MediaLeg::default()).is_none(), "{leg} opened twice");
+                    let media = MediaLeg { beside, ..MediaLeg::default() };
+                    assert!(self.media.legs.insert(leg, media).is_none(), "{leg} opened twice");
                     Ok(MediaPorts { rtp, rtcp: rtp + 1, worker: self.media.worker })
                 };
                 self.later(self.media.opens_after, Input::MediaOpened { leg, result });

@@ -5,6 +5,7 @@ use crate::call::tests::far::Side;
 use crate::call::tests::world::*;
 use crate::config::{Config, Prack, Transfer};
 use crate::sip::message::{HeaderName, Method, RAck, Request, Response, Typed};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Trunks differ from storm to storm.
@@ -96,15 +97,27 @@ impl Chaos {
         self.say(key.0, &update, Duration::ZERO);
     }
 
+    /// A call that a phone could take over from another one.
+    pub fn running_call_at(&self, at: SocketAddr) -> Option<String> {
+        let mut running: Vec<_> = self
+            .bots
+            .iter()
+            .filter(|(key, bot)| key.0 == at && bot.decided && !bot.over)
+            .filter_map(|(key, bot)| {
+                let (to, from) = (bot.side.other.tag()?, bot.side.own.tag()?);
+                Some(format!("{};to-tag={to};from-tag={from}", key.1))
+            })
+            .collect();
+        // The map has no order of its own; a seed must play the same piece each time.
+        running.sort();
+        running.pop()
+    }
+
     /// A far end wants the call somewhere else, once or to another call of its own.
     pub fn refer(&mut self, key: &Key) {
-        let consulted = self.bots.iter().find(|(other, bot)| {
-            other.0 == key.0 && **other != *key && bot.decided && !bot.over && bot.side.other.tag().is_some()
-        });
-        let replaces = consulted.map(|(other, bot)| {
-            let (to, from) =
-                (bot.side.other.tag().unwrap_or_default(), bot.side.own.tag().unwrap_or_default());
-            format!("<sip:carol@example.org?Replaces={}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>", other.1)
+        let other = self.running_call_at(key.0).filter(|other| !other.starts_with(&key.1));
+        let replaces = other.map(|other| {
+            format!("<sip:carol@example.org?Replaces={}>", other.replace(';', "%3B").replace('=', "%3D"))
         });
         let places =
             ["<sip:bob@example.org>", "<sip:0470123456@example.org>", "<sip:0900123@example.org>", "<tel:x>"];
