@@ -32,6 +32,7 @@ impl Explainer<'_> {
             caller: self.caller(&query.from)?,
             called: &query.to,
             calling: query.calling.as_deref(),
+            asserted: None,
             unix_ms: query.at.unwrap_or(now),
             draw: 0,
         };

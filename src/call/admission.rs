@@ -3,6 +3,7 @@
 use super::core::response;
 use super::event::{Event, RefusedFor};
 use super::exchange::Exchange;
+use super::identity::Identity;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::progress::ReliableProgress;
 use super::leg::{Leg, LegState, Party, credentials_of};
@@ -179,6 +180,11 @@ impl Exchange {
     ) -> Admitted {
         let dialled = request.uri.subscriber();
         let from = request.from().ok().map(|from| from.uri.subscriber());
+        let trusted = match source {
+            Source::User(_) => false,
+            Source::Trunk(trunk) => trunk.config.trusted,
+        };
+        let identity = Identity::of(request, trusted);
         let caller = match source {
             Source::User(user) => Caller::User { name: &user.name, caller_ids: &user.caller_ids },
             Source::Trunk(trunk) => {
@@ -190,6 +196,7 @@ impl Exchange {
             caller,
             called: &dialled,
             calling: from.as_deref(),
+            asserted: identity.asserted.as_deref(),
             unix_ms: now.unix_ms,
             draw: u64::from_be_bytes(self.core.octets()),
         };
@@ -225,7 +232,12 @@ impl Exchange {
                         let trunk = self.core.settings.trunks.get(usize::from(candidate.trunk.0))?.clone();
                         // RFC 3261 §8.1.1.3: who has no number to present calls as "anonymous".
                         let calling = candidate.calling.unwrap_or_else(|| ANONYMOUS.to_owned());
-                        Some(TrunkCandidate { trunk, called: candidate.called, calling })
+                        Some(TrunkCandidate {
+                            trunk,
+                            called: candidate.called,
+                            calling,
+                            network: candidate.network,
+                        })
                     })
                     .collect::<VecDeque<_>>(),
             ),
@@ -264,6 +276,7 @@ impl Exchange {
             max_forwards: request.max_forwards().unwrap_or(70).saturating_sub(1),
             incoming_channel,
             plan,
+            identity,
             warning: refusal.and_then(|refusal| refusal.warning),
             transfer_of: None,
             beside,

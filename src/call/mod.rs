@@ -8,6 +8,7 @@ pub mod admission;
 pub mod core;
 pub mod event;
 pub mod exchange;
+pub mod identity;
 pub mod io;
 pub mod leg;
 pub mod machine;

@@ -209,6 +209,7 @@ fn decide(
         caller,
         called: &case.dial,
         calling: case.presents.as_deref(),
+        asserted: None,
         unix_ms: plan.zone.unix_ms_of(case.at),
         draw: 0,
     };

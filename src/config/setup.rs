@@ -27,6 +27,7 @@ impl Config {
             name: trunk.name.clone(),
             called_format: trunk.called_format,
             calling_format: trunk.calling_format,
+            screening: trunk.screening.clone(),
         };
         self.trunks.iter().map(form).collect()
     }

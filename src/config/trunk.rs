@@ -6,8 +6,8 @@ use super::{
     values::{self, SecretSources, word},
 };
 use crate::{
-    routing::{FailoverTable, NumberFormat, PeerMatch},
-    types::{AudioCodec, DtmfMode, HostPort, NetworkId, Secret, Transport},
+    routing::{FailoverTable, NumberFormat, PeerMatch, Screening, ScreeningAction},
+    types::{AudioCodec, DtmfMode, E164, HostPort, NetworkId, Secret, Transport},
 };
 use std::{
     path::{Path, PathBuf},
@@ -39,6 +39,18 @@ pub enum Prack {
     Off,
     Supported,
     Required,
+}
+
+/// The header field in which our calls tell the caller's own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityHeader {
+    Off,
+    /// P-Asserted-Identity (RFC 3325).
+    Asserted,
+    /// P-Preferred-Identity (RFC 3325): the trunk decides what it asserts.
+    Preferred,
+    /// Remote-Party-ID, for those who never changed.
+    RemoteParty,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +91,13 @@ pub struct TrunkConfig {
     pub max_cps: Option<u32>,
     pub called_format: NumberFormat,
     pub calling_format: NumberFormat,
+    pub identity: IdentityHeader,
+    /// It stands in our trust domain (RFC 3325 §2.3): what it asserts is believed, and it is told what is withheld.
+    pub trusted: bool,
+    /// Tell it who sent a call on before (Diversion, History-Info).
+    pub diversion: bool,
+    /// What its own callers may call with.
+    pub screening: Screening,
     /// Between OPTIONS that ask whether it is alive; `None`: it is never asked.
     pub options: Option<Duration>,
     /// No answer at all to an INVITE for this long, not even 100, and the next trunk is tried.
@@ -134,6 +153,10 @@ impl TrunkConfig {
             max_cps: None,
             called_format: NumberFormat::PlusE164,
             calling_format: NumberFormat::PlusE164,
+            identity: IdentityHeader::Off,
+            trusted: false,
+            diversion: false,
+            screening: Screening::default(),
             options: Some(Duration::from_secs(30)),
             // A black hole must be left in under 4 s; Timer A repeats at 0.5, 1.5 and 3.5 s (RFC 3261 §17.1.1.2).
             reply_timeout: Duration::from_millis(3_400),
@@ -194,6 +217,14 @@ pub(super) fn read(
         max_cps: optional(s.number("max_cps", 0, 0..=10_000, "calls a second, 0 = no limit")),
         called_format: s.parsed("called_format", str::parse).unwrap_or(default.called_format),
         calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
+        identity: s.parsed("identity", identity).unwrap_or(default.identity),
+        trusted: s.flag("trusted", default.trusted),
+        diversion: s.flag("diversion", default.diversion),
+        screening: Screening {
+            ranges: s.values("calling_ranges", Vec::new(), values::number_prefix),
+            default: s.parsed("calling_default", calling_default).flatten(),
+            action: s.parsed("calling_screening", screening).unwrap_or_default(),
+        },
         options: optional_seconds(s.number(
             "options_seconds",
             30,
@@ -275,6 +306,12 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             }
         }
     }
+    if trunk.screening.action != ScreeningAction::Pass && trunk.screening.ranges.is_empty() {
+        s.error(
+            s.place("calling_screening"),
+            "trunk.calling_screening needs calling_ranges = [\"+3225550\"], the numbers this trunk may call with",
+        );
+    }
     if trunk.codecs.is_empty() {
         s.error(s.place("codecs"), "trunk.codecs is empty; write codecs = [\"PCMA\", \"PCMU\"]");
     }
@@ -342,6 +379,38 @@ fn transport(text: &str) -> Result<Transport, String> {
 
 fn auth(text: &str) -> Result<TrunkAuth, String> {
     word(text, &[("ip", TrunkAuth::Ip), ("digest", TrunkAuth::Digest), ("register", TrunkAuth::Register)])
+}
+
+fn identity(text: &str) -> Result<IdentityHeader, String> {
+    word(
+        text,
+        &[
+            ("off", IdentityHeader::Off),
+            ("pai", IdentityHeader::Asserted),
+            ("ppi", IdentityHeader::Preferred),
+            ("rpid", IdentityHeader::RemoteParty),
+        ],
+    )
+}
+
+fn screening(text: &str) -> Result<ScreeningAction, String> {
+    word(
+        text,
+        &[
+            ("pass", ScreeningAction::Pass),
+            ("replace", ScreeningAction::Replace),
+            ("reject", ScreeningAction::Reject),
+        ],
+    )
+}
+
+fn calling_default(text: &str) -> Result<Option<E164>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| format!("\"{text}\" is no E.164 number; write \"+3225550000\", or \"\" for none"))
 }
 
 pub(super) fn dtmf(text: &str) -> Result<DtmfMode, String> {

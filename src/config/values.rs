@@ -106,6 +106,17 @@ pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// `+3225550`: the beginning of E.164 numbers.
+pub fn number_prefix(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    let fine = (1..=15).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("\"{text}\" begins no E.164 number; write \"+3225550\""))
+    }
+}
+
 /// `20000-29999`
 pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let wrong = |why: &str| format!("\"{text}\" {why}; write first-last, as \"20000-29999\"");

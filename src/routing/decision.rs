@@ -1,7 +1,8 @@
 //! Decides where a call goes, and says why.
 
 use super::{
-    CallerMatch, Dialled, Dialplan, NumberFormat, Rule, RuleAction, TrunkIndex, TrunkOrder, order::ordered,
+    CallerMatch, Dialled, Dialplan, NotItsNumber, NumberFormat, Rule, RuleAction, TrunkIndex, TrunkOrder,
+    order::ordered,
 };
 use crate::types::{Direction, E164, EndCause, UnixMillis};
 
@@ -21,8 +22,10 @@ pub struct RouteRequest<'a> {
     pub caller: Caller<'a>,
     /// User part of the Request-URI, or a `tel:` number.
     pub called: &'a str,
-    /// User part of P-Asserted-Identity or From.
+    /// User part of From: the number the caller wants to be shown.
     pub calling: Option<&'a str>,
+    /// The number its network vouches for; only where its word counts.
+    pub asserted: Option<&'a str>,
     pub unix_ms: UnixMillis,
     /// Randomness of this call, for weighted orders.
     pub draw: u64,
@@ -44,6 +47,8 @@ pub struct RouteDecision {
     pub number: Option<E164>,
     /// The number the caller may present, after the rule's rewrite.
     pub calling: Option<E164>,
+    /// The caller's own number, which may be another than the one it presents.
+    pub network: Option<E164>,
     pub rule: Option<String>,
     pub outcome: RouteOutcome,
     /// Each step in words. They hold whole numbers: for `tandem route`, never for logs.
@@ -72,6 +77,8 @@ pub struct TrunkCandidate {
     pub called: String,
     /// In the trunk's format; `None`: the caller has no number to present.
     pub calling: Option<String>,
+    /// The caller's own number in the trunk's format.
+    pub network: Option<String>,
     /// As the cost function gave it, where the order asked for it.
     pub cost: Option<i64>,
 }
@@ -97,7 +104,7 @@ impl Dialplan {
         users: &dyn Subscribers,
         cost: CostOf<'_>,
     ) -> RouteDecision {
-        Routing { plan: self, request, users, cost, trace: None }.decide()
+        Routing { plan: self, request, users, cost, trace: None, network: None }.decide()
     }
 
     /// As [`route`](Self::route), saying each step.
@@ -107,7 +114,7 @@ impl Dialplan {
         users: &dyn Subscribers,
         cost: CostOf<'_>,
     ) -> RouteDecision {
-        Routing { plan: self, request, users, cost, trace: Some(Vec::new()) }.decide()
+        Routing { plan: self, request, users, cost, trace: Some(Vec::new()), network: None }.decide()
     }
 }
 
@@ -117,6 +124,8 @@ struct Routing<'a> {
     users: &'a dyn Subscribers,
     cost: CostOf<'a>,
     trace: Option<Vec<String>>,
+    /// The caller's own number, once it is known.
+    network: Option<E164>,
 }
 
 /// A decision before its explanation is added.
@@ -137,12 +146,23 @@ impl<'a> Routing<'a> {
     fn decide(mut self) -> RouteDecision {
         let decided = self.decided();
         let Decided { number, calling, rule, outcome } = decided;
-        RouteDecision { number, calling, rule, outcome, explain: self.trace.unwrap_or_default() }
+        RouteDecision {
+            number,
+            calling,
+            network: self.network,
+            rule,
+            outcome,
+            explain: self.trace.unwrap_or_default(),
+        }
     }
 
     fn decided(&mut self) -> Decided {
         let called = self.request.called.trim();
-        let calling = self.calling();
+        let Ok(calling) = self.calling() else {
+            let why = "the trunk may not call with this number";
+            let outcome = RouteOutcome::Reject { status: 403, cause: EndCause::Blocked, text: why.into() };
+            return Decided { number: None, calling: None, rule: None, outcome };
+        };
         let is_user_call = match self.request.caller {
             Caller::User { .. } => true,
             Caller::Trunk(_) => false,
@@ -190,7 +210,7 @@ impl<'a> Routing<'a> {
     }
 
     /// The number the caller may present. A user's own choice counts only among its `caller_ids`.
-    fn calling(&mut self) -> Option<E164> {
+    fn calling(&mut self) -> Result<Option<E164>, NotItsNumber> {
         let numbers = &self.plan.numbers;
         let read = |text: &str, format| {
             numbers.normalise_as(text, format).ok().and_then(|read| read.e164().cloned())
@@ -198,10 +218,11 @@ impl<'a> Routing<'a> {
         match self.request.caller {
             Caller::User { name, caller_ids } => {
                 let wanted = self.request.calling.and_then(|text| read(text, None));
+                self.network = caller_ids.first().cloned();
                 if let Some(wanted) = wanted {
                     if caller_ids.contains(&wanted) {
                         self.note(|| format!("{name} presents {wanted}, one of its caller_ids"));
-                        return Some(wanted);
+                        return Ok(Some(wanted));
                     }
                     self.note(|| format!("{name} may not present {wanted}: it is none of its caller_ids"));
                 }
@@ -211,18 +232,32 @@ impl<'a> Routing<'a> {
                     }
                     None => self.note(|| format!("{name} has no caller_ids: it calls without a number")),
                 }
-                caller_ids.first().cloned()
+                Ok(caller_ids.first().cloned())
             }
             Caller::Trunk(index) => {
                 let form = self.plan.trunk(index);
-                let calling =
-                    self.request.calling.and_then(|text| read(text, form.map(|trunk| trunk.calling_format)));
+                let format = form.map(|trunk| trunk.calling_format);
+                let presented = self.request.calling.and_then(|text| read(text, format));
+                let asserted = self.request.asserted.and_then(|text| read(text, format));
                 let name = self.plan.trunk_name(index);
-                match &calling {
+                match &presented {
                     Some(number) => self.note(|| format!("trunk {name} calls with the number {number}")),
                     None => self.note(|| format!("trunk {name} calls without a number that can be read")),
                 }
-                calling
+                let Some(screening) = form.map(|form| &form.screening) else { return Ok(presented) };
+                let own = asserted.or_else(|| presented.clone());
+                self.network = screening.screen(own.clone())?;
+                if self.network != own {
+                    let network = self.network.clone();
+                    self.note(|| match network {
+                        Some(number) => format!("it may not call with that number: {number} takes its place"),
+                        None => "it may not call with that number: it calls without one".to_owned(),
+                    });
+                }
+                // What is shown is one of its numbers too, or else the one that was screened.
+                let shown = presented
+                    .filter(|number| screening.screen(Some(number.clone())) == Ok(Some(number.clone())));
+                Ok(shown.or_else(|| self.network.clone()))
             }
         }
     }
@@ -354,6 +389,7 @@ impl<'a> Routing<'a> {
                 Called::Dialled(Dialled::Short(code)) => code.clone(),
                 Called::Raw(text) => text.clone(),
             },
+            network: self.network.as_ref().map(|number| self.plan.numbers.format(number, calling_format)),
             calling: calling
                 .map(|number| self.plan.numbers.format(number, calling_format))
                 .or_else(|| raw_calling.map(str::to_owned)),

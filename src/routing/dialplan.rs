@@ -1,6 +1,6 @@
 //! What a dialplan is made of: rules in order, the first that matches decides.
 
-use super::{NumberFormat, NumberPlan, Schedule, TrunkIndex};
+use super::{NumberFormat, NumberPlan, Schedule, Screening, TrunkIndex};
 use crate::types::TimeZone;
 use regex_lite::Regex;
 use std::borrow::Cow;
@@ -17,11 +17,13 @@ pub struct Dialplan {
 }
 
 /// What the dialplan must know of a trunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct TrunkForm {
     pub name: String,
     pub called_format: NumberFormat,
     pub calling_format: NumberFormat,
+    /// What its own callers may call with.
+    pub screening: Screening,
 }
 
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ mod numbers;
 mod order;
 mod peers;
 mod schedule;
+mod screening;
 mod trunks;
 
 pub use decision::{Caller, CostOf, RouteDecision, RouteOutcome, RouteRequest, Subscribers, TrunkCandidate};
@@ -22,6 +23,7 @@ pub use limits::{LimitReached, Limits, TrunkLimits};
 pub use numbers::{Dialled, NumberError, NumberFormat, NumberPlan};
 pub use peers::{Ambiguity, Origin, PeerMatch, PeerTable, TrunkPeers};
 pub use schedule::{Hours, Schedule, parse_days};
+pub use screening::{NotItsNumber, Screening, ScreeningAction};
 pub use trunks::{AdminState, Channel, Refusal, TrunkOutput, TrunkSettings, TrunkTable, TrunkView};
 
 /// Which configured trunk: its place in the list of `[[trunk]]`.

@@ -18,6 +18,7 @@ mod failover;
 mod features;
 mod glare;
 mod harness;
+mod identity;
 mod lifecycle;
 mod load;
 mod locate;

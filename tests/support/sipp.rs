@@ -66,7 +66,8 @@ impl Sipp {
             arguments: Vec::new(),
             number: "service".to_owned(),
             keys: BTreeMap::new(),
-            blanks: BTreeMap::new(),
+            // Scenarios that can say something more have a place for it.
+            blanks: BTreeMap::from([("more".to_owned(), "Subject: a call".to_owned())]),
             digest_uri: None,
         };
         sipp.key("realm", REALM)

@@ -18,6 +18,8 @@ pub struct InvitePlan {
     pub offer: String,
     /// Who moved the call to this callee.
     pub referred_by: Option<String>,
+    /// Fields that tell who calls, beside From.
+    pub identity: Vec<(HeaderName, String)>,
 }
 
 impl Leg {
@@ -37,6 +39,9 @@ impl Leg {
         }
         if self.party.prack() == Prack::Required {
             headers.push(HeaderName::Require, "100rel");
+        }
+        for (name, value) in plan.identity {
+            headers.push(name, value);
         }
         if let Some(referred_by) = plan.referred_by {
             headers.push(HeaderName::ReferredBy, referred_by);

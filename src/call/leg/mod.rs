@@ -159,6 +159,8 @@ pub struct Reinvited {
 pub struct Attempt {
     pub called: String,
     pub calling: String,
+    /// The caller's own number as the trunk wants it.
+    pub network: Option<String>,
     pub target: Option<Target>,
     pub started: Now,
     pub ringing: Option<Now>,

@@ -51,6 +51,7 @@ impl Call {
         let attempt = Attempt {
             called: device.contact,
             calling: self.calling.clone(),
+            network: None,
             target: None,
             started: now,
             ringing: None,
@@ -126,6 +127,7 @@ impl Call {
         let attempt = Attempt {
             called: candidate.called.clone(),
             calling: candidate.calling.clone(),
+            network: candidate.network.clone(),
             target: Some(target.clone()),
             started: now,
             ringing: None,
@@ -170,14 +172,26 @@ impl Call {
                 from.host = to.host.clone();
             }
         }
-        let anonymous = attempt.calling == ANONYMOUS;
+        let identity = match &leg.party {
+            Party::Trunk(trunk) => self.identity.fields(trunk, attempt.network.as_deref(), &from.host),
+            Party::User { .. } => Vec::new(),
+        };
+        let anonymous = attempt.calling == ANONYMOUS || self.identity.withheld;
         if anonymous {
             // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
-            from.host = HostPort { host: "anonymous.invalid".to_owned(), port: None };
+            from = Uri::sip(Some(ANONYMOUS), HostPort { host: "anonymous.invalid".to_owned(), port: None });
         }
         let mut from = NameAddr::new(from);
         from.display = anonymous.then(|| "Anonymous".to_owned());
-        let plan = InvitePlan { request_uri, to, from, max_forwards: self.max_forwards, offer, referred_by };
+        let plan = InvitePlan {
+            request_uri,
+            to,
+            from,
+            max_forwards: self.max_forwards,
+            offer,
+            referred_by,
+            identity,
+        };
         leg.invite(core, now, plan, patience(&leg.party));
     }
 

@@ -29,6 +29,7 @@ pub use transfer::{Joined, Note, Transfer};
 
 use super::core::Core;
 use super::event::{MediaPorts, Output, PortsExhausted, RecordStep};
+use super::identity::Identity;
 use super::leg::media::allowed_by;
 use super::leg::{Leg, LegState, Party};
 use super::settings::Trunk;
@@ -58,6 +59,8 @@ pub struct TrunkCandidate {
     pub trunk: Arc<Trunk>,
     pub called: String,
     pub calling: String,
+    /// The caller's own number as the trunk wants it.
+    pub network: Option<String>,
 }
 
 /// What is still to be tried, in order.
@@ -120,6 +123,8 @@ pub struct Admitted {
     /// The channel of the trunk it comes from.
     pub incoming_channel: Option<Channel>,
     pub plan: Plan,
+    /// What the caller says of itself.
+    pub identity: Identity,
     /// Why its offer can't be answered (RFC 3261 §20.43).
     pub warning: Option<u16>,
     /// The call that a transfer takes it out of.
@@ -138,6 +143,7 @@ pub struct Call {
     pub calling: String,
     pub dialled: String,
     pub number: Option<E164>,
+    identity: Identity,
     max_forwards: u8,
     plan: Plan,
     /// The trunk being tried and those of its addresses that were tried.
@@ -204,6 +210,7 @@ impl Call {
             calling: admitted.calling,
             dialled: admitted.dialled,
             number: admitted.number,
+            identity: admitted.identity,
             max_forwards: admitted.max_forwards,
             plan: admitted.plan,
             retry: None,

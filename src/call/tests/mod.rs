@@ -11,6 +11,7 @@ mod chaos;
 mod delayed_offer;
 mod failover;
 mod fork;
+mod identity;
 mod journal;
 mod loss;
 mod progress;

@@ -9,6 +9,7 @@ fn trunks() -> Vec<TrunkForm> {
         name: name.into(),
         called_format: NumberFormat::PlusE164,
         calling_format: NumberFormat::PlusE164,
+        screening: Default::default(),
     };
     vec![form("operator-a"), form("operator-b")]
 }

@@ -52,6 +52,7 @@ fn plan(rules: Vec<Rule>) -> Dialplan {
         name: name.into(),
         called_format,
         calling_format,
+        screening: Default::default(),
     };
     Dialplan {
         numbers: NumberPlan { country_code: "32".into(), ..NumberPlan::default() },
@@ -72,11 +73,16 @@ fn caller_ids() -> Vec<E164> {
 fn user_call(plan: &Dialplan, called: &str, calling: Option<&str>) -> RouteDecision {
     let caller_ids = caller_ids();
     let caller = Caller::User { name: "alice", caller_ids: &caller_ids };
-    plan.explain(&RouteRequest { caller, called, calling, unix_ms: 0, draw: 0 }, &Users, &|_, _| None)
+    plan.explain(
+        &RouteRequest { caller, called, calling, asserted: None, unix_ms: 0, draw: 0 },
+        &Users,
+        &|_, _| None,
+    )
 }
 
 fn trunk_call(plan: &Dialplan, trunk: TrunkIndex, called: &str, calling: Option<&str>) -> RouteDecision {
-    let request = RouteRequest { caller: Caller::Trunk(trunk), called, calling, unix_ms: 0, draw: 0 };
+    let request =
+        RouteRequest { caller: Caller::Trunk(trunk), called, calling, asserted: None, unix_ms: 0, draw: 0 };
     plan.explain(&request, &Users, &|_, _| None)
 }
 
@@ -197,8 +203,14 @@ fn a_user_presents_only_its_own_numbers() {
         assert_eq!(presented(Some(stolen)), "+3225550001", "{stolen}");
     }
     let caller = Caller::User { name: "carol", caller_ids: &[] };
-    let request =
-        RouteRequest { caller, called: "+441632960123", calling: Some("+3225550001"), unix_ms: 0, draw: 0 };
+    let request = RouteRequest {
+        caller,
+        called: "+441632960123",
+        calling: Some("+3225550001"),
+        asserted: None,
+        unix_ms: 0,
+        draw: 0,
+    };
     let decision = plan.route(&request, &Users, &|_, _| None);
     assert_eq!(candidates(&decision), [("a", "+441632960123", None)]);
     assert_eq!(decision.explain, Vec::<String>::new(), "explaining is for those who ask");
@@ -244,7 +256,8 @@ fn callers_days_and_hours_narrow_a_rule() {
     let caller_ids = caller_ids();
     let at = |name, unix_ms| {
         let caller = Caller::User { name, caller_ids: &caller_ids };
-        let request = RouteRequest { caller, called: "0470123456", calling: None, unix_ms, draw: 0 };
+        let request =
+            RouteRequest { caller, called: "0470123456", calling: None, asserted: None, unix_ms, draw: 0 };
         plan.explain(&request, &Users, &|_, _| None)
     };
     assert_eq!(at("alice", 0).rule.as_deref(), Some("night"));
@@ -272,7 +285,8 @@ fn the_cheapest_trunk_goes_first_where_the_rule_wants_it() {
     }
     let plan = plan(vec![cheap]);
     let caller = Caller::User { name: "alice", caller_ids: &[] };
-    let request = RouteRequest { caller, called: "+441632960123", calling: None, unix_ms: 0, draw: 0 };
+    let request =
+        RouteRequest { caller, called: "+441632960123", calling: None, asserted: None, unix_ms: 0, draw: 0 };
     let decision = plan.explain(&request, &Users, &|trunk, _| Some(if trunk == A { 20 } else { 10 }));
     let RouteOutcome::Trunks(list) = &decision.outcome else { panic!("{:?}", decision.outcome) };
     assert_eq!(

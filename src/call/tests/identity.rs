@@ -1,0 +1,147 @@
+//! Who calls: what trunks and devices are told of it, and what is kept from them.
+
+use super::world::*;
+use crate::config::{Config, IdentityHeader};
+use crate::routing::{Screening, ScreeningAction};
+use crate::sip::message::{HeaderName, Method, Request, Typed};
+use crate::types::EndCause;
+
+fn field<'a>(request: &'a Request, name: &HeaderName) -> Option<&'a str> {
+    request.headers.get(name)
+}
+
+fn asserting(config: &mut Config) {
+    config.trunks[0].identity = IdentityHeader::Asserted;
+}
+
+fn withheld(invite: &mut Request) {
+    invite.headers.push(HeaderName::Privacy, "id");
+}
+
+#[test]
+fn each_trunk_hears_of_the_callers_number_in_the_field_it_reads() {
+    for (header, name, ending) in [
+        (IdentityHeader::Asserted, HeaderName::PAssertedIdentity, ""),
+        (IdentityHeader::Preferred, HeaderName::PPreferredIdentity, ""),
+        (IdentityHeader::RemoteParty, HeaderName::RemotePartyId, ";party=calling;screen=yes;privacy=off"),
+    ] {
+        let mut w = World::with(|config| config.trunks[0].identity = header);
+        w.dial("alice", "0470123456");
+        let invite = w.invited(A).invite;
+        let value = field(&invite, &name).unwrap_or_else(|| panic!("{name:?} in {invite:?}"));
+        assert!(value.starts_with("<sip:+3225550001@") && value.ends_with(ending), "{value}");
+    }
+    let mut w = World::new();
+    w.dial("alice", "0470123456");
+    let invite = w.invited(A).invite;
+    assert!(field(&invite, &HeaderName::PAssertedIdentity).is_none(), "off by default");
+}
+
+#[test]
+fn the_number_shown_and_the_callers_own_are_told_apart() {
+    let mut w = World::with(|config| {
+        asserting(config);
+        config.users[0].caller_ids.push("+3225559999".parse().unwrap());
+    });
+    w.dial_with("alice", "0470123456", OFFER, |invite| {
+        let from = field(invite, &HeaderName::From).unwrap().replace("sip:alice@", "sip:+3225559999@");
+        invite.headers.set(HeaderName::From, from);
+    });
+    let invite = w.invited(A).invite;
+    assert_eq!(invite.from().unwrap().uri.user(), "+3225559999");
+    assert!(field(&invite, &HeaderName::PAssertedIdentity).unwrap().contains("+3225550001@"));
+}
+
+#[test]
+fn a_withheld_number_shows_nowhere_but_to_a_trunk_that_is_trusted() {
+    for trusted in [false, true] {
+        let mut w = World::with(|config| {
+            asserting(config);
+            config.trunks[0].trusted = trusted;
+        });
+        w.dial_with("alice", "0470123456", OFFER, withheld);
+        let invite = w.invited(A).invite;
+        let from = invite.from().unwrap();
+        assert_eq!((from.uri.user(), from.uri.host.host.as_str()), ("anonymous", "anonymous.invalid"));
+        assert_eq!(field(&invite, &HeaderName::Privacy), Some("id"));
+        let asserted = field(&invite, &HeaderName::PAssertedIdentity).is_some();
+        assert_eq!(asserted, trusted);
+        let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+        assert_eq!(text.contains("3225550001"), trusted, "{text}");
+    }
+}
+
+#[test]
+fn a_user_is_not_shown_a_number_that_its_caller_withholds_and_the_record_has_it() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    let caller = w.call_in_with(A, "+3225550002", OFFER, withheld);
+    let bob = w.invited(BOB);
+    let text = String::from_utf8_lossy(&bob.invite.to_bytes()).into_owned();
+    assert!(!text.contains("33123456789"), "{text}");
+    assert_eq!(bob.invite.from().unwrap().uri.user(), "anonymous");
+    w.reply(&bob, 486);
+    w.request(bob.at, Method::Ack);
+    w.refused(&caller, 486);
+    assert_eq!(w.finish().caller.number.as_ref().unwrap().as_str(), "+33123456789");
+}
+
+#[test]
+fn what_a_trunk_asserts_is_believed_where_it_is_trusted() {
+    for trusted in [false, true] {
+        let mut w = World::with(|config| {
+            config.trunks[0].trusted = trusted;
+            config.trunks[1].identity = IdentityHeader::Asserted;
+        });
+        w.call_in_with(A, "+31201234567", OFFER, |invite| {
+            invite.headers.push(HeaderName::PAssertedIdentity, "<sip:+33140205050@a.example>");
+        });
+        let invite = w.invited(B).invite;
+        let asserted = field(&invite, &HeaderName::PAssertedIdentity).unwrap();
+        let expected = if trusted { "+33140205050@" } else { "+33123456789@" };
+        assert!(asserted.contains(expected), "{asserted}");
+        assert_eq!(invite.from().unwrap().uri.user(), "+33123456789", "the number shown stays");
+    }
+}
+
+#[test]
+fn who_sent_the_call_on_is_told_where_the_trunk_wants_it() {
+    for wanted in [false, true] {
+        let mut w = World::with(|config| {
+            config.trunks[0].trusted = true;
+            config.trunks[1].diversion = wanted;
+        });
+        w.call_in_with(A, "+31201234567", OFFER, |invite| {
+            invite.headers.push(HeaderName::Diversion, "<sip:+33140205051@a>;reason=unconditional");
+            invite.headers.push(HeaderName::HistoryInfo, "<sip:+33140205051@a>;index=1");
+        });
+        let invite = w.invited(B).invite;
+        assert_eq!(field(&invite, &HeaderName::Diversion).is_some(), wanted);
+        assert_eq!(field(&invite, &HeaderName::HistoryInfo).is_some(), wanted);
+    }
+}
+
+#[test]
+fn a_trunk_calls_with_its_own_numbers_only_where_that_is_wanted() {
+    let screened = |action| {
+        move |config: &mut Config| {
+            config.trunks[0].screening = Screening {
+                ranges: vec!["+3120".into()],
+                default: Some("+31201110000".parse().unwrap()),
+                action,
+            };
+        }
+    };
+    let mut w = World::with(screened(ScreeningAction::Replace));
+    w.call_in(A, "+31201234567");
+    assert_eq!(w.invited(B).invite.from().unwrap().uri.user(), "+31201110000");
+
+    let mut w = World::with(screened(ScreeningAction::Pass));
+    w.call_in(A, "+31201234567");
+    assert_eq!(w.invited(B).invite.from().unwrap().uri.user(), "+33123456789");
+
+    let mut w = World::with(screened(ScreeningAction::Reject));
+    let caller = w.call_in(A, "+31201234567");
+    w.refused(&caller, 403);
+    assert_eq!(w.finish().end_cause, Some(EndCause::Blocked));
+}

@@ -1,0 +1,111 @@
+//! Who calls, as real peers hear it: asserted identities, withheld numbers, numbers that a trunk may not call with.
+
+use crate::scene::{ALICE, MOBILE, STRANGER, alice, incoming, operator};
+use crate::support::{gateway::Gateway, lane::Lane, sipp::Sipp};
+use toml::Value as Toml;
+
+const OWN: &str = "+33140200000";
+
+fn digits(number: &str) -> &str {
+    number.trim_start_matches('+')
+}
+
+#[test]
+fn the_callers_number_is_asserted_and_withheld_from_whom_it_is_none_of_their_business() {
+    let lane = Lane::take("identity-out");
+    let switch = operator(&lane, "operator-answers").calls(2).start();
+    let gateway =
+        Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", switch.address(), |trunk| {
+            trunk.set("identity", "pai");
+        });
+    let gateway = gateway.start();
+    alice(&lane, &gateway, "user-calls").start().succeed();
+    alice(&lane, &gateway, "user-calls").fill("more", "Privacy: id").start().succeed();
+    let switch = switch.succeed();
+    let invites = switch.requests("INVITE");
+    assert!(invites[0].header("P-Asserted-Identity").is_some_and(|value| value.contains(ALICE)));
+    assert_eq!(invites[0].header("Privacy"), None);
+    assert_eq!(invites[1].header("Privacy"), Some("id"));
+    assert_eq!(invites[1].header("P-Asserted-Identity"), None);
+    assert!(!invites[1].text.contains(digits(ALICE)), "{}", invites[1].text);
+    assert!(gateway.wait_cdrs(2).iter().all(|cdr| cdr["caller_number"] == ALICE), "the records know");
+}
+
+#[test]
+fn a_trusted_trunk_says_who_calls_and_a_withheld_number_does_not_reach_the_phone() {
+    let lane = Lane::take("identity-in");
+    let device = lane.port();
+    let phone = operator(&lane, "user-answers").at_port(device).calls(1).start();
+    let from = lane.port();
+    let gateway = Gateway::on(&lane).user("alice", ALICE);
+    let gateway = gateway
+        .trunk_with("operator-a", ([127, 0, 0, 1], from).into(), |trunk| {
+            trunk.set("trusted", true);
+        })
+        .start();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    incoming(&lane, &gateway, "operator-calls", from, ALICE)
+        .fill("more", &format!("P-Asserted-Identity: <sip:{OWN}@a>\nPrivacy: id"))
+        .start()
+        .succeed();
+    let phone = phone.succeed();
+    let invite = phone.request("INVITE");
+    assert!(invite.header("From").is_some_and(|from| from.contains("anonymous.invalid")));
+    for number in [OWN, STRANGER] {
+        assert!(!invite.text.contains(digits(number)), "{}", invite.text);
+    }
+}
+
+#[test]
+fn a_number_that_is_not_the_trunks_is_replaced_or_refused() {
+    for (policy, refused) in [("replace", false), ("reject", true)] {
+        let lane = Lane::take(&format!("identity-{policy}"));
+        let device = lane.port();
+        let from = lane.port();
+        let gateway = Gateway::on(&lane).user("alice", ALICE);
+        let gateway = gateway
+            .trunk_with("operator-a", ([127, 0, 0, 1], from).into(), |trunk| {
+                trunk
+                    .set("calling_ranges", vec![Toml::from("+331402")])
+                    .set("calling_default", OWN)
+                    .set("calling_screening", policy);
+            })
+            .start();
+        Sipp::register(&lane, gateway.udp(), "alice", device);
+        let call = |scenario: &str| incoming(&lane, &gateway, scenario, from, ALICE).key("calling", MOBILE);
+        if refused {
+            call("operator-is-refused").code(403, "").start().succeed();
+            assert_eq!(gateway.wait_cdr()["end_cause"], "blocked");
+        } else {
+            let phone = operator(&lane, "user-answers").at_port(device).start();
+            call("operator-calls").start().succeed();
+            let phone = phone.succeed();
+            assert!(phone.request("INVITE").header("From").is_some_and(|from| from.contains(OWN)));
+        }
+    }
+}
+
+#[test]
+fn who_sent_a_call_on_reaches_the_next_trunk_where_it_wants_to_know() {
+    for wanted in [true, false] {
+        let lane = Lane::take(&format!("identity-diversion-{wanted}"));
+        let from = lane.port();
+        let switch = operator(&lane, "operator-answers").start();
+        let gateway = Gateway::on(&lane)
+            .dialplan("country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"any\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n")
+            .trunk_with("operator-a", ([127, 0, 0, 1], from).into(), |trunk| {
+                trunk.set("trusted", true);
+            })
+            .trunk_with("operator-b", switch.address(), |trunk| {
+                trunk.set("diversion", wanted);
+            })
+            .start();
+        incoming(&lane, &gateway, "operator-calls", from, MOBILE)
+            .fill("more", &format!("Diversion: <sip:{OWN}@a>;reason=user-busy"))
+            .start()
+            .succeed();
+        let switch = switch.succeed();
+        let said = switch.request("INVITE").header("Diversion").map(str::to_owned);
+        assert_eq!(said.is_some_and(|said| said.contains(OWN)), wanted);
+    }
+}
