@@ -9,7 +9,7 @@ use super::event::Output;
 use super::exchange::Exchange;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::{Leg, LegState, Party};
-use super::machine::{Asked, Call, Note, Plan};
+use super::machine::{Asked, Call, Note, Plan, TrunkCandidate};
 use crate::config::Transfer;
 use crate::sip::message::{HeaderName, Method, Request, Typed, Uri};
 use crate::types::{CallId, EndCause, LegId, Now};
@@ -63,7 +63,7 @@ impl Exchange {
         };
         match target.replaces {
             Some(replaces) => self.transfer_to_call(now, leg, remaining, &source, &replaces, &asked),
-            None => self.transfer_to_number(now, leg, &source, target.uri, policy, &asked),
+            None => self.transfer_to_number(now, leg, remaining, &source, target.uri, policy, &asked),
         }
     }
 
@@ -86,6 +86,7 @@ impl Exchange {
         &mut self,
         now: Now,
         leg: LegId,
+        remaining: LegId,
         source: &Source,
         uri: Uri,
         policy: Transfer,
@@ -108,7 +109,16 @@ impl Exchange {
             | (Plan::Trunks(_), Transfer::All) => true,
             (Plan::Trunks(_), Transfer::Off | Transfer::Users) => false,
         };
-        if !allowed {
+        // Whoever stays on the line must not reach by a transfer what it may not call.
+        let stays = self.leg(remaining).map(|leg| leg.party.clone());
+        let meets = |candidate: &TrunkCandidate| {
+            stays.as_ref().is_none_or(|stays| stays.may_meet(&Party::Trunk(candidate.trunk.clone())))
+        };
+        if let Plan::Trunks(candidates) = &mut admitted.plan {
+            candidates.retain(meets);
+        }
+        let nobody = matches!(&admitted.plan, Plan::Trunks(candidates) if candidates.is_empty());
+        if !allowed || nobody {
             admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
         }
         admitted.transfer_of = Some(leg.call);
@@ -149,6 +159,10 @@ impl Exchange {
         }
         let target = self.calls.get(&second.call).and_then(|call| call.remaining(second.index));
         let Some(target) = target else { return self.refuse_refer(now, asked, 480) };
+        let meet = self.leg(remaining).zip(self.leg(target));
+        if !meet.is_some_and(|(one, other)| one.party.may_meet(&other.party)) {
+            return self.refuse_refer(now, asked, 403);
+        }
         if self.worker(remaining) != self.worker(target) {
             // Their voices are on different threads, and no packet waits for another thread.
             return self.refuse_refer(now, asked, 503);

@@ -176,6 +176,21 @@ fn rule(section: Section<'_>, plan: &Dialplan, line: usize) -> Option<Rule> {
              write from = \"trunk:NAME\"",
         );
     }
+    if let (Some(RuleFrom::Trunk(caller)), Some(RuleAction::Trunks { trunks, .. })) = (from, &action) {
+        for trunk in
+            trunks.iter().map(|weighted| weighted.trunk).filter(|trunk| !plan.may_meet(caller, *trunk))
+        {
+            s.error(
+                s.place("trunks"),
+                format!(
+                    "calls of \"{}\" may not reach \"{}\": one of them is an app's network (app_side), the other a \
+                     phone network; take it out of trunks",
+                    plan.trunk_name(caller),
+                    plan.trunk_name(trunk)
+                ),
+            );
+        }
+    }
     let wrong_from = s.has("from") && from.is_none();
     section.finish();
     if wrong_from || numbers.is_empty() {

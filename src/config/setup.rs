@@ -28,6 +28,7 @@ impl Config {
             called_format: trunk.called_format,
             calling_format: trunk.calling_format,
             screening: trunk.screening.clone(),
+            app_side: trunk.app_side,
         };
         self.trunks.iter().map(form).collect()
     }

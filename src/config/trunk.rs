@@ -94,6 +94,8 @@ pub struct TrunkConfig {
     pub identity: IdentityHeader,
     /// It stands in our trust domain (RFC 3325 §2.3): what it asserts is believed, and it is told what is withheld.
     pub trusted: bool,
+    /// Another app's voice network (WhatsApp and the like): its calls may never reach a phone network, nor come from one.
+    pub app_side: bool,
     /// Tell it who sent a call on before (Diversion, History-Info).
     pub diversion: bool,
     /// What its own callers may call with.
@@ -155,6 +157,7 @@ impl TrunkConfig {
             calling_format: NumberFormat::PlusE164,
             identity: IdentityHeader::Off,
             trusted: false,
+            app_side: false,
             diversion: false,
             screening: Screening::default(),
             options: Some(Duration::from_secs(30)),
@@ -219,6 +222,7 @@ pub(super) fn read(
         calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
         identity: s.parsed("identity", identity).unwrap_or(default.identity),
         trusted: s.flag("trusted", default.trusted),
+        app_side: s.flag("app_side", default.app_side),
         diversion: s.flag("diversion", default.diversion),
         screening: Screening {
             ranges: s.values("calling_ranges", Vec::new(), values::number_prefix),

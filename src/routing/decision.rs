@@ -344,6 +344,15 @@ impl<'a> Routing<'a> {
             RuleAction::Trunks { trunks, order } => {
                 let trunks =
                     ordered(trunks, *order, self.request.draw, |trunk| self.cost(trunk, number.as_ref()));
+                let trunks: Vec<TrunkIndex> =
+                    trunks.into_iter().filter(|trunk| self.may_meet(*trunk)).collect();
+                if trunks.is_empty() && matches!(self.request.caller, Caller::Trunk(_)) {
+                    let why = "calls of an app's network may not reach a phone network, nor the other way";
+                    self.note(|| why.to_owned());
+                    let outcome =
+                        RouteOutcome::Reject { status: 403, cause: EndCause::Blocked, text: why.into() };
+                    return Decided { number, calling, rule: Some(rule.name.clone()), outcome };
+                }
                 let candidates: Vec<TrunkCandidate> = trunks
                     .into_iter()
                     .map(|trunk| {
@@ -359,6 +368,13 @@ impl<'a> Routing<'a> {
             }
         };
         Decided { number, calling, rule: Some(rule.name.clone()), outcome }
+    }
+
+    fn may_meet(&self, trunk: TrunkIndex) -> bool {
+        match self.request.caller {
+            Caller::User { .. } => true,
+            Caller::Trunk(from) => self.plan.may_meet(from, trunk),
+        }
     }
 
     fn cost(&self, trunk: TrunkIndex, number: Option<&E164>) -> Option<i64> {

@@ -24,6 +24,8 @@ pub struct TrunkForm {
     pub calling_format: NumberFormat,
     /// What its own callers may call with.
     pub screening: Screening,
+    /// It is another app's voice network: its calls may never reach a phone network, nor come from one.
+    pub app_side: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +147,12 @@ impl Rewrite {
 }
 
 impl Dialplan {
+    /// Whether calls of a trunk may go on to another one: app networks and phone networks do not meet here.
+    pub fn may_meet(&self, one: TrunkIndex, other: TrunkIndex) -> bool {
+        let app_side = |trunk| self.trunk(trunk).is_some_and(|form| form.app_side);
+        app_side(one) == app_side(other)
+    }
+
     /// A dialplan without rules: users reach each other and nobody else.
     pub fn empty(trunks: Vec<TrunkForm>) -> Dialplan {
         Dialplan { numbers: NumberPlan::default(), zone: TimeZone::UTC, trunks, rules: Vec::new() }

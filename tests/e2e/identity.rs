@@ -35,7 +35,6 @@ fn the_callers_number_is_asserted_and_withheld_from_whom_it_is_none_of_their_bus
 fn a_trusted_trunk_says_who_calls_and_a_withheld_number_does_not_reach_the_phone() {
     let lane = Lane::take("identity-in");
     let device = lane.port();
-    let phone = operator(&lane, "user-answers").at_port(device).calls(1).start();
     let from = lane.port();
     let gateway = Gateway::on(&lane).user("alice", ALICE);
     let gateway = gateway
@@ -44,6 +43,7 @@ fn a_trusted_trunk_says_who_calls_and_a_withheld_number_does_not_reach_the_phone
         })
         .start();
     Sipp::register(&lane, gateway.udp(), "alice", device);
+    let phone = operator(&lane, "user-answers").at_port(device).start();
     incoming(&lane, &gateway, "operator-calls", from, ALICE)
         .fill("more", &format!("P-Asserted-Identity: <sip:{OWN}@a>\nPrivacy: id"))
         .start()
@@ -92,7 +92,7 @@ fn who_sent_a_call_on_reaches_the_next_trunk_where_it_wants_to_know() {
         let from = lane.port();
         let switch = operator(&lane, "operator-answers").start();
         let gateway = Gateway::on(&lane)
-            .dialplan("country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"any\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n")
+            .dialplan("country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n")
             .trunk_with("operator-a", ([127, 0, 0, 1], from).into(), |trunk| {
                 trunk.set("trusted", true);
             })

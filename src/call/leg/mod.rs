@@ -43,6 +43,13 @@ impl Party {
             Party::Trunk(_) => LegKind::Trunk,
         }
     }
+    /// False for a leg of an app's network and one of a phone network: they never hear each other.
+    pub fn may_meet(&self, other: &Party) -> bool {
+        match (self, other) {
+            (Party::Trunk(one), Party::Trunk(other)) => one.config.app_side == other.config.app_side,
+            (Party::User { .. }, _) | (_, Party::User { .. }) => true,
+        }
+    }
     pub fn trunk_name(&self) -> Option<Arc<str>> {
         match self {
             Party::User { .. } => None,

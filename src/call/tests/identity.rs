@@ -145,3 +145,13 @@ fn a_trunk_calls_with_its_own_numbers_only_where_that_is_wanted() {
     w.refused(&caller, 403);
     assert_eq!(w.finish().end_cause, Some(EndCause::Blocked));
 }
+
+#[test]
+fn a_call_of_an_apps_network_reaches_users_and_other_apps() {
+    let mut w = World::with(|config| config.trunks.iter_mut().for_each(|trunk| trunk.app_side = true));
+    w.register("bob", BOB);
+    w.call_in(A, "+3225550002");
+    w.invited(BOB);
+    w.call_in(A, "+31201234567");
+    w.invited(B);
+}

@@ -10,6 +10,7 @@ fn trunks() -> Vec<TrunkForm> {
         called_format: NumberFormat::PlusE164,
         calling_format: NumberFormat::PlusE164,
         screening: Default::default(),
+        app_side: false,
     };
     vec![form("operator-a"), form("operator-b")]
 }
@@ -241,4 +242,19 @@ proptest::proptest! {
         let at = (0..=at.min(plan.len())).rev().find(|at| plan.is_char_boundary(*at)).unwrap_or(0);
         let _ = parse(&format!("{}{with}{}", &plan[..at], plan[at..].get(1..).unwrap_or("")));
     }
+}
+
+#[test]
+fn no_rule_may_lead_an_apps_network_to_a_phone_network_or_back() {
+    for (from, to) in [("app-network", "operator-a"), ("operator-a", "app-network")] {
+        let text = format!(
+            "country_code = \"32\"\n[[rule]]\nname = \"out\"\nfrom = \"trunk:{from}\"\nmatch = \"+32\"\ntrunks = [\"{to}\"]\n"
+        );
+        let mut trunks = trunks();
+        trunks.push(TrunkForm { name: "app-network".into(), app_side: true, ..TrunkForm::default() });
+        let problems = parse_dialplan(Path::new("d.toml"), &text, trunks).map(|_| ()).unwrap_err();
+        assert!(problems[0].message.contains("app_side"), "{problems:?}");
+    }
+    let text = "country_code = \"32\"\n[[rule]]\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n";
+    assert!(parse(text).is_ok());
 }

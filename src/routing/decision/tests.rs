@@ -53,6 +53,7 @@ fn plan(rules: Vec<Rule>) -> Dialplan {
         called_format,
         calling_format,
         screening: Default::default(),
+        app_side: false,
     };
     Dialplan {
         numbers: NumberPlan { country_code: "32".into(), ..NumberPlan::default() },
@@ -329,5 +330,21 @@ proptest! {
         let plan = plan(vec![rule("out", RuleFrom::Users, "+", trunks(&[A]))]);
         let decision = user_call(&plan, "+441632960123", Some(&calling));
         prop_assert!(caller_ids().contains(decision.calling.as_ref().unwrap()));
+    }
+}
+
+#[test]
+fn an_apps_network_and_a_phone_network_never_meet() {
+    // No configuration has such a rule; should one ever come about, the call is refused all the same.
+    for (from, to) in [(A, B), (B, A)] {
+        let transit = rule("transit", RuleFrom::Trunk(from), "+3247", trunks(&[to]));
+        let mut plan = super::tests::plan(vec![transit]);
+        assert!(matches!(trunk_call(&plan, from, "+32470123456", None).outcome, RouteOutcome::Trunks(_)));
+        plan.trunks[0].app_side = true;
+        let decision = trunk_call(&plan, from, "+32470123456", None);
+        assert!(
+            matches!(decision.outcome, RouteOutcome::Reject { status: 403, cause: EndCause::Blocked, .. }),
+            "{decision:?}"
+        );
     }
 }
