@@ -43,10 +43,8 @@ fn each_kind_of_fault_is_told_once_a_call_for_its_trunk() {
     w.input(Input::MediaFault { leg: caller_leg, fault: AudioFault::Silent });
     w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Silent });
     w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Missing });
-    let told = [
-        (Some("operator-a"), LegKind::App, AudioFault::Silent),
-        (Some("operator-a"), LegKind::Trunk, AudioFault::Missing),
-    ];
+    let told =
+        [(Some("a"), LegKind::App, AudioFault::Silent), (Some("a"), LegKind::Trunk, AudioFault::Missing)];
     assert_eq!(faults(&w), told);
     w.hang_up(&mut alice, &callee);
     w.finish();
@@ -72,11 +70,11 @@ fn ended_with(packets: [u64; 2]) -> (World, crate::billing::Cdr) {
 #[test]
 fn a_short_call_in_which_one_side_was_never_heard_is_one_way_and_its_record_says_so() {
     let (w, cdr) = ended_with([0, 60]);
-    assert_eq!(faults(&w), [(Some("operator-a"), LegKind::App, AudioFault::Missing)]);
+    assert_eq!(faults(&w), [(Some("a"), LegKind::App, AudioFault::Missing)]);
     assert_eq!(cdr.caller_leg.unwrap().fault, Some(AudioFault::Missing));
     assert_eq!(cdr.callee_leg.unwrap().fault, None);
     let (w, cdr) = ended_with([60, 0]);
-    assert_eq!(faults(&w), [(Some("operator-a"), LegKind::Trunk, AudioFault::Missing)]);
+    assert_eq!(faults(&w), [(Some("a"), LegKind::Trunk, AudioFault::Missing)]);
     assert_eq!(cdr.callee_leg.unwrap().fault, Some(AudioFault::Missing));
 }
 
