@@ -114,6 +114,45 @@ fn a_database_that_is_down_is_caught_up_later() {
     assert_eq!(table.0.lock().unwrap().down_for, 0);
 }
 
+/// A database whose gateway never rests: while it takes its first batch, another call ends.
+struct Busy {
+    table: Table,
+    journal: Journal,
+}
+
+impl CdrSink for Busy {
+    async fn store(&self, batch: &[Cdr]) -> Result<(), SinkError> {
+        let first = self.table.0.lock().unwrap().batches.is_empty();
+        self.table.store(batch).await?;
+        if first {
+            let before = self.journal.status().records;
+            self.journal.append(JournalRecord::Start(cdr(2)), None);
+            self.journal.append(JournalRecord::End(answered(2)), None);
+            until(|| self.journal.status().records == before + 2);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_busy_gateway_gathers_its_records_too() {
+    let directory = Directory::new();
+    let opened = open(&directory);
+    let table = Table::default();
+    run_calls(&opened, 1..2);
+    let sink = Busy { table: table.clone(), journal: opened.journal.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let options = ShipperOptions { gather: PATIENCE, ..quick() };
+    let shipper = Shipper::new(opened.journal.clone(), sink, options);
+    let thread = std::thread::spawn(move || runtime.block_on(shipper.run(stopped)));
+    until(|| opened.journal.status().stored_total == 1);
+    run_calls(&opened, 3..4);
+    stop.send(true).unwrap();
+    thread.join().unwrap();
+    assert_eq!(table.0.lock().unwrap().batches, [1, 2], "the second call waited for the third");
+}
+
 #[test]
 fn what_a_stopped_shipper_left_is_shipped_by_the_next_run_without_twins() {
     let directory = Directory::new();
