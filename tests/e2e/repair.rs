@@ -133,8 +133,14 @@ fn a_phone_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well
     let builder = Gateway::on(&lane).set("sip.digest", vec![toml::Value::from("MD5")]);
     let builder = builder.user("alice", ALICE).trunk("operator-a", line.address());
     let ms = Duration::from_millis;
-    let bad =
-        Impairment::seeded(7).loss(0.05).reordering(0.05, 1).duplication(0.02).delay(ms(30)).jitter(ms(10));
+    let chances = Impairments {
+        loss: Loss::Random(0.05),
+        jitter: ms(10),
+        detour: (0.05, ms(25)),
+        doubled: 0.02,
+        ..Impairments::default()
+    };
+    let bad = Impairment::none().by_chance(chances, 7).delay(ms(30));
     let wire = LossyWire::on(&lane, builder.udp()).to_gateway(bad).start();
     let gateway = builder.start();
     let phone = Baresip::on(&lane, "alice").voice(Voice::Caller).config("opus_packet_loss 10");

@@ -210,7 +210,7 @@ fn calls(truth: &Truth, panels: &mut Panels) {
     let average = truth
         .durations
         .iter()
-        .map(|(trunk, calls)| (format!("trunk={trunk}"), mean(calls) - 0.25, mean(calls) + 0.25));
+        .map(|(trunk, calls)| (format!("trunk={trunk}"), mean(calls) - 0.5, mean(calls) + 0.5));
     add("Average call duration", End, vec![Expect::Series(average.collect())]);
     let all: Vec<f64> = truth.durations.values().flatten().copied().collect();
     let spread = [0.5, 0.9, 0.99].map(|q| is(quantile(q, &all, &DURATION)));
