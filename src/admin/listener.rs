@@ -13,7 +13,10 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Connections at once. Scripts, one Prometheus and a few consoles need a tenth; descriptors belong to calls.
 const CONNECTIONS: usize = 256;
-/// A connection on which nothing moves for so long is closed. Longer than Prometheus' usual scrape interval.
+/// The first answer must have begun so long after the connection: whoever sends its request octet by octet is gone by
+/// then.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
+/// A connection without an answer for so long is closed. Longer than Prometheus' usual scrape interval.
 const IDLE: Duration = Duration::from_secs(75);
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const BREATH: Duration = Duration::from_millis(100);
@@ -38,7 +41,7 @@ impl axum::serve::Listener for Bounded {
         loop {
             match self.listener.accept().await {
                 Ok((stream, remote)) => {
-                    let idle = Box::pin(sleep_until(Instant::now() + IDLE));
+                    let idle = Box::pin(sleep_until(Instant::now() + FIRST_ANSWER));
                     return (Connection { stream, idle, _permit: permit }, remote);
                 }
                 Err(_) => sleep(BREATH).await,
@@ -51,7 +54,7 @@ impl axum::serve::Listener for Bounded {
     }
 }
 
-/// A stream that ends itself when nothing moves.
+/// A stream that ends itself when nothing is answered on it.
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
@@ -59,7 +62,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn moved(&mut self) {
+    fn answered(&mut self) {
         self.idle.as_mut().reset(Instant::now() + IDLE);
     }
 }
@@ -71,10 +74,7 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            Poll::Ready(result) => {
-                self.moved();
-                Poll::Ready(result)
-            }
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
                 ready!(self.idle.as_mut().poll(cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -86,7 +86,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.moved();
+        self.answered();
         Poll::Ready(written)
     }
 

@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
+/// Reloads and changes of users that wait for one another.
+const SLOW_QUEUE: usize = 16;
 /// Registrations written in one transaction.
 const BINDING_BATCH: usize = 200;
 /// Between attempts while the database is away.
@@ -37,10 +39,25 @@ pub struct Context {
     pub settings: watch::Sender<Arc<Settings>>,
 }
 
-/// Answers commands one after the other, so that two reloads never cross.
+/// Answers commands one after the other; reloads have a queue of their own, so that two of them never cross.
 pub async fn run(context: Context, mut commands: mpsc::Receiver<ControlCommand>) {
+    let context = Arc::new(context);
+    // What asks the database may wait for it; what asks the shard must not wait behind that.
+    let (slow, mut waiting) = mpsc::channel(SLOW_QUEUE);
+    let apart = context.clone();
+    tokio::spawn(async move {
+        while let Some(command) = waiting.recv().await {
+            answer(&apart, command).await;
+        }
+    });
     while let Some(command) = commands.recv().await {
-        answer(&context, command).await;
+        match command {
+            ControlCommand::Reload { .. } | ControlCommand::UsersChanged { .. } => {
+                // A full queue drops the command, and with it the reply: its asker hears that at once.
+                let _ = slow.try_send(command);
+            }
+            quick => answer(&context, quick).await,
+        }
     }
 }
 

@@ -38,19 +38,17 @@ fn text(view: &TraceView, messages: bool) -> String {
     let mut text = format!("call {}\n\n{}", view.id, view.draw());
     text.push('\n');
     for leg in &view.legs {
-        let _ = writeln!(text, "{}", media(leg));
+        let _ = writeln!(text, "{}", media(leg, view.verdict.cause.is_none()));
     }
     let verdict = &view.verdict;
-    let after = |ms: Option<f64>| shown(ms.map(|ms| format!("{ms:.0} ms")));
-    let _ = writeln!(
-        text,
-        "\n{}; rang after {}, answered after {}, lasted {}; {} repeated messages",
-        verdict.cause.map_or("still going on", |cause| cause.as_str()),
-        after(verdict.ringing_after_ms),
-        after(verdict.answered_after_ms),
-        shown(verdict.duration_ms.map(|ms| format!("{:.1} s", ms as f64 / 1e3))),
-        verdict.retransmissions
-    );
+    let facts = [
+        Some(verdict.cause.map_or("still going on", |cause| cause.as_str()).to_owned()),
+        verdict.ringing_after_ms.map(|ms| format!("rang after {ms:.0} ms")),
+        verdict.answered_after_ms.map(|ms| format!("answered after {ms:.0} ms")),
+        verdict.duration_ms.map(|ms| format!("lasted {:.1} s", ms as f64 / 1e3)),
+        (verdict.retransmissions > 0).then(|| format!("{} messages repeated", verdict.retransmissions)),
+    ];
+    let _ = writeln!(text, "\n{}", facts.into_iter().flatten().collect::<Vec<_>>().join("; "));
     for note in &verdict.notes {
         let _ = writeln!(text, "! {note}");
     }
@@ -71,9 +69,11 @@ fn text(view: &TraceView, messages: bool) -> String {
     text
 }
 
-fn media(leg: &TraceLeg) -> String {
+fn media(leg: &TraceLeg, lives: bool) -> String {
     let Some(report) = &leg.report else {
-        return format!("leg {} {}: no media measured", leg.index, leg.party);
+        let why =
+            if lives { "measured when the call has ended; `tandem calls` shows it now" } else { "no media" };
+        return format!("leg {} {}: {why}", leg.index, leg.party);
     };
     format!(
         "leg {} {}: received {} packets, lost {}, jitter {}, MOS {}; sent {}",

@@ -105,6 +105,7 @@ struct Users {
 }
 
 pub fn run(args: Args) -> Outcome {
+    crate::runtime::keep_to_ourselves();
     match args.action {
         Action::List(args) => list(&args),
         Action::Add(args) => add(args),

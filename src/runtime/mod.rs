@@ -2,7 +2,7 @@
 
 use crate::admin::ControlCommand;
 use crate::app::{Gateway, Options, StartError};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::telemetry::{LogControl, logging};
 use std::path::Path;
 use std::time::Duration;
@@ -33,12 +33,48 @@ pub fn start_log(loaded: &Loaded) -> Result<LogControl, RunError> {
         .map_err(|error| RunError::Log(error.to_string()))
 }
 
+/// Descriptors beside those of media: the journal, the database, listeners, streams.
+const OTHER_DESCRIPTORS: u64 = 512;
+/// Media sockets of one call: RTP and RTCP of both legs.
+const DESCRIPTORS_PER_CALL: u64 = 4;
+
+/// What a gateway writes are numbers, and what stands for passwords: nobody else reads it.
+pub fn keep_to_ourselves() {
+    // SAFETY: umask only sets a number of this process; no other thread makes files yet.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Takes as many descriptors as the system gives, and says so where they are fewer than the calls may need.
+fn raise_descriptors(config: &Config) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the structure, which outlives them.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    let pairs = config.networks.iter().map(|network| network.media_ports.len() as u64 / 2);
+    let calls = config.limits.max_calls.map_or(pairs.max().unwrap_or(0) / 2, u64::from);
+    let wanted = calls * DESCRIPTORS_PER_CALL + OTHER_DESCRIPTORS;
+    if !raised || limit.rlim_cur < wanted {
+        tracing::warn!(
+            descriptors = limit.rlim_cur,
+            wanted,
+            calls,
+            "fewer descriptors than that many calls need: raise the limit (ulimit -n, LimitNOFILE) or set limits.max_calls"
+        );
+    }
+}
+
 /// Runs the gateway until it is told to stop: SIGTERM drains it, a second one ends it at once; SIGHUP reloads.
 ///
 /// # Errors
 /// What kept it from starting.
 pub fn run(path: &Path, loaded: Loaded) -> Result<(), RunError> {
     let log = start_log(&loaded)?;
+    keep_to_ourselves();
+    raise_descriptors(&loaded.config);
     // Signalling is one task; the others are streams, the database and the admin API.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -12,6 +12,7 @@ use crate::support::{
     wait,
 };
 use std::{
+    os::unix::fs::PermissionsExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -97,6 +98,14 @@ fn data_and_journal_stand_where_they_are_wanted() {
     assert!(holds("state"), "nothing in data_dir");
     assert!(holds("records"), "nothing in journal_dir");
     assert!(!gateway.folder().join("data/journal").exists(), "a journal at the default place");
+    // Numbers and what stands for passwords: for nobody else to read.
+    for folder in ["state", "records"] {
+        for file in std::fs::read_dir(gateway.folder().join(folder)).expect("a folder") {
+            let file = file.expect("an entry");
+            let mode = file.metadata().expect("its mode").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", file.path().display());
+        }
+    }
 }
 
 #[test]

@@ -80,6 +80,10 @@ impl Call {
 /// Whether an offer can be answered: one exchange of offer and answer at a time (RFC 3264 §4). `delayed`: the caller's
 /// INVITE left the offer to us.
 fn readiness(leg: &mut Leg, tag: &str, delayed: bool) -> Result<(), Unready> {
+    if leg.media.closing || leg.media.closed {
+        // The call is ending: what it would change is taken down already.
+        return Err(Unready::NoDialog);
+    }
     match &leg.state {
         LegState::Established | LegState::Accepted { .. } => {
             let asks = matches!(leg.modification, Modification::Pending { .. });

@@ -49,6 +49,9 @@ impl Family {
 pub enum PortsExhausted {
     #[error("no media port is free")]
     NoneFree,
+    /// Ports are free, but none of them could be bound: a foreign address, or no descriptors left.
+    #[error("no media port of {address} can be bound: {why}")]
+    Unbindable { address: IpAddr, why: io::ErrorKind },
     #[error("the network has no address of this family")]
     NoAddress,
 }
@@ -143,6 +146,7 @@ impl PortAllocator {
             .iter_mut()
             .find(|pool| pool.network == network && Family::of(pool.address) == family)
             .ok_or(PortsExhausted::NoAddress)?;
+        let mut unbindable = None;
         for _ in 0..pool.free.len() {
             let Some(pair) = pool.free.pop_front() else { break };
             if pair.avoid_until.is_some_and(|until| until > now) {
@@ -162,10 +166,18 @@ impl PortAllocator {
                     let local_rtp = SocketAddr::new(pool.address, pair.rtp_port);
                     return Ok(LegSockets { rtp, rtcp: Some(rtcp), network, local_rtp });
                 }
-                Err(_) => pool.free.push_back(FreePair { avoid_until: Some(now + AVOID), ..pair }),
+                Err(error) => {
+                    unbindable =
+                        Some(PortsExhausted::Unbindable { address: pool.address, why: error.kind() });
+                    pool.free.push_back(FreePair { avoid_until: Some(now + AVOID), ..pair });
+                    // Where descriptors or the address are wanting, the next port is no better.
+                    if error.kind() != io::ErrorKind::AddrInUse {
+                        break;
+                    }
+                }
             }
         }
-        Err(PortsExhausted::NoneFree)
+        Err(unbindable.unwrap_or(PortsExhausted::NoneFree))
     }
 
     /// Closes the sockets and lets their ports rest.
@@ -263,6 +275,20 @@ mod tests {
             }
         }
         panic!("no free run of {count} port pairs");
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_named_and_not_called_a_lack_of_ports() {
+        let foreign: IpAddr = "192.0.2.55".parse().unwrap();
+        let network =
+            NetworkPorts { network: DEFAULT, binds: vec![foreign], range: 20_000..=20_039, dscp: 46 };
+        let mut ports = PortAllocator::new(vec![network]);
+        let error = ports.allocate(DEFAULT, Family::V4, Instant::now()).unwrap_err();
+        assert_eq!(
+            error,
+            PortsExhausted::Unbindable { address: foreign, why: io::ErrorKind::AddrNotAvailable }
+        );
+        assert!(error.to_string().contains("192.0.2.55"), "{error}");
     }
 
     fn allocator(pairs: u16) -> (PortAllocator, RangeInclusive<u16>) {
