@@ -172,6 +172,11 @@ impl<'a> Routing<'a> {
             let outcome = RouteOutcome::User { name: called.to_owned() };
             return Decided { number: None, calling, rule: None, outcome };
         }
+        if is_user_call && called.chars().any(|letter| letter.is_ascii_alphabetic()) {
+            self.note(|| format!("there is no app user {called}"));
+            let outcome = reject(EndCause::NumberNotFound, "there is no user of this name".into());
+            return Decided { number: None, calling, rule: None, outcome };
+        }
         let dialled = match self.plan.numbers.normalise_as(called, self.incoming_format()) {
             Ok(dialled) => dialled,
             Err(error) => {

@@ -4,6 +4,7 @@ use super::dialog::{offer_in, reply, reply_unacceptable};
 use super::{Asked, Call, Note, Stage};
 use crate::call::core::{ALLOW, Core, response};
 use crate::call::event::{Event, Output};
+use crate::call::leg::media::offered_codecs;
 use crate::call::leg::progress::Described;
 use crate::call::leg::{Leg, LegState, Party};
 use crate::sip::dialog::Dialog;
@@ -189,13 +190,7 @@ impl Call {
             (callee.map(|callee| callee.id), callee.map(|callee| callee.media.allowed.reversed()));
         if self.caller.media.negotiated.is_none() {
             let Some(offer) = &self.offer else { return false };
-            let codecs = &mut self.caller.media.policy.codecs;
-            if codecs.contains(&AudioCodec::Opus) && self.caller.party.kind() == LegKind::App {
-                // Opus over the open Internet repairs loss that G.711 can't: it stays first on the app's leg.
-                codecs.sort_by_key(|codec| *codec != AudioCodec::Opus);
-            } else {
-                codecs.sort_by_key(|codec| Some(*codec) != callee_codec);
-            }
+            self.caller.media.policy.codecs = self.caller_codecs(callee_codec);
             self.caller.media.policy.narrowband = callee_codec.is_some_and(|codec| codec != AudioCodec::Opus);
             let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
             let address = self.caller.peer.local.ip();
@@ -216,6 +211,29 @@ impl Call {
             self.bridge(core, callee);
         }
         true
+    }
+
+    /// The caller's codecs in the order in which one is agreed on, once the callee's is known.
+    fn caller_codecs(&self, callee: Option<AudioCodec>) -> Vec<AudioCodec> {
+        let mut codecs = self.caller.media.policy.codecs.clone();
+        if codecs.contains(&AudioCodec::Opus) && self.caller.party.kind() == LegKind::App {
+            // Opus over the open Internet repairs loss that G.711 can't: it stays first on the app's leg.
+            codecs.sort_by_key(|codec| *codec != AudioCodec::Opus);
+        } else {
+            codecs.sort_by_key(|codec| Some(*codec) != callee);
+        }
+        codecs
+    }
+
+    /// What the caller's leg speaks, or will speak once the answer's record is durable.
+    pub(super) fn caller_codec(&self) -> Option<AudioCodec> {
+        if let Some(agreed) = &self.caller.media.negotiated {
+            return Some(agreed.codec);
+        }
+        let Stage::Answering { winner, .. } = self.stage else { return None };
+        let callee = self.leg(winner)?.media.negotiated.as_ref().map(|agreed| agreed.codec);
+        let offered = offered_codecs(self.offer.as_ref()?);
+        self.caller_codecs(callee).into_iter().find(|codec| offered.contains(codec))
     }
 
     /// Joins the caller with a callee at the media worker, once.

@@ -118,7 +118,7 @@ impl Call {
             .ringing
             .map(|at| at.instant.saturating_duration_since(self.started.instant).as_millis() as u64);
         self.cdr.duration_ms = self.duration_ms(now).unwrap_or(0);
-        self.cdr.caller_codec = self.caller.media.negotiated.as_ref().map(|agreed| agreed.codec);
+        self.cdr.caller_codec = self.caller_codec();
         self.cdr.caller_leg = measured(&self.caller);
         if let Some(callee) = self.callee() {
             let codec = callee.media.negotiated.as_ref().map(|agreed| agreed.codec);

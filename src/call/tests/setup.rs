@@ -21,6 +21,8 @@ fn a_user_rings_a_number_through_a_trunk_and_hangs_up() {
     assert_eq!(w.heard(A), ["ACK"]);
     let answer = w.ack(&mut alice);
     assert!(answer.body.starts_with(b"v=0"));
+    let known = (w.answer_record().caller_codec, w.answer_record().callee_codec);
+    assert_eq!(known, (Some(AudioCodec::Opus), Some(AudioCodec::Pcma)), "before the caller knows of it");
     assert_eq!(w.leg(0).config.as_ref().unwrap().codec, AudioCodec::Opus);
     assert_eq!(w.leg(1).config.as_ref().unwrap().codec, AudioCodec::Pcma);
     assert!(w.leg(0).bridged_to.is_some());

@@ -4,7 +4,7 @@
 use super::far::name;
 pub use super::lab::{Dice, config, dialplan, directory};
 use crate::access::{FloodGuard, LoginGuard, Registrar};
-use crate::billing::{Cdr, JournalRecord};
+use crate::billing::{Cdr, JournalRecord, RecordKind};
 use crate::call::event::{Event, Input, MediaPorts, Output, PortsExhausted, Rank, RecordStep, Target};
 use crate::call::{Exchange, Parts, Settings};
 use crate::config::Config;
@@ -47,11 +47,9 @@ pub const OPUS_ANSWER: &str = "v=0\r\no=- 7 7 IN IP4 198.51.100.21\r\ns=-\r\nc=I
 pub fn directed(sdp: &str, direction: &str) -> String {
     sdp.replace("a=sendrecv", &format!("a={direction}"))
 }
-
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
-
 pub fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
@@ -498,14 +496,23 @@ impl World {
 
     /// End records written so far.
     pub fn ends(&self) -> Vec<&Cdr> {
-        self.journal
-            .written
-            .iter()
-            .filter_map(|(_, record)| match record {
-                JournalRecord::End(cdr) => Some(&**cdr),
-                JournalRecord::Start(_) | JournalRecord::Answer(_) | JournalRecord::Interim(_) => None,
-            })
-            .collect()
+        self.records(RecordKind::End).collect()
+    }
+
+    /// What the first Answer record says: all that is known of a call whose gateway is killed then.
+    pub fn answer_record(&self) -> &Cdr {
+        self.records(RecordKind::Answer).next().expect("an Answer record")
+    }
+
+    fn records(&self, kind: RecordKind) -> impl Iterator<Item = &Cdr> {
+        self.journal.written.iter().filter(move |(_, record)| record.kind() == kind).map(|(_, record)| {
+            match record {
+                JournalRecord::Start(cdr)
+                | JournalRecord::Answer(cdr)
+                | JournalRecord::Interim(cdr)
+                | JournalRecord::End(cdr) => &**cdr,
+            }
+        })
     }
 
     /// Kinds of records written so far.

@@ -146,7 +146,6 @@ impl PortAllocator {
             .iter_mut()
             .find(|pool| pool.network == network && Family::of(pool.address) == family)
             .ok_or(PortsExhausted::NoAddress)?;
-        let mut unbindable = None;
         for _ in 0..pool.free.len() {
             let Some(pair) = pool.free.pop_front() else { break };
             if pair.avoid_until.is_some_and(|until| until > now) {
@@ -167,17 +166,16 @@ impl PortAllocator {
                     return Ok(LegSockets { rtp, rtcp: Some(rtcp), network, local_rtp });
                 }
                 Err(error) => {
-                    unbindable =
-                        Some(PortsExhausted::Unbindable { address: pool.address, why: error.kind() });
                     pool.free.push_back(FreePair { avoid_until: Some(now + AVOID), ..pair });
                     // Where descriptors or the address are wanting, the next port is no better.
                     if error.kind() != io::ErrorKind::AddrInUse {
-                        break;
+                        let (address, why) = (pool.address, error.kind());
+                        return Err(PortsExhausted::Unbindable { address, why });
                     }
                 }
             }
         }
-        Err(unbindable.unwrap_or(PortsExhausted::NoneFree))
+        Err(PortsExhausted::NoneFree)
     }
 
     /// Closes the sockets and lets their ports rest.

@@ -143,6 +143,7 @@ fn no_route_blocked_unknown_and_invalid_numbers_have_their_own_causes() {
     assert_eq!(said("+441632960123"), Some((404, EndCause::NoRoute)));
     assert_eq!(said("+33123456789"), Some((406, EndCause::Blocked)));
     assert_eq!(said("+3225559999"), Some((604, EndCause::UnknownNumber)));
+    assert_eq!(said("carol"), Some((404, EndCause::NumberNotFound)), "a name that nobody has");
     assert_eq!(said("470123456"), Some((484, EndCause::InvalidNumber)));
     assert_eq!(said("*21#"), Some((484, EndCause::InvalidNumber)));
     assert_eq!(said(""), Some((484, EndCause::InvalidNumber)));
