@@ -3,14 +3,12 @@
 use crate::call::io::Tap;
 use crate::sip::message::{Message, Typed, parse};
 use crate::telemetry::metrics::Flow;
+use crate::telemetry::trace::{SPAN, arrow};
 use crate::types::{AudioCodec, Peer};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-
-/// Width of the space between two lifelines, in characters.
-const SPAN: usize = 36;
 
 #[derive(Debug, Clone)]
 struct Seen {
@@ -91,17 +89,6 @@ impl Ladder {
 fn flow(codec: &str) -> String {
     let label = format!(" {codec} both ways ");
     format!("<{label:=^width$}>", width = SPAN - 3)
-}
-
-fn arrow(what: &str, rightwards: bool) -> String {
-    let room = SPAN.saturating_sub(2);
-    let label: String = what.chars().take(room.saturating_sub(4)).collect();
-    let dashes = room.saturating_sub(label.chars().count() + 2);
-    let (left, right) = (dashes / 2, dashes - dashes / 2);
-    match rightwards {
-        true => format!("{} {label} {}>", "-".repeat(left), "-".repeat(right)),
-        false => format!("<{} {label} {}", "-".repeat(left), "-".repeat(right)),
-    }
 }
 
 #[cfg(test)]

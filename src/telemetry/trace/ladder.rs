@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 /// Loss above this is heard, whoever repairs it.
 const AUDIBLE_LOSS: f64 = 0.01;
 /// Width of the space between two lifelines, in characters.
-const SPAN: usize = 36;
+pub const SPAN: usize = 36;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TraceView {
@@ -217,7 +217,8 @@ fn summary(bytes: &[u8]) -> String {
     format!("{status} ({method})")
 }
 
-fn arrow(what: &str, rightwards: bool) -> String {
+/// A message between two lifelines, [`SPAN`] less one characters wide whatever it carries.
+pub fn arrow(what: &str, rightwards: bool) -> String {
     let room = SPAN.saturating_sub(2);
     let label: String = what.chars().take(room.saturating_sub(4)).collect();
     let dashes = room.saturating_sub(label.chars().count() + 2);
