@@ -1,10 +1,12 @@
 //! A world in virtual time around one exchange: the network, the journal, the media path and the clock are stand-ins
 //! that do what the test says.
 
+mod records;
+
 use super::far::name;
 pub use super::lab::{Dice, config, dialplan, directory};
 use crate::access::{FloodGuard, LoginGuard, Registrar};
-use crate::billing::{Cdr, JournalRecord, RecordKind};
+use crate::billing::{Cdr, JournalRecord};
 use crate::call::event::{Event, Input, MediaPorts, Output, PortsExhausted, Rank, RecordStep, Target};
 use crate::call::{Exchange, Parts, Settings};
 use crate::config::Config;
@@ -47,9 +49,11 @@ pub const OPUS_ANSWER: &str = "v=0\r\no=- 7 7 IN IP4 198.51.100.21\r\ns=-\r\nc=I
 pub fn directed(sdp: &str, direction: &str) -> String {
     sdp.replace("a=sendrecv", &format!("a={direction}"))
 }
+
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
+
 pub fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
@@ -492,48 +496,6 @@ impl World {
             .filter(|line| line.sent && line.far == at && line.at >= since && name(&line.message) == what)
             .map(|line| (line.at - since).as_millis())
             .collect()
-    }
-
-    /// End records written so far.
-    pub fn ends(&self) -> Vec<&Cdr> {
-        self.records(RecordKind::End).collect()
-    }
-
-    /// What the first Answer record says: all that is known of a call whose gateway is killed then.
-    pub fn answer_record(&self) -> &Cdr {
-        self.records(RecordKind::Answer).next().expect("an Answer record")
-    }
-
-    fn records(&self, kind: RecordKind) -> impl Iterator<Item = &Cdr> {
-        self.journal.written.iter().filter(move |(_, record)| record.kind() == kind).map(|(_, record)| {
-            match record {
-                JournalRecord::Start(cdr)
-                | JournalRecord::Answer(cdr)
-                | JournalRecord::Interim(cdr)
-                | JournalRecord::End(cdr) => &**cdr,
-            }
-        })
-    }
-
-    /// Kinds of records written so far.
-    pub fn record_names(&self) -> Vec<&'static str> {
-        self.journal
-            .written
-            .iter()
-            .map(|(_, record)| match record {
-                JournalRecord::Start(_) => "start",
-                JournalRecord::Answer(_) => "answer",
-                JournalRecord::Interim(_) => "interim",
-                JournalRecord::End(_) => "end",
-            })
-            .collect()
-    }
-
-    /// The end of the only call so far.
-    pub fn end(&self) -> Cdr {
-        let ends = self.ends();
-        assert_eq!(ends.len(), 1, "one End record for one call");
-        ends[0].clone()
     }
 
     /// The only call.
