@@ -55,6 +55,11 @@ fn all(text: &str, class: u8) -> bool {
     !text.is_empty() && text.bytes().all(|b| CLASSES[b as usize] & class != 0)
 }
 
+/// How long the run of bytes of a class is that starts at `from`.
+fn run(bytes: &[u8], from: usize, class: u8) -> usize {
+    bytes[from..].iter().position(|b| CLASSES[*b as usize] & class == 0).unwrap_or(bytes.len() - from)
+}
+
 /// `token`: method names, header names, parameter names.
 pub(crate) fn is_token(text: &str) -> bool {
     all(text, TOKEN)
@@ -62,12 +67,17 @@ pub(crate) fn is_token(text: &str) -> bool {
 
 /// How long the token is that the text starts with.
 pub(crate) fn token_length(text: &str) -> usize {
-    text.bytes().take_while(|b| CLASSES[*b as usize] & TOKEN != 0).count()
+    run(text.as_bytes(), 0, TOKEN)
 }
 
 /// How long the unquoted parameter value is that the text starts with.
 pub(crate) fn parameter_value_length(text: &str) -> usize {
-    text.bytes().take_while(|b| CLASSES[*b as usize] & HEADER_PARAM != 0).count()
+    run(text.as_bytes(), 0, HEADER_PARAM)
+}
+
+/// How long the host name or IPv4 literal is that the text starts with.
+pub(crate) fn host_name_length(text: &str) -> usize {
+    run(text.as_bytes(), 0, HOST)
 }
 
 /// A host name or IPv4 literal; no brackets.
@@ -99,6 +109,11 @@ impl UriPart {
             UriPart::Value => URI_VALUE,
             UriPart::Headers => URI_HEADER,
         }
+    }
+
+    /// How long the piece of this part is that the text starts with, up to its end, an escape or what may not stand here.
+    pub(crate) fn plain_length(self, text: &str) -> usize {
+        run(text.as_bytes(), 0, self.class())
     }
 
     /// True if every byte may stand in this part and every `%` starts an escape.
@@ -207,21 +222,26 @@ pub(crate) fn holds_line_end(text: &str) -> bool {
 
 /// Removes SP and HTAB at both ends, nothing else: other control characters are never white space.
 pub(crate) fn trim(text: &str) -> &str {
-    let bytes = text.as_bytes();
-    let blank = |b: &&u8| matches!(**b, b' ' | b'\t');
-    let start = bytes.iter().take_while(blank).count();
-    let end = bytes.len() - bytes[start..].iter().rev().take_while(blank).count();
-    &text[start..end]
+    trim_start(trim_end(text))
 }
 
 /// Removes SP and HTAB at the start.
 pub(crate) fn trim_start(text: &str) -> &str {
-    &text[text.bytes().take_while(|b| matches!(b, b' ' | b'\t')).count()..]
+    let mut rest = text;
+    // Nearly always at most one space.
+    while let [b' ' | b'\t', ..] = rest.as_bytes() {
+        rest = &rest[1..];
+    }
+    rest
 }
 
 /// Removes SP and HTAB at the end.
 pub(crate) fn trim_end(text: &str) -> &str {
-    &text[..text.len() - text.bytes().rev().take_while(|b| matches!(b, b' ' | b'\t')).count()]
+    let mut rest = text;
+    while let [.., b' ' | b'\t'] = rest.as_bytes() {
+        rest = &rest[..rest.len() - 1];
+    }
+    rest
 }
 
 /// The index just behind a quoted string that starts at the first byte; `None` if it does not end.

@@ -32,9 +32,12 @@ macro_rules! header_names {
                 let start = *BY_LENGTH.get(name.len())? as usize;
                 let end = *BY_LENGTH.get(name.len() + 1)? as usize;
                 let order = &ORDER[start..end];
-                // Nearly everybody writes names as the RFCs do.
-                let same = order.iter().find(|i| NAMES[**i as usize] == name);
-                let index = same.or_else(|| order.iter().find(|i| NAMES[**i as usize].eq_ignore_ascii_case(name)))?;
+                // The first letters tell most names of a length apart, and nearly everybody writes as the RFCs do.
+                let first = name.bytes().next()? | 0x20;
+                let index = order.iter().find(|i| {
+                    let known = NAMES[**i as usize];
+                    known.as_bytes()[0] | 0x20 == first && (known == name || known.eq_ignore_ascii_case(name))
+                })?;
                 Some(KNOWN[*index as usize].clone())
             }
         }

@@ -6,6 +6,7 @@ mod extension;
 mod grammar;
 mod header_name;
 mod headers;
+mod lines;
 mod method;
 mod name_addr;
 mod params;

@@ -97,27 +97,36 @@ pub(crate) struct NameAddrRef<'a> {
 impl<'a> NameAddrRef<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<NameAddrRef<'a>, NameAddrError> {
         let text = grammar::trim(text);
-        let display_end = match text.starts_with('"') {
-            true => {
+        let open = match text.as_bytes() {
+            [b'<', ..] => Some(0),
+            [b'"', ..] => {
                 let end = grammar::quoted_end(text).ok_or(NameAddrError::Quotes)?;
-                let gap = text[end..].len() - grammar::trim_start(&text[end..]).len();
-                if !text[end + gap..].starts_with('<') {
+                let rest = grammar::trim_start(&text[end..]);
+                if !rest.starts_with('<') {
                     return Err(NameAddrError::Brackets);
                 }
-                Some(end + gap)
+                Some(text.len() - rest.len())
             }
-            false => grammar::find(text, b'<'),
+            _ => grammar::find(text, b'<'),
         };
-        let (display, uri, params) = match display_end {
+        let (display, uri, params) = match open {
             Some(open) => {
-                let display = grammar::trim(&text[..open]);
+                let display = grammar::trim_end(&text[..open]);
                 // An unquoted name should be tokens; commas, dots and UTF-8 are met and do no harm, quotes do.
                 if !display.starts_with('"') && display.bytes().any(|b| matches!(b, b'"' | b'>')) {
                     return Err(NameAddrError::Quotes);
                 }
-                let (uri, params) =
-                    grammar::split_once(&text[open + 1..], b'>').ok_or(NameAddrError::Brackets)?;
-                (display, grammar::trim(uri), grammar::trim(params))
+                let inner = &text[open + 1..];
+                match UriRef::plain_prefix(inner) {
+                    Some((uri, rest)) if rest.starts_with('>') => {
+                        (display, Ok(uri), grammar::trim(&rest[1..]))
+                    }
+                    Some(_) | None => {
+                        let (uri, params) =
+                            grammar::split_once(inner, b'>').ok_or(NameAddrError::Brackets)?;
+                        (display, UriRef::parse(grammar::trim(uri)), grammar::trim(params))
+                    }
+                }
             }
             None => {
                 // Without brackets ";" starts the header's parameters, and "?" and "," may not stand (RFC 3261 §20).
@@ -126,13 +135,13 @@ impl<'a> NameAddrRef<'a> {
                 if uri.bytes().any(|b| matches!(b, b'?' | b',')) {
                     return Err(NameAddrError::Brackets);
                 }
-                ("", uri, &text[end..])
+                ("", UriRef::parse(uri), &text[end..])
             }
         };
         if params::RawParams::new(params).any(|param| param.is_none()) {
             return Err(NameAddrError::Parameter);
         }
-        Ok(NameAddrRef { display, uri: UriRef::parse(uri)?, params })
+        Ok(NameAddrRef { display, uri: uri?, params })
     }
 
     pub(crate) fn tag(&self) -> Option<&'a str> {

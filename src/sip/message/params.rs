@@ -81,17 +81,20 @@ impl Params {
 
     /// Takes over a URI's parameters, already checked; escapes stay as they are.
     pub(crate) fn from_checked_uri(text: &str) -> Params {
-        let pieces = text.split(';').filter(|piece| !piece.is_empty());
-        Params(
-            pieces
-                .map(|piece| match grammar::split_once(piece, b'=') {
-                    Some((name, value)) => {
-                        Param { name: intern(name), value: Some(value.to_owned()), quoted: false }
-                    }
-                    None => Param { name: intern(piece), value: None, quoted: false },
-                })
-                .collect(),
-        )
+        let mut params = Params::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, behind) = grammar::split_once(rest, b';').unwrap_or((rest, ""));
+            rest = behind;
+            let (name, value) = match grammar::split_once(piece, b'=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (piece, None),
+            };
+            if !piece.is_empty() {
+                params.0.push(Param { name: intern(name), value, quoted: false });
+            }
+        }
+        params
     }
 
     /// Writes the parameters as they stand in a URI.

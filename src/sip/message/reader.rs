@@ -3,6 +3,7 @@
 use super::error::{ParseError, ParseErrorKind as Kind, PartialRequest};
 use super::header_name::HeaderName;
 use super::headers::Headers;
+use super::lines::{FieldLine, Lines};
 use super::method::Method;
 use super::typed::{self, CSeq};
 use super::uri::{Uri, UriRef};
@@ -45,21 +46,13 @@ pub fn parse_with(bytes: &[u8], limits: &Limits) -> Result<Message, ParseError> 
 /// second length, no line end but CRLF, no line that is not a field. `head` ends with its empty line.
 pub(crate) fn framing_length(head: &[u8]) -> Result<u64, Kind> {
     let text = text_of(head);
-    let bytes = text.as_bytes();
-    let bare_line_end = (0..bytes.len()).any(|i| match bytes[i] {
-        b'\n' => i == 0 || bytes[i - 1] != b'\r',
-        b'\r' => bytes.get(i + 1) != Some(&b'\n'),
-        _ => false,
-    });
-    if bare_line_end {
+    let lines = Lines::of(text.as_bytes());
+    if lines.bare_line_end {
         return Err(Kind::LineEnd);
     }
-    let mut at = line_end_at(&text, 0).map_or(text.len(), |end| end + 2);
     let mut length = None;
-    while at < text.len() {
-        let line = field_at(&text, at);
-        let field = &text[at..line.end];
-        at = line.next;
+    for line in lines.fields(&text) {
+        let field = &text[line.start..line.end];
         if field.is_empty() {
             continue;
         }
@@ -103,8 +96,9 @@ fn read(
     let bare = |kind| ParseError { kind, request: None };
     // Line ends before the start line are ignored (RFC 3261 §7.5).
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).ok_or_else(|| bare(Kind::Empty))?;
-    let (head_end, body_start) = match end_of_head(&bytes[start..]) {
-        Some(end) => (start + end + 2, start + end + 4),
+    let lines = Lines::of(&bytes[start..]);
+    let (head_end, body_start) = match lines.body {
+        Some(body) => (start + body - 2, start + body),
         None => (bytes.len(), bytes.len()),
     };
     let mut faults = Faults::default();
@@ -116,16 +110,17 @@ fn read(
         return Err(bare(Kind::TooLarge));
     }
     let text = text_of(&bytes[start..head_end]);
+    // Other characters in place of what was no UTF-8 move the lines.
+    let lines = if text.len() == head_end - start { lines } else { Lines::of(text.as_bytes()) };
     if body_start == bytes.len() && !bytes.ends_with(b"\r\n\r\n") {
         faults.note(Kind::Unfinished);
     }
-    let line_end = line_end_at(&text, 0).unwrap_or(text.len());
-    let start_line = &text[..line_end];
+    let start_line = &text[..lines.start_line_end(&text)];
     if start_line.len() > limits.line {
         faults.note(Kind::RequestUriTooLong);
     }
     let start_line = StartLine::parse(start_line, &mut faults);
-    let headers = read_headers(Arc::clone(&text), (line_end + 2).min(text.len()), limits, &mut faults);
+    let headers = read_headers(&text, &lines, limits, &mut faults);
     let request_method = match &start_line {
         Some(StartLine::Request { method, .. }) => Some(method),
         Some(StartLine::Response { .. }) | None => None,
@@ -171,13 +166,6 @@ impl Faults {
     fn note(&mut self, kind: Kind) {
         self.first.get_or_insert(kind);
     }
-}
-
-/// Where the CRLF CRLF behind the last header line starts.
-fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let feed = memchr::memchr_iter(b'\n', bytes)
-        .find(|at| *at >= 1 && bytes[at - 1] == b'\r' && bytes[at + 1..].starts_with(b"\r\n"))?;
-    Some(feed - 1)
 }
 
 /// SIP is UTF-8 (RFC 3261 §7). Other bytes come from old exchanges in display names and subjects: they become
@@ -252,64 +240,39 @@ impl StartLine {
     }
 }
 
-/// Reads the header lines from `at` on. Bad lines are noted and left out, so that a refusal has what it needs.
-fn read_headers(text: Arc<str>, mut at: usize, limits: &Limits, faults: &mut Faults) -> Headers {
+/// Reads the header lines. Bad lines are noted and left out, so that a refusal has what it needs.
+fn read_headers(text: &Arc<str>, lines: &Lines, limits: &Limits, faults: &mut Faults) -> Headers {
     // A guess that fits nearly all messages; more is no harm.
-    let mut headers = Headers::over(Arc::clone(&text), 24);
-    if text[at..].starts_with([' ', '\t']) {
+    let mut headers = Headers::over(Arc::clone(text), 24);
+    let start_line = &text[..lines.start_line_end(text)];
+    if text[start_line.len()..].starts_with("\r\n ") || text[start_line.len()..].starts_with("\r\n\t") {
         faults.note(Kind::StartLine);
     }
     // The start line was cut at its first CRLF, so a bare line end is in it still.
-    if grammar::holds_line_end(text[..at].trim_end_matches("\r\n")) {
+    if lines.bare_line_end && grammar::holds_line_end(start_line) {
         faults.note(Kind::LineEnd);
     }
-    while at < text.len() {
-        let line = field_at(&text, at);
-        if line.end - at > limits.line {
+    for line in lines.fields(text) {
+        if line.end - line.start > limits.line {
             faults.note(Kind::LineTooLong);
         } else if headers.len() >= limits.header_fields {
             faults.note(Kind::TooManyHeaders);
             break;
         } else {
-            push_field(&mut headers, &text, at..line.end, line.folded, faults);
+            push_field(&mut headers, text, &line, lines.bare_line_end, faults);
         }
-        at = line.next;
     }
     headers
 }
 
-struct FieldLine {
-    /// Where its text ends, without the line end.
-    end: usize,
-    /// Where the next field starts.
-    next: usize,
-    folded: bool,
-}
-
-/// The extent of the field that starts at `at`, with its folded lines (RFC 3261 §7.3.1).
-fn field_at(text: &str, at: usize) -> FieldLine {
-    let bytes = text.as_bytes();
-    let (mut from, mut folded) = (at, false);
-    while let Some(end) = line_end_at(text, from) {
-        from = end + 2;
-        if !matches!(bytes.get(from), Some(b' ' | b'\t')) {
-            return FieldLine { end, next: from, folded };
-        }
-        folded = true;
-    }
-    FieldLine { end: text.len(), next: text.len(), folded }
-}
-
-/// Where the first CRLF from `from` on starts. A bare line feed is no line end; it stays in the field and is found there.
-fn line_end_at(text: &str, from: usize) -> Option<usize> {
-    let line = &text.as_bytes()[from..];
-    memchr::memchr_iter(b'\n', line)
-        .find(|feed| *feed > 0 && line[feed - 1] == b'\r')
-        .map(|feed| from + feed - 1)
-}
-
-fn push_field(headers: &mut Headers, text: &str, range: Range<usize>, folded: bool, faults: &mut Faults) {
-    let line = &text[range.clone()];
+fn push_field(
+    headers: &mut Headers,
+    text: &str,
+    field: &FieldLine,
+    bare_line_end: bool,
+    faults: &mut Faults,
+) {
+    let line = &text[field.start..field.end];
     if line.is_empty() {
         return;
     }
@@ -323,15 +286,15 @@ fn push_field(headers: &mut Headers, text: &str, range: Range<usize>, folded: bo
         return faults.note(Kind::HeaderLine);
     };
     let value = grammar::trim_start(value);
-    let start = range.end - value.len();
+    let start = field.end - value.len();
     let value = grammar::trim_end(value);
-    if folded {
+    if field.folded {
         let value = unfold(value);
         match grammar::holds_line_end(&value) {
             true => faults.note(Kind::LineEnd),
             false => headers.push(name, value),
         }
-    } else if grammar::holds_line_end(value) {
+    } else if bare_line_end && grammar::holds_line_end(value) {
         faults.note(Kind::LineEnd);
     } else {
         headers.push_shared(name, start, start + value.len());

@@ -271,6 +271,9 @@ enum SchemeRef<'a> {
 
 impl<'a> UriRef<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<UriRef<'a>, UriError> {
+        if let Some((uri, "")) = UriRef::plain_prefix(text) {
+            return Ok(uri);
+        }
         let (scheme, rest) = grammar::split_once(text, b':').ok_or(UriError::Scheme)?;
         if scheme.eq_ignore_ascii_case("sip") {
             UriRef::parse_sip(SchemeRef::Sip, rest)
@@ -298,6 +301,40 @@ impl<'a> UriRef<'a> {
         params: "",
         headers: None,
     };
+
+    /// The shape of nearly all URIs, `sip:user@host:port;parameters` without escapes, at the start of a text, read in
+    /// one walk: the URI and what stands behind it. `None` says nothing of the text but that it is of another shape.
+    pub(crate) fn plain_prefix(text: &'a str) -> Option<(UriRef<'a>, &'a str)> {
+        let text = text.strip_prefix("sip:")?;
+        let user_end = UriPart::User.plain_length(text);
+        let (user, rest) = match text.as_bytes().get(user_end) {
+            Some(b'@') if user_end > 0 => (Some(&text[..user_end]), &text[user_end + 1..]),
+            Some(_) if grammar::find(&text[user_end..], b'@').is_some() => return None,
+            Some(_) | None => (None, text),
+        };
+        let (host, mut rest) = rest.split_at(grammar::host_name_length(rest));
+        let mut port = None;
+        if let [b':', digits @ ..] = rest.as_bytes() {
+            let length = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+            port = Some(parse_port(&rest[1..1 + length])?);
+            rest = &rest[1 + length..];
+        }
+        let params = rest;
+        while let [b';', ..] = rest.as_bytes() {
+            let name = UriPart::Parameter.plain_length(&rest[1..]);
+            rest = &rest[1 + name..];
+            let mut value = 1;
+            if let [b'=', ..] = rest.as_bytes() {
+                value = UriPart::Value.plain_length(&rest[1..]);
+                rest = &rest[1 + value..];
+            }
+            if name == 0 || value == 0 {
+                return None;
+            }
+        }
+        let params = &params[..params.len() - rest.len()];
+        (!host.is_empty()).then_some((UriRef { user, host, port, params, ..UriRef::EMPTY }, rest))
+    }
 
     fn parse_sip(scheme: SchemeRef<'a>, text: &'a str) -> Result<UriRef<'a>, UriError> {
         // "@" must be escaped everywhere else, while ";" and "?" are fine in the user part: the user part is first.
@@ -384,24 +421,16 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriErro
             if host.parse::<Ipv6Addr>().is_err() {
                 return Err(UriError::Host);
             }
-            match rest {
-                "" => (host, None),
-                rest => (host, Some(rest.strip_prefix(':').ok_or(UriError::Host)?)),
-            }
+            (host, rest)
         }
-        None => match grammar::split_once(text, b':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
+        None => text.split_at(grammar::host_name_length(text)),
     };
-    if !text.starts_with('[') && !grammar::is_host_name(host) {
-        return Err(UriError::Host);
+    match port.strip_prefix(':') {
+        _ if host.is_empty() => Err(UriError::Host),
+        Some(port) => Ok((host, Some(parse_port(port).ok_or(UriError::Port)?))),
+        None if port.is_empty() => Ok((host, None)),
+        None => Err(UriError::Host),
     }
-    let port = match port {
-        Some(port) => Some(parse_port(port).ok_or(UriError::Port)?),
-        None => None,
-    };
-    Ok((host, port))
 }
 
 /// Nothing listens on port 0.

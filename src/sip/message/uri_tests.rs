@@ -145,3 +145,18 @@ fn debug_output_masks_numbers() {
     let shown = format!("{:?}", parse("sip:+3225550001@h"));
     assert!(shown.contains("+322***") && !shown.contains("5550001"), "{shown}");
 }
+
+proptest::proptest! {
+    /// The short way for plain URIs and the long way for all must never tell different things.
+    #[test]
+    fn the_short_way_reads_what_the_long_way_reads(text in "[a-z0-9.+@:;=?%&<>\\[\\]_#-]{0,24}") {
+        let whole = format!("sip:{text}");
+        let long = UriRef::parse_sip(SchemeRef::Sip, &text).map(UriRef::to_uri);
+        if let Some((short, rest)) = UriRef::plain_prefix(&whole) {
+            let read = &whole["sip:".len()..whole.len() - rest.len()];
+            let again = UriRef::parse_sip(SchemeRef::Sip, read).map(UriRef::to_uri);
+            proptest::prop_assert_eq!(again, Ok(short.to_uri()));
+        }
+        proptest::prop_assert_eq!(UriRef::parse(&whole).map(UriRef::to_uri), long);
+    }
+}

@@ -99,12 +99,18 @@ pub(crate) struct ViaRef<'a> {
 
 impl<'a> ViaRef<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<ViaRef<'a>, ViaError> {
-        // White space may stand around both slashes.
-        let (name, rest) = grammar::split_once(text, b'/').ok_or(ViaError)?;
-        let (version, rest) = grammar::split_once(rest, b'/').ok_or(ViaError)?;
-        if !grammar::trim(name).eq_ignore_ascii_case("SIP") || grammar::trim(version) != "2.0" {
-            return Err(ViaError);
-        }
+        let rest = match text.strip_prefix("SIP/2.0/") {
+            Some(rest) => rest,
+            // White space may stand around both slashes.
+            None => {
+                let (name, rest) = grammar::split_once(text, b'/').ok_or(ViaError)?;
+                let (version, rest) = grammar::split_once(rest, b'/').ok_or(ViaError)?;
+                if !grammar::trim(name).eq_ignore_ascii_case("SIP") || grammar::trim(version) != "2.0" {
+                    return Err(ViaError);
+                }
+                rest
+            }
+        };
         let rest = grammar::trim_start(rest);
         let transport_end = grammar::find_space(rest).ok_or(ViaError)?;
         let (transport, rest) = rest.split_at(transport_end);
