@@ -32,8 +32,8 @@ bench: test-deps ## prints the figures of BENCHMARKS.md as this machine reaches 
 	$(CARGO) bench --locked
 
 bench-media: test-deps ## the media path beside rtpengine, in one run (BENCH="side-by-side quick" is shorter)
-	@tools/ensure-packages rtpengine-daemon=rtpengine debootstrap=debootstrap
-	@tools/rtpengine-sid $(CACHE)/debian-sid
+	@tools/ensure-packages rtpengine-daemon=rtpengine
+	@tools/debian-tree sid $(CACHE)/rtpengine-sid rtpengine-daemon rtpengine || true
 	$(CARGO) bench --locked --bench media -- $(or $(BENCH),side-by-side)
 
 lint: deps ## formatting, clippy, and licences where cargo-deny is installed
@@ -54,6 +54,7 @@ deps:
 
 test-deps: deps
 	@tools/ensure-packages $(TEST_PACKAGES)
+	@tools/debian-tree testing $(CACHE)/sipp-tls sip-tester sipp || echo "Tests with SIPp over TLS will fail" >&2
 	@cmp -s $(PYTHON_LIST) $(VENV)/.ready || $(MAKE) python-env
 
 # The virtual environment stays outside the clone, so that a new clone does not build it again.

@@ -12,8 +12,6 @@ use tandem::types::AudioCodec;
 
 /// Where Debian puts it.
 const INSTALLED: &str = "/usr/bin/rtpengine";
-const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 pub struct Rtpengine {
     name: String,
@@ -25,18 +23,13 @@ pub struct Rtpengine {
     calls: Vec<usize>,
 }
 
-/// The releases this machine has: Debian's own, and one in a folder made by `tools/rtpengine-sid`.
+/// The releases this machine has: Debian's own, and one in a folder made by `tools/debian-tree`.
 pub fn installed() -> Vec<Rtpengine> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let sid = cache.map(|cache| cache.join("tandem/debian-sid"));
+    let newer = cache.map(|cache| cache.join("tandem/rtpengine-sid/rtpengine"));
     let own = Path::new(INSTALLED).exists().then(|| Command::new(INSTALLED));
-    let newer = sid.filter(|root| root.join("usr/bin/rtpengine").exists()).map(|root| {
-        // Its own loader and libraries: no rights are needed, as they would be to change root.
-        let mut command = Command::new(root.join(LOADER));
-        command.arg("--library-path").arg(root.join(LIBRARIES)).arg(root.join("usr/bin/rtpengine"));
-        command
-    });
+    let newer = newer.filter(|program| program.exists()).map(Command::new);
     [(own, 30_000), (newer, 40_000)]
         .into_iter()
         .filter_map(|(command, ports)| start(command?, ports))

@@ -1,6 +1,6 @@
 //! Who is calling, may they, and where does it go: from a caller's INVITE to a call.
 
-use super::core::response;
+use super::core::{response, unsupported};
 use super::event::{Event, RefusedFor};
 use super::exchange::Exchange;
 use super::identity::Identity;
@@ -14,7 +14,7 @@ use crate::access::User;
 use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{Request, Typed};
+use crate::sip::message::{HeaderName, Request, Scheme, Typed};
 use crate::sip::transaction::ServerKey;
 use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
 use std::collections::VecDeque;
@@ -85,10 +85,12 @@ impl Exchange {
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
         let (offer, unusable) = self.read_offer(&source, &peer, &request);
         let cause = self.draining.then_some(EndCause::Draining);
-        let cause = cause.or(fault.map(FormFault::cause));
-        let cause = cause.or_else(|| self.source_refusal(&source));
-        let cause = cause.or_else(|| source.party().extension_fault(&request));
-        let refusal = cause.map(Refusal::from).or(unusable);
+        let refusal = cause.map(Refusal::from).or(fault.map(FormFault::refusal));
+        let refusal = refusal.or_else(|| {
+            let cause = self.source_refusal(&source);
+            cause.or_else(|| source.party().extension_fault(&request)).map(Refusal::from)
+        });
+        let refusal = refusal.or(unusable);
         let mut admitted = self.route(now, call, &source, &peer, &request, refusal);
         match self.take_over(&source, &request).filter(|_| refusal.is_none()) {
             Some(Ok(remaining)) => admitted.take_over(remaining),
@@ -101,8 +103,9 @@ impl Exchange {
     }
 
     /// Refuses a request whose sender nobody knows for its form: a counter, no record.
-    fn refuse_unproven(&mut self, key: ServerKey, request: &Request, fault: FormFault) {
-        let answer = with_hints(response(request, fault.cause().sip_code(), ""), request, None);
+    pub(super) fn refuse_unproven(&mut self, key: ServerKey, request: &Request, fault: FormFault) {
+        let status = fault.status().unwrap_or_else(|| fault.cause().sip_code());
+        let answer = with_hints(response(request, status, ""), request, None);
         self.refuse_with(key, request, answer, fault.counted());
     }
 
@@ -145,11 +148,14 @@ impl Exchange {
         peer: &Peer,
         request: &Request,
     ) -> (Option<Session>, Option<Refusal>) {
+        let unusable =
+            |status, warning| Some(Refusal { cause: EndCause::NotAcceptable, status: Some(status), warning });
+        if !takes_sessions(request) {
+            return (None, unusable(406, None));
+        }
         if request.body.is_empty() {
             return (None, None);
         }
-        let unusable =
-            |status, warning| Some(Refusal { cause: EndCause::NotAcceptable, status: Some(status), warning });
         let Some(body) = request.sdp() else { return (None, unusable(415, None)) };
         let Ok(offer) = Session::parse(&body) else { return (None, unusable(400, None)) };
         let policy = match source {
@@ -367,20 +373,33 @@ impl Admitted {
     }
 }
 
-/// What is wrong with an INVITE whoever sends it.
+/// True if the answer to an INVITE may hold a session description: Accept names the type, or is not there
+/// (RFC 3261 §20.1). One that names nothing at all was not meant so.
+fn takes_sessions(request: &Request) -> bool {
+    let mut types = request.headers.list(&HeaderName::Accept).peekable();
+    let fits = |range: &str| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        ["application/sdp", "application/*", "*/*"].iter().any(|fit| range.eq_ignore_ascii_case(fit))
+    };
+    types.peek().is_none() || types.any(fits)
+}
+
+/// What is wrong with a request whoever sends it.
 #[derive(Debug, Clone, Copy)]
-enum FormFault {
+pub(super) enum FormFault {
     TooManyHops,
+    UnknownScheme,
     UnknownExtension,
     Malformed,
 }
 
 impl FormFault {
+    /// Of an INVITE.
     fn of(request: &Request) -> Option<FormFault> {
         if request.max_forwards() == Some(0) {
             Some(FormFault::TooManyHops)
-        } else if super::core::unsupported(request).is_some() {
-            Some(FormFault::UnknownExtension)
+        } else if let Some(fault) = FormFault::of_head(request) {
+            Some(fault)
         } else if Dialog::uas(request, "").is_err() {
             // RFC 3261 §8.1.1.8: without a Contact nobody could be hung up on.
             Some(FormFault::Malformed)
@@ -389,11 +408,33 @@ impl FormFault {
         }
     }
 
+    /// Of any request that is for us alone (RFC 3261 §8.2.2).
+    pub(super) fn of_head(request: &Request) -> Option<FormFault> {
+        match &request.uri.scheme {
+            Scheme::Sip | Scheme::Sips | Scheme::Tel => {
+                unsupported(request).is_some().then_some(FormFault::UnknownExtension)
+            }
+            Scheme::Other(_) => Some(FormFault::UnknownScheme),
+        }
+    }
+
+    fn refusal(self) -> Refusal {
+        Refusal { cause: self.cause(), status: self.status(), warning: None }
+    }
+
     fn cause(self) -> EndCause {
         match self {
             FormFault::TooManyHops => EndCause::TooManyHops,
             FormFault::UnknownExtension => EndCause::UnknownExtension,
-            FormFault::Malformed => EndCause::Malformed,
+            FormFault::UnknownScheme | FormFault::Malformed => EndCause::Malformed,
+        }
+    }
+
+    /// Where it is not the cause's own.
+    fn status(self) -> Option<u16> {
+        match self {
+            FormFault::UnknownScheme => Some(416),
+            FormFault::TooManyHops | FormFault::UnknownExtension | FormFault::Malformed => None,
         }
     }
 
@@ -401,7 +442,7 @@ impl FormFault {
     fn counted(self) -> RefusedFor {
         match self {
             FormFault::TooManyHops => RefusedFor::Loop,
-            FormFault::UnknownExtension => RefusedFor::Unsupported,
+            FormFault::UnknownScheme | FormFault::UnknownExtension => RefusedFor::Unsupported,
             FormFault::Malformed => RefusedFor::Malformed,
         }
     }

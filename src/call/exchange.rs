@@ -2,6 +2,7 @@
 //!
 //! It owns all signalling state of one shard and touches no clock, socket or thread.
 
+use super::admission::FormFault;
 use super::core::{ALLOW, Core, Owner, Purpose, Random, response};
 use super::event::{Event, Input, Output, RefusedFor};
 use super::leg::Leg;
@@ -320,20 +321,24 @@ impl Exchange {
         }
         match &request.method {
             Method::Invite => self.on_invite(now, key, peer, request, trunk),
-            Method::Register => registration::on_register(self, now, key, peer, &request),
-            Method::Options => self.on_options(key, &request),
+            Method::Register | Method::Options => match FormFault::of_head(&request) {
+                Some(fault) => self.refuse_unproven(key, &request, fault),
+                None if request.method == Method::Register => {
+                    registration::on_register(self, now, key, peer, &request);
+                }
+                None => self.on_options(key, &request),
+            },
             // ACK and CANCEL come by ways of their own and have no answer here.
             Method::Ack | Method::Cancel => {}
             // They have their place inside a dialog, and this is none.
-            Method::Prack | Method::Update => self.refuse(key, &request, 481, RefusedFor::UnknownDialog),
+            Method::Bye | Method::Info | Method::Prack | Method::Update => {
+                self.refuse(key, &request, 481, RefusedFor::UnknownDialog);
+            }
             // Which call it would move nobody can tell.
             Method::Refer => self.refuse(key, &request, 403, RefusedFor::Unsupported),
-            Method::Bye
-            | Method::Info
-            | Method::Message
-            | Method::Notify
-            | Method::Publish
-            | Method::Subscribe => self.refuse_method(key, &request, 405),
+            Method::Message | Method::Notify | Method::Publish | Method::Subscribe => {
+                self.refuse_method(key, &request, 405);
+            }
             Method::Other(_) => self.refuse_method(key, &request, 501),
         }
     }

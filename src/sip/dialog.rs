@@ -76,13 +76,16 @@ impl Dialog {
     /// The dialog made by answering a far end's request, with the tag our responses have (RFC 3261 §12.1.1).
     pub fn uas(request: &Request, local_tag: &str) -> Result<Dialog, DialogError> {
         let remote = request.from()?;
+        // Who speaks RFC 2543 puts no branch into Via, need not say a Contact, and is reached at its From (§6.13).
+        let legacy = request.branch().is_none() && remote.uri.is_sip();
+        let named = contact(request)?.or_else(|| legacy.then(|| remote.uri.clone()));
         Ok(Dialog {
             call_id: request.call_id()?.to_owned(),
             local_tag: local_tag.to_owned(),
             remote_tag: remote.tag().unwrap_or_default().to_owned(),
             local: request.to()?.with_tag(local_tag),
             remote,
-            remote_target: contact(request)?.ok_or(DialogError::NoContact)?,
+            remote_target: named.ok_or(DialogError::NoContact)?,
             route_set: request.headers.list(&HeaderName::RecordRoute).map(str::to_owned).collect(),
             local_cseq: 0,
             remote_cseq: Some(request.cseq()?.number),

@@ -1,6 +1,6 @@
 //! A gateway under test: its configuration, its process, and its admin API as a user sees them.
 
-use super::{http, lane::Lane, metrics::Metrics, process::Process, tls::Authority, wait};
+use super::{http, lane::Lane, metrics::Metrics, process::Process, sipp::Over, tls::Authority, wait};
 use serde_json::Value;
 use std::{
     cell::RefCell,
@@ -287,6 +287,14 @@ impl<'a> Gateway<'a> {
     }
     pub fn tls(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.builder.ports.tls))
+    }
+    /// Where it takes this transport.
+    pub fn at(&self, over: Over<'_>) -> SocketAddr {
+        match over {
+            Over::Udp => self.udp(),
+            Over::Tcp => self.tcp(),
+            Over::Tls(_) => self.tls(),
+        }
     }
     pub fn admin(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.builder.ports.admin))

@@ -74,6 +74,13 @@ fn tls_settings(folder: &Path, authority: Option<&Authority>) -> String {
     })
 }
 
+/// How it writes itself into the way of a call.
+#[derive(Clone, Copy)]
+enum Routes {
+    Loose,
+    Strict,
+}
+
 /// Whom its TLS listener lets in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Clients {
@@ -123,7 +130,14 @@ impl Kamailio {
     ) -> Kamailio {
         let folder = lane.make_folder("kamailio");
         let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
-        Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls)
+        Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls, Routes::Loose)
+    }
+
+    /// The same over UDP, written into the routes as proxies of RFC 2543 are: without "lr".
+    #[track_caller]
+    pub fn start_strict(lane: &Lane, switch: SocketAddr, gateway: SocketAddr) -> Kamailio {
+        let folder = lane.make_folder("kamailio");
+        Kamailio::start_in(lane, &folder, Outer::Udp, switch, gateway, "", Routes::Strict)
     }
 
     /// The same over TLS with a certificate of its own.
@@ -138,7 +152,7 @@ impl Kamailio {
     ) -> Kamailio {
         let folder = lane.make_folder("kamailio");
         let tls = tls_settings_of(&folder, authority, own, clients);
-        Kamailio::start_in(lane, &folder, Outer::Tls, switch, gateway, &tls)
+        Kamailio::start_in(lane, &folder, Outer::Tls, switch, gateway, &tls, Routes::Loose)
     }
 
     #[track_caller]
@@ -149,12 +163,17 @@ impl Kamailio {
         switch: SocketAddr,
         gateway: SocketAddr,
         tls: &str,
+        routes: Routes,
     ) -> Kamailio {
         let (outer_port, inner_port) = (lane.port(), lane.port());
         let transport = outer.as_str();
         let also = match outer {
             Outer::UdpAndTcp => format!("listen=tcp:127.0.0.1:{outer_port}"),
             Outer::Udp | Outer::Tcp | Outer::Tls => String::new(),
+        };
+        let record = match routes {
+            Routes::Loose => "record_route()".to_owned(),
+            Routes::Strict => format!(r#"insert_hf("Record-Route: <sip:127.0.0.1:{outer_port}>\r\n")"#),
         };
         let config = format!(
             r#"#!KAMAILIO
@@ -179,7 +198,7 @@ request_route {{
     }}
     if (is_method("OPTIONS")) {{ sl_send_reply("200", "OK"); exit; }}
     t_check_trans();
-    record_route();
+    {record};
     if ($sp == {switch_port}) {{
         $du = "sip:{gateway};transport={transport}";
         $fs = "{transport}:127.0.0.1:{outer_port}";

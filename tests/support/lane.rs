@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -85,6 +85,12 @@ impl Lane {
     /// A new address on loopback.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()))
+    }
+
+    /// An address of loopback that is this test's alone, whatever the port.
+    pub fn own_ip(&self) -> IpAddr {
+        let index = (self.first - FIRST_PORT) / PORTS;
+        IpAddr::from([127, 77, u8::try_from(index).expect("as many lanes as fit"), 1])
     }
 
     /// All ports of this test, first and last.

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod raw_sip;
+pub mod raw_stream;
 pub mod rtp;
 pub mod sipp;
 pub mod speech;

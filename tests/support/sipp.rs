@@ -4,6 +4,7 @@ use super::{
     gateway::{PASSWORD, REALM},
     lane::Lane,
     process::Process,
+    tls::Authority,
     trace::{self, TracedMessage},
     wait,
 };
@@ -16,6 +17,26 @@ use std::{
 };
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/sipp");
+/// What a SIPp speaks.
+#[derive(Clone, Copy)]
+pub enum Over<'a> {
+    Udp,
+    Tcp,
+    /// With a certificate of this authority, which also the far end's has to be from.
+    Tls(&'a Authority),
+}
+
+impl Over<'_> {
+    /// As configurations and Via write it, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Over::Udp => "udp",
+            Over::Tcp => "tcp",
+            Over::Tls(_) => "tls",
+        }
+    }
+}
+
 /// A call that hangs is ended, and failed, after this.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -28,6 +49,7 @@ pub struct Sipp {
     port: u16,
     media: u16,
     control: u16,
+    program: PathBuf,
     transport: &'static str,
     calls: u32,
     arguments: Vec<String>,
@@ -61,6 +83,7 @@ impl Sipp {
             port,
             media,
             control: lane.port(),
+            program: PathBuf::from("sipp"),
             transport: "u1",
             calls: 1,
             arguments: Vec::new(),
@@ -158,6 +181,24 @@ impl Sipp {
         self
     }
 
+    /// Speaks TLS. Its certificate names its address, so that [`at`](Self::at) comes before.
+    pub fn tls(mut self, authority: &Authority) -> Sipp {
+        let own = authority.issue_for("sipp", vec![self.ip.to_string()]);
+        std::fs::write(self.folder.join("cert.pem"), own.certificate).expect("a certificate file");
+        std::fs::write(self.folder.join("key.pem"), own.key).expect("a key file");
+        authority.write(&self.folder);
+        (self.program, self.transport) = (with_tls(), "l1");
+        self.arg("-tls_cert").arg("cert.pem").arg("-tls_key").arg("key.pem").arg("-tls_ca").arg("ca.pem")
+    }
+
+    pub fn over(self, over: Over<'_>) -> Sipp {
+        match over {
+            Over::Udp => self,
+            Over::Tcp => self.tcp(),
+            Over::Tls(authority) => self.tls(authority),
+        }
+    }
+
     /// Ends after this many calls instead of one.
     pub fn calls(mut self, count: u32) -> Sipp {
         self.calls = count;
@@ -184,7 +225,7 @@ impl Sipp {
         }
         let file = self.folder.join("scenario.xml");
         std::fs::write(&file, text).expect("a scenario file");
-        let mut command = Command::new("sipp");
+        let mut command = Command::new(&self.program);
         // Its message log has local time.
         command.current_dir(&self.folder).env("TZ", "UTC").arg("-sf").arg(file).arg("-nostdin");
         command.args(["-i", &self.ip.to_string(), "-mi", &self.ip.to_string()]);
@@ -349,6 +390,15 @@ impl std::fmt::Display for Played {
         }
         write!(f, "{}", self.errors.chars().take(4_000).collect::<String>())
     }
+}
+
+/// A SIPp that was built with TLS, as Debian 12's is not: `make test-deps` fetches it.
+fn with_tls() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let program = cache.unwrap_or_default().join("tandem/sipp-tls/sipp");
+    assert!(program.exists(), "no {}: make test-deps fetches it", program.display());
+    program
 }
 
 fn statistics(csv: &str) -> HashMap<String, String> {

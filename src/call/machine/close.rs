@@ -177,7 +177,7 @@ impl Call {
         if let Some(seconds) = self.far.retry_after.filter(|_| is_decision(cause)) {
             refusal.headers.set(HeaderName::RetryAfter, seconds.to_string());
         }
-        if matches!(status, 488 | 606) {
+        if matches!(status, 406 | 488 | 606) {
             // RFC 3261 §21.4.26: why no session came about.
             refusal.headers.push(HeaderName::Warning, warning(self.far.warning.unwrap_or(399)));
         }

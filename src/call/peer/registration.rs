@@ -111,6 +111,11 @@ impl Exchange {
 
 /// A REGISTER: refreshes, adds, removes or asks for the devices of a user.
 pub fn on_register(exchange: &mut Exchange, now: Now, key: ServerKey, peer: Peer, request: &Request) {
+    // RFC 3261 §10.3: an address of record is a SIP or SIPS URI.
+    if !request.to().is_ok_and(|to| to.uri.is_sip()) {
+        exchange.refuse(key, request, 400, RefusedFor::Malformed);
+        return;
+    }
     let Some(user) = exchange.prove_user(now, key, &peer, request) else { return };
     // RFC 3261 §10.3 step 3: somebody may only change the bindings of its own address.
     if request.to().map_or(true, |to| to.uri.user() != &*user.name) {

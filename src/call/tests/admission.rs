@@ -171,7 +171,7 @@ fn methods_that_are_not_served_say_which_are() {
     for (method, out) in [
         (Method::Subscribe, "405 SUBSCRIBE"),
         (Method::Message, "405 MESSAGE"),
-        (Method::Bye, "405 BYE"),
+        (Method::Bye, "481 BYE"),
         (Method::Other("FROB".into()), "501 FROB"),
     ] {
         assert_eq!(ask(&mut w, A, method, |_| {}), [out]);

@@ -217,7 +217,12 @@ async fn read<R: AsyncRead + Unpin>(
                     continue;
                 }
                 Ok(None) => break,
-                Err(error) => return refuse_stream(shared, connection, origin, &error),
+                Err(error) => {
+                    // What came whole before it is answered first, as far as that needs nobody else.
+                    let all = in_flight.acquire_many(settings.in_flight.max(1) as u32);
+                    let _ = timeout(LINGER, all).await;
+                    return refuse_stream(shared, connection, origin, &error);
+                }
             };
             // What follows it in the buffer came with the last read, at the earliest.
             since = last_read;

@@ -144,9 +144,9 @@ fn read(
             Ok(Message::Response(Response { status, reason, headers, body: body(body_range) }))
         }
         (Some(StartLine::Request { method, .. }), fault) => {
-            let answerable =
-                [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq];
-            let request = answerable
+            // An answer finds its way by Via and its request by the CSeq (RFC 3261 §17.1.3); what else is missing it
+            // lacks as well.
+            let request = [HeaderName::Via, HeaderName::CSeq]
                 .iter()
                 .all(|name| headers.contains(name))
                 .then(|| Box::new(PartialRequest { method, headers }));

@@ -47,7 +47,7 @@ impl Response {
 
     /// The same response with a To tag, unless To has one.
     pub fn with_tag(mut self, tag: &str) -> Response {
-        let to = self.headers.get(&HeaderName::To).unwrap_or_default();
+        let Some(to) = self.headers.get(&HeaderName::To) else { return self };
         let tagged = match NameAddr::parse(to) {
             Ok(to) if to.tag().is_some() => None,
             // A parameter behind the address is the header's, with brackets and without (RFC 3261 §20).

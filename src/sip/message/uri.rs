@@ -3,7 +3,11 @@
 use super::grammar::{self, UriPart};
 use super::params::Params;
 use crate::types::{HostPort, mask};
-use std::{fmt, net::Ipv6Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// Text that is not a URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -406,7 +410,7 @@ impl<'a> UriRef<'a> {
             scheme,
             user,
             password: self.password.map(own),
-            host: HostPort { host: self.host.to_owned(), port: self.port },
+            host: HostPort { host: own_host(self.host), port: self.port },
             params: Params::from_checked_uri(self.params),
             headers: self.headers.map(str::to_owned),
         }
@@ -418,7 +422,7 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriErro
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or(UriError::Host)?;
-            if host.parse::<Ipv6Addr>().is_err() {
+            if host.parse::<Ipv6Addr>().is_err() && one_colon_less(host).is_none() {
                 return Err(UriError::Host);
             }
             (host, rest)
@@ -431,6 +435,19 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriErro
         None if port.is_empty() => Ok((host, None)),
         None => Err(UriError::Host),
     }
+}
+
+/// The grammar of RFC 3261 has three colons before an embedded IPv4 address, which is to be tolerated
+/// (RFC 5118 §4.10): the address as it was meant, `None` if it is not written so.
+fn one_colon_less(host: &str) -> Option<String> {
+    let (start, embedded) = host.split_once(":::")?;
+    let mended = format!("{start}::{embedded}");
+    (embedded.parse::<Ipv4Addr>().is_ok() && mended.parse::<Ipv6Addr>().is_ok()).then_some(mended)
+}
+
+/// A host as [`parse_host_port`] gave it, to keep.
+pub(crate) fn own_host(host: &str) -> String {
+    one_colon_less(host).unwrap_or_else(|| host.to_owned())
 }
 
 /// Nothing listens on port 0.

@@ -2,7 +2,7 @@
 
 use super::grammar;
 use super::params::{self, Params, RawParams};
-use super::uri::{parse_host_port, parse_port};
+use super::uri::{own_host, parse_host_port, parse_port};
 use crate::types::{HostPort, Transport};
 use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
 
@@ -147,7 +147,7 @@ impl<'a> ViaRef<'a> {
         };
         Via {
             transport,
-            sent_by: HostPort { host: self.host.to_owned(), port: self.port },
+            sent_by: HostPort { host: own_host(self.host), port: self.port },
             params: Params::parse_header(self.params).unwrap_or_default(),
         }
     }
