@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tandem::media::bridge;
 use tandem::media::codec::g711::Law;
 use tandem::media::codec::opus::{Encoded, Encoder, MAX_ENCODED};
-use tandem::media::config::{DtmfFormat, LegConfig, OpusSettings};
+use tandem::media::config::{DtmfFormat, LegConfig, Line, OpusSettings, Tone};
 use tandem::media::leg::{Datagram, Leg};
 use tandem::media::rtp::RtpHeader;
 use tandem::media::srtp;
@@ -240,6 +240,64 @@ fn a_thousand_packets_each_way_allocate_nothing() {
         (Opus, Pcma, true),
     ] {
         assert_eq!(allocations(a, b, srtp), 0, "{a} and {b}, SRTP: {srtp}");
+    }
+}
+
+/// Keys that are pressed for 100 ms twice a second, as events, from the caller of a line.
+fn presses(codec: AudioCodec) -> Vec<Vec<u8>> {
+    let clock = codec.clock_rate();
+    (0..WARM_UP + MEASURED)
+        .map(|number| {
+            let (press, at) = (number / 25, number % 25);
+            let duration = ((at + 1).min(5) * clock / 50).to_be_bytes();
+            let payload = [(press % 10) as u8, u8::from(at >= 4) << 7 | 10, duration[2], duration[3]];
+            let header = RtpHeader {
+                payload_type: 101,
+                marker: at == 0,
+                sequence: number as u16,
+                timestamp: press * clock / 2,
+                ssrc: 7,
+            };
+            let mut bytes = vec![0; 64];
+            let len = header.write(&payload, &mut bytes).unwrap();
+            bytes.truncate(len);
+            bytes
+        })
+        .collect()
+}
+
+#[test]
+fn a_test_line_allocates_nothing_for_a_thousand_packets() {
+    let far: SocketAddr = FAR.parse().unwrap();
+    for codec in [AudioCodec::Opus, AudioCodec::Pcma] {
+        for line in
+            [Line::Echo, Line::Tone(Tone::Steady { hertz: 1_004, dbm0: -10 }), Line::Speech, Line::Digits]
+        {
+            let mut said = if line == Line::Digits { presses(codec) } else { packets(codec, None) };
+            let start = Instant::now();
+            let mut now = Now { instant: start, unix_ms: 0 };
+            let mut leg = Leg::new(LegKind::App, 3, start);
+            leg.configure(config(codec, None), now).unwrap();
+            leg.serve(line, start);
+            let mut work = Box::<Workspace>::default();
+            let mut sink = Sink { packets: 0, bytes: 0 };
+            let mut before = 0;
+            for (number, bytes) in said.iter_mut().enumerate() {
+                if number == WARM_UP as usize {
+                    before = allocated();
+                }
+                now = now.after(Duration::from_millis(20));
+                let mut out = Out { wire: &mut sink, work: &mut work };
+                leg.handle_timeout(now, &mut out);
+                // A caller that presses for a second then waits for its keys.
+                if line != Line::Digits || (number / 50).is_multiple_of(4) {
+                    let datagram = Datagram { from: far, arrival: now.instant, bytes };
+                    bridge::attend(&mut leg, datagram, now, &mut out);
+                }
+            }
+            assert_eq!(allocated() - before, 0, "{line:?} in {codec}");
+            assert!(sink.packets > 100, "{line:?} in {codec}: {} packets", sink.packets);
+        }
     }
 }
 

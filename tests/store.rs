@@ -21,7 +21,7 @@ use tandem::{
     },
     types::{
         AudioCodec, AudioFault, CallId, Currency, Direction, EndCause, LegReport, Money, Outcome, Rate,
-        ReleasedBy, Secret, Transport,
+        ReleasedBy, Secret, TestLine, Transport,
     },
 };
 
@@ -177,6 +177,7 @@ fn ended(n: u32) -> Cdr {
     cdr.released_by = Some(ReleasedBy::Callee);
     cdr.caller_codec = Some(AudioCodec::Opus);
     cdr.callee_codec = Some(AudioCodec::Pcma);
+    cdr.called.line = Some(TestLine::NoAnswer);
     cdr.caller_leg = Some(report(1));
     cdr.callee_leg = Some(LegReport {
         packets_unrepaired: None,

@@ -43,7 +43,7 @@ impl Explainer<'_> {
         let number = decision.number.as_ref().map(E164::as_str);
         let leaves = match &decision.outcome {
             RouteOutcome::Trunks(_) => number,
-            RouteOutcome::User { .. } | RouteOutcome::Reject { .. } => None,
+            RouteOutcome::User { .. } | RouteOutcome::Line(_) | RouteOutcome::Reject { .. } => None,
         };
         let sell = leaves.and_then(|number| self.rates.price(Side::Sell, None, number));
         Ok(RouteView {
@@ -83,6 +83,7 @@ impl Explainer<'_> {
             RouteOutcome::User { name } => {
                 RouteOutcomeView::User { name: name.clone(), registrations: (self.registrations)(name) }
             }
+            RouteOutcome::Line(line) => RouteOutcomeView::Line { line: *line },
             RouteOutcome::Trunks(candidates) => {
                 let number = decision.number.as_ref().map_or("", E164::as_str);
                 let view = |candidate| self.trunk(candidate, number);
@@ -114,6 +115,7 @@ impl Explainer<'_> {
         match &decision.outcome {
             RouteOutcome::Reject { .. } => Duration::ZERO,
             RouteOutcome::User { .. } => gateway,
+            RouteOutcome::Line(_) => gateway.min(self.config.lines.max_duration),
             RouteOutcome::Trunks(candidates) => candidates
                 .first()
                 .and_then(|first| self.config.trunks.get(usize::from(first.trunk.0))?.max_duration)

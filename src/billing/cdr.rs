@@ -1,6 +1,8 @@
 //! The CDR: what is kept of one call attempt, from its first message to its last.
 
-use crate::types::{AudioCodec, CallId, Direction, E164, EndCause, LegReport, ReleasedBy, UnixMillis};
+use crate::types::{
+    AudioCodec, CallId, Direction, E164, EndCause, LegReport, ReleasedBy, TestLine, UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use super::rating::Rated;
@@ -65,6 +67,9 @@ pub struct Called {
     /// The app user rung, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The test line that was called, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<TestLine>,
 }
 
 /// One attempt towards a callee: a trunk tried, a device rung.

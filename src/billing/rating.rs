@@ -41,6 +41,8 @@ pub enum NotRated {
     NotAnswered,
     /// The call never left the gateway: there is nothing to buy or to sell.
     AppToApp,
+    /// The gateway answered it itself, so that the line could be tested.
+    TestLine,
     /// A call received from a trunk: the far carrier bills its own caller.
     Received,
     /// The called party is not a number, so no prefix can match.
@@ -50,13 +52,20 @@ pub enum NotRated {
 }
 
 impl NotRated {
-    pub const ALL: [NotRated; 5] =
-        [NotRated::NotAnswered, NotRated::AppToApp, NotRated::Received, NotRated::NoNumber, NotRated::NoRate];
+    pub const ALL: [NotRated; 6] = [
+        NotRated::NotAnswered,
+        NotRated::AppToApp,
+        NotRated::TestLine,
+        NotRated::Received,
+        NotRated::NoNumber,
+        NotRated::NoRate,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             NotRated::NotAnswered => "not_answered",
             NotRated::AppToApp => "app_to_app",
+            NotRated::TestLine => "test_line",
             NotRated::Received => "received",
             NotRated::NoNumber => "no_number",
             NotRated::NoRate => "no_rate",
@@ -232,6 +241,9 @@ impl RateTable {
     }
 
     fn rate_side(&self, side: Side, cdr: &Cdr) -> Rated {
+        if cdr.called.line.is_some() {
+            return Rated::NotRated(NotRated::TestLine);
+        }
         match cdr.direction {
             Direction::AppToApp => return Rated::NotRated(NotRated::AppToApp),
             Direction::TrunkToApp => return Rated::NotRated(NotRated::Received),
@@ -431,6 +443,11 @@ mod tests {
         };
         assert_eq!(reason(answered(Direction::AppToApp, "+321")), NotRated::AppToApp);
         assert_eq!(reason(answered(Direction::TrunkToApp, "+321")), NotRated::Received);
+        for direction in Direction::ALL {
+            let mut line = answered(direction, "+321");
+            line.called.line = Some(crate::types::TestLine::Echo);
+            assert_eq!(reason(line), NotRated::TestLine);
+        }
         assert_eq!(reason(answered(Direction::AppToTrunk, "bob")), NotRated::NoNumber);
         assert_eq!(reason(answered(Direction::AppToTrunk, "+331")), NotRated::NoRate);
         let unanswered = Cdr { answered_at: None, ..answered(Direction::AppToTrunk, "+321") };

@@ -231,6 +231,7 @@ impl Exchange {
                     Plan::Devices(devices)
                 }
             }
+            RouteOutcome::Line(line) => Plan::Line(line),
             RouteOutcome::Trunks(candidates) => Plan::Trunks(
                 candidates
                     .into_iter()
@@ -249,12 +250,16 @@ impl Exchange {
             ),
         };
         let direction = match (source, &plan) {
-            (Source::User(_), Plan::Devices(_) | Plan::TakesOver { .. }) => Direction::AppToApp,
+            // A test line stands where an app user would.
+            (Source::User(_), Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Line(_)) => {
+                Direction::AppToApp
+            }
             (Source::User(_), Plan::Refused { .. }) if callee_user.is_some() => Direction::AppToApp,
             (Source::User(_), Plan::Trunks(_) | Plan::Refused { .. }) => Direction::AppToTrunk,
-            (Source::Trunk(_), Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Refused { .. }) => {
-                Direction::TrunkToApp
-            }
+            (
+                Source::Trunk(_),
+                Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Line(_) | Plan::Refused { .. },
+            ) => Direction::TrunkToApp,
             (Source::Trunk(_), Plan::Trunks(_)) => Direction::TrunkToTrunk,
         };
         let calling = match (&decision.calling, source) {

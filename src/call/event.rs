@@ -2,7 +2,7 @@
 
 use crate::access::StoredBinding;
 use crate::billing::JournalRecord;
-use crate::media::LegConfig;
+use crate::media::{LegConfig, Line};
 use crate::routing::AdminState;
 use crate::sip::message::{Message, Method};
 use crate::types::{
@@ -144,6 +144,11 @@ pub enum Output {
     Bridge {
         caller: LegId,
         callee: LegId,
+    },
+    /// A test line answers on a leg.
+    Serve {
+        leg: LegId,
+        line: Line,
     },
     SetMediaTimeout {
         leg: LegId,

@@ -107,7 +107,8 @@ impl Exchange {
         let allowed = match (&admitted.plan, policy) {
             (Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Refused { .. }, _)
             | (Plan::Trunks(_), Transfer::All) => true,
-            (Plan::Trunks(_), Transfer::Off | Transfer::Users) => false,
+            // A line tests the one who calls it; there is nobody to leave somebody else to.
+            (Plan::Trunks(_), Transfer::Off | Transfer::Users) | (Plan::Line(_), _) => false,
         };
         // Whoever stays on the line must not reach by a transfer what it may not call.
         let stays = self.leg(remaining).map(|leg| leg.party.clone());

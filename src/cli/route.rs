@@ -79,6 +79,7 @@ fn told(view: &RouteView) -> String {
             line("refused", &format!("{status} {} ({text})", cause.phrase()));
         }
         RouteOutcomeView::User { name, .. } => line("rings", &format!("every device of {name}")),
+        RouteOutcomeView::Line { line: name } => line("test line", &format!("{name}: {}", name.meaning())),
         RouteOutcomeView::Trunks { .. } => {}
     }
     if let Some(rate) = &view.rate {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     access::Directory,
     routing::{Caller, Dialplan, RouteDecision, RouteOutcome, RouteRequest, TrunkIndex},
-    types::{E164, HostPort},
+    types::{E164, HostPort, TestLine},
 };
 use std::{collections::HashMap, path::Path};
 
@@ -228,15 +228,19 @@ fn differences(plan: &Dialplan, case: &Expectation, decision: &RouteDecision) ->
     };
     let candidates = match &decision.outcome {
         RouteOutcome::Trunks(candidates) => candidates.as_slice(),
-        RouteOutcome::User { .. } | RouteOutcome::Reject { .. } => &[],
+        RouteOutcome::User { .. } | RouteOutcome::Line(_) | RouteOutcome::Reject { .. } => &[],
     };
     let user = match &decision.outcome {
         RouteOutcome::User { name } => Some(name.as_str()),
-        RouteOutcome::Trunks(_) | RouteOutcome::Reject { .. } => None,
+        RouteOutcome::Trunks(_) | RouteOutcome::Line(_) | RouteOutcome::Reject { .. } => None,
+    };
+    let line = match &decision.outcome {
+        RouteOutcome::Line(line) => Some(line.as_str()),
+        RouteOutcome::Trunks(_) | RouteOutcome::User { .. } | RouteOutcome::Reject { .. } => None,
     };
     let status = match &decision.outcome {
         RouteOutcome::Reject { status, .. } => Some(status.to_string()),
-        RouteOutcome::Trunks(_) | RouteOutcome::User { .. } => None,
+        RouteOutcome::Trunks(_) | RouteOutcome::User { .. } | RouteOutcome::Line(_) => None,
     };
     let first = candidates.first();
     compare("rule", case.rule.as_deref(), decision.rule.as_deref());
@@ -244,6 +248,7 @@ fn differences(plan: &Dialplan, case: &Expectation, decision: &RouteDecision) ->
     compare("called", case.called.as_deref(), first.map(|first| first.called.as_str()));
     compare("calling", case.calling.as_deref(), first.and_then(|first| first.calling.as_deref()));
     compare("user", case.user.as_deref(), user);
+    compare("line", case.test_line.map(TestLine::as_str), line);
     compare("reject", case.reject.map(|status| status.to_string()).as_deref(), status.as_deref());
     if let Some(expected) = &case.trunks {
         let names: Vec<&str> = candidates.iter().map(|candidate| plan.trunk_name(candidate.trunk)).collect();
@@ -262,7 +267,7 @@ fn is_weighted(plan: &Dialplan, decision: &RouteDecision) -> bool {
     plan.rules.iter().filter(|rule| Some(&rule.name) == decision.rule.as_ref()).any(|rule| {
         match &rule.action {
             RuleAction::Trunks { order, .. } => *order == TrunkOrder::Weighted,
-            RuleAction::Users | RuleAction::Reject(_) => false,
+            RuleAction::Users | RuleAction::Line(_) | RuleAction::Reject(_) => false,
         }
     })
 }

@@ -10,7 +10,7 @@ use crate::{
         CallerMatch, Dialplan, NumberMatch, NumberPlan, Rewrite, Rule, RuleAction, RuleFrom, Schedule,
         TrunkForm, TrunkIndex, TrunkOrder, WeightedTrunk, parse_days,
     },
-    types::{TimeZone, WallClock},
+    types::{TestLine, TimeZone, WallClock},
 };
 use regex_lite::Regex;
 use std::path::Path;
@@ -40,6 +40,7 @@ pub struct Expectation {
     pub calling: Option<String>,
     pub trunks: Option<Vec<String>>,
     pub user: Option<String>,
+    pub test_line: Option<TestLine>,
     pub reject: Option<u16>,
 }
 
@@ -331,7 +332,7 @@ fn action(s: &Section<'_>, plan: &Dialplan) -> Option<RuleAction> {
     });
     let order = s.parsed("order", |text| word(text, &ORDERS));
     let weights = s.numbers("weights", 0..=1_000_000);
-    let to_users = s.parsed("to", |text| word(text, &[("users", ())]));
+    let to = s.parsed("to", inside);
     let reject =
         s.has("reject").then(|| s.number("reject", 403u16, 400..=699, "the SIP status the caller gets"));
     if !s.has("reject") {
@@ -342,7 +343,7 @@ fn action(s: &Section<'_>, plan: &Dialplan) -> Option<RuleAction> {
     match written.as_slice() {
         [_] => {}
         [] => {
-            let message = "the rule leads nowhere; write trunks = [\"…\"], to = \"users\" or reject = 403";
+            let message = "the rule leads nowhere; write trunks = [\"…\"], to = \"users\", to = \"line:echo\" or reject = 403";
             s.error(s.span(), message);
         }
         [_, second, ..] => {
@@ -358,8 +359,8 @@ fn action(s: &Section<'_>, plan: &Dialplan) -> Option<RuleAction> {
     if let Some(status) = reject {
         return Some(RuleAction::Reject(status));
     }
-    if to_users.is_some() {
-        return Some(RuleAction::Users);
+    if to.is_some() {
+        return to;
     }
     let trunks: Vec<TrunkIndex> = trunks?.into_iter().flat_map(|at| at.value).collect();
     if trunks.is_empty() && !plan.trunks.is_empty() {
@@ -396,6 +397,23 @@ fn action(s: &Section<'_>, plan: &Dialplan) -> Option<RuleAction> {
         .map(|(trunk, weight)| WeightedTrunk { trunk, weight: u32::try_from(weight).unwrap_or(1) })
         .collect();
     Some(RuleAction::Trunks { trunks, order })
+}
+
+/// Where a call goes that stays inside: `users`, or `line:NAME`.
+fn inside(text: &str) -> Result<RuleAction, String> {
+    match text.strip_prefix("line:") {
+        Some(name) => test_line(name).map(RuleAction::Line),
+        None if text == "users" => Ok(RuleAction::Users),
+        None => Err(format!("\"{text}\" is no place; write \"users\" or a test line, as \"line:echo\"")),
+    }
+}
+
+fn test_line(name: &str) -> Result<TestLine, String> {
+    let names = TestLine::ALL.map(TestLine::as_str);
+    TestLine::ALL.into_iter().find(|line| line.as_str() == name).ok_or_else(|| match nearest(name, &names) {
+        Some(near) => format!("there is no test line \"{name}\"; did you mean \"line:{near}\"?"),
+        None => format!("there is no test line \"{name}\"; there are {}", or_list(&names)),
+    })
 }
 
 /// Warns of rules that no call reaches because one before them takes all of it.
@@ -470,13 +488,14 @@ fn expectation(section: Section<'_>, plan: &Dialplan) -> Option<Expectation> {
             .list("trunks", |name| Ok(name.to_owned()))
             .map(|list| list.into_iter().map(|at| at.value).collect()),
         user: optional("user"),
+        test_line: s.parsed("line", test_line),
         reject,
     };
-    let promises = ["rule", "number", "called", "calling", "trunks", "user", "reject"];
+    let promises = ["rule", "number", "called", "calling", "trunks", "user", "line", "reject"];
     if !promises.iter().any(|key| s.has(key)) {
         s.error(
             s.span(),
-            "the case expects nothing; write number = \"…\", trunks = [\"…\"], user = \"…\" or reject = 403",
+            "the case expects nothing; write number = \"…\", trunks = [\"…\"], user = \"…\", line = \"echo\" or reject = 403",
         );
     }
     section.finish();

@@ -26,6 +26,7 @@ pub struct Config {
     pub app: AppConfig,
     pub registrar: RegistrarConfig,
     pub limits: LimitsConfig,
+    pub lines: LinesConfig,
     pub guard: GuardConfig,
     pub media: MediaConfig,
     pub opus: OpusConfig,
@@ -52,6 +53,7 @@ impl Default for Config {
             app: AppConfig::default(),
             registrar: RegistrarConfig::default(),
             limits: LimitsConfig::default(),
+            lines: LinesConfig::default(),
             guard: GuardConfig::default(),
             media: MediaConfig::default(),
             opus: OpusConfig::default(),
@@ -300,6 +302,29 @@ impl Default for LimitsConfig {
             max_calls_per_user: 4,
             max_duration: Duration::from_secs(4 * 3_600),
             ring: Duration::from_secs(120),
+        }
+    }
+}
+
+/// The test lines that a dialplan rule leads to with `to = "line:NAME"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinesConfig {
+    /// An answered call to a test line is ended after this.
+    pub max_duration: Duration,
+    /// Frequency of the tone line, in Hz.
+    pub tone_hertz: u16,
+    /// Its level, in dBm0.
+    pub tone_dbm0: i8,
+}
+
+impl Default for LinesConfig {
+    fn default() -> LinesConfig {
+        LinesConfig {
+            // Long enough to measure, too short to park on.
+            max_duration: Duration::from_secs(300),
+            // Not 1000 Hz: a tone that divides the sampling rate exercises few of the code's steps (ITU-T O.133).
+            tone_hertz: 1_004,
+            tone_dbm0: -10,
         }
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn read(
         config.app = app(top.section("app"));
         config.registrar = registrar(top.section("registrar"));
         config.limits = limits(top.section("limits"));
+        config.lines = lines(top.section("lines"));
         config.guard = guard(top.section("guard"));
         config.media = media(top.section("media"));
         config.opus = opus(top.section("opus"));
@@ -385,6 +386,22 @@ fn registrar(s: Section<'_>) -> RegistrarConfig {
             "registrar.min_expires_seconds is longer than max_expires_seconds",
         );
     }
+    s.finish();
+    config
+}
+
+fn lines(s: Section<'_>) -> LinesConfig {
+    let d = LinesConfig::default();
+    let config = LinesConfig {
+        max_duration: seconds(s.number(
+            "max_duration_seconds",
+            d.max_duration.as_secs(),
+            1..=86_400,
+            "seconds of the longest call to a test line",
+        )),
+        tone_hertz: s.number("tone_hertz", d.tone_hertz, 200..=3_400, "Hz, what a telephone line carries"),
+        tone_dbm0: s.number("tone_dbm0", d.tone_dbm0, -60..=0, "dBm0, 0 is the digital milliwatt"),
+    };
     s.finish();
     config
 }

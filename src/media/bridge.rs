@@ -1,4 +1,5 @@
-//! Two legs joined: what one hears the other sends. Packet in, packets out, at a given time.
+//! Two legs joined: what one hears the other sends, or one that a test line answers. Packet in, packets out, at a given
+//! time.
 
 use super::leg::{Datagram, Leg};
 use super::transcoder::Outcome;
@@ -41,6 +42,15 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
         from.judge(to, now.instant);
     }
     outcome
+}
+
+/// Hears a datagram of the RTP port of a leg that has no other; where a test line answers, it hears it.
+pub fn attend(leg: &mut Leg, datagram: Datagram<'_>, now: Now, out: &mut Out<'_>) {
+    let Some(heard) = leg.receive(datagram, now) else { return };
+    if leg.receives() && leg.is_served() {
+        let outcome = leg.attend(heard, now.instant, out);
+        leg.note(heard, outcome);
+    }
 }
 
 #[cfg(test)]

@@ -77,4 +77,18 @@ impl Default for OpusSettings {
 pub enum Tone {
     /// 425 Hz, one second on and four off (ETSI TR 101 041, most of Europe).
     Ringback,
+    /// One frequency without a pause, at this level.
+    Steady { hertz: u16, dbm0: i8 },
+}
+
+/// What answers on a leg that has no other leg behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// What is heard goes back, packet by packet and as it came.
+    Echo,
+    Tone(Tone),
+    /// A recorded voice, again and again.
+    Speech,
+    /// The keys that were pressed, once the caller pauses.
+    Digits,
 }

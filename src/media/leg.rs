@@ -1,19 +1,22 @@
-//! One leg's media: hears what may be heard, measures it, reports on it, and sends what its bridge or a tone makes.
+//! One leg's media: hears what may be heard, measures it, reports on it, and sends what its bridge, a tone or a test line
+//! makes.
 
 mod reports;
 
-use super::announcer::Announcer;
+use super::announcer::{Announcer, Sound};
 use super::codec::comfort_noise;
-use super::config::{LegConfig, Tone};
+use super::config::{LegConfig, Line, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
 use super::latch::{Latch, Latched};
 use super::level::{Level, is_pause};
+use super::readback::Readback;
 use super::reception::ReceiveStats;
+use super::recording::Recording;
 use super::rtp::{self, Arrival, RtpPacket};
 use super::series::Series;
 use super::srtp::{self, SrtpError};
-use super::transcoder::{Outcome, law};
+use super::transcoder::{Incoming, Outcome, law};
 use super::transmit::{Channel, Out, Transmitter};
 use super::watch::{Tally, Watch};
 use crate::types::{AudioFault, LegKind, Now, SrtpKeys};
@@ -90,8 +93,15 @@ struct Media {
     tx: Transmitter,
     feed: Option<Feed>,
     announcer: Option<Box<Announcer>>,
+    attendant: Option<Attendant>,
     /// Our own gateway makes up for the losses of this leg.
     concealed: bool,
+}
+
+/// What answers where there is no other leg.
+enum Attendant {
+    Echo(Box<Feed>),
+    Plays(Box<Announcer>),
 }
 
 /// What is known of the voice of a call that was answered.
@@ -150,6 +160,7 @@ impl Leg {
                     tx: Transmitter::new(&config, outgoing, self.seed),
                     feed: None,
                     announcer: None,
+                    attendant: None,
                     concealed: false,
                     config,
                 }));
@@ -179,6 +190,7 @@ impl Leg {
     /// Gives the leg its source: packets of a leg configured as `from` will come to [`feed`](Self::feed).
     pub fn connect(&mut self, from: &LegConfig) {
         let Some(media) = &mut self.media else { return };
+        media.attendant = None;
         match &mut media.feed {
             Some(feed) => feed.renew(from, &media.config),
             none => *none = Some(Feed::between(from, &media.config)),
@@ -280,19 +292,39 @@ impl Leg {
             return Outcome::default();
         }
         let Some(feed) = &mut media.feed else { return Outcome::default() };
-        match heard {
-            Heard::Voice(packet, arrival) => {
-                let incoming = super::transcoder::Incoming { packet, arrival, now };
-                feed.voice(incoming, &mut media.tx, out)
+        pass(heard, feed, now, &mut media.tx, out)
+    }
+
+    /// Lets a test line answer on this leg; ignored before an SDP is agreed. A bridge ends it.
+    pub fn serve(&mut self, line: Line, now: Instant) {
+        let Some(media) = &mut self.media else { return };
+        let config = &media.config;
+        let plays = |sound| Attendant::Plays(Box::new(Announcer::new(sound, config, now)));
+        media.attendant = Some(match line {
+            Line::Echo => Attendant::Echo(Box::new(Feed::between(config, config))),
+            Line::Tone(tone) => plays(Sound::tone(tone)),
+            Line::Speech => plays(Sound::Speech(Recording::default())),
+            Line::Digits => plays(Sound::Digits(Box::new(Readback::new(config)))),
+        });
+    }
+
+    /// True where a test line answers.
+    pub fn is_served(&self) -> bool {
+        self.media.as_ref().is_some_and(|media| media.attendant.is_some())
+    }
+
+    /// Gives what the leg heard to the line that answers on it.
+    pub fn attend(&mut self, heard: Heard<'_>, now: Instant, out: &mut Out<'_>) -> Outcome {
+        let Some(media) = &mut self.media else { return Outcome::default() };
+        match &mut media.attendant {
+            Some(Attendant::Echo(feed)) if media.config.direction.sends() => {
+                pass(heard, feed, now, &mut media.tx, out)
             }
-            Heard::Event(packet, arrival, event) => {
-                let incoming = super::transcoder::Incoming { packet, arrival, now };
-                feed.event(incoming, event, &mut media.tx, out)
+            Some(Attendant::Plays(announcer)) => {
+                announcer.hear(heard, now, &media.tx, out);
+                Outcome::default()
             }
-            Heard::Noise(packet, arrival) => {
-                let incoming = super::transcoder::Incoming { packet, arrival, now };
-                feed.comfort_noise(incoming, &mut media.tx, out)
-            }
+            Some(Attendant::Echo(_)) | None => Outcome::default(),
         }
     }
 
@@ -360,7 +392,7 @@ impl Leg {
     /// Plays a tone until [`stop_tone`](Self::stop_tone); ignored before an SDP is agreed.
     pub fn play_tone(&mut self, tone: Tone, now: Instant) {
         if let Some(media) = &mut self.media {
-            media.announcer = Some(Box::new(Announcer::new(tone, &media.config, now)));
+            media.announcer = Some(Box::new(Announcer::new(Sound::tone(tone), &media.config, now)));
         }
     }
 
@@ -494,10 +526,17 @@ impl Media {
         self.tx.configure(&config, seed);
         self.tx.set_remote(self.latch.remote());
         self.stats.set_clock_rate(config.codec.clock_rate());
-        if let Some(announcer) = &mut self.announcer
-            && (config.codec, config.ptime_ms) != (self.config.codec, self.config.ptime_ms)
-        {
-            **announcer = Announcer::new(announcer.tone(), &config, now);
+        let other = |config: &LegConfig| (config.codec, config.ptime_ms, config.dtmf);
+        if other(&config) != other(&self.config) {
+            if let Some(announcer) = &mut self.announcer {
+                announcer.renew(&config, now);
+            }
+            if let Some(Attendant::Plays(announcer)) = &mut self.attendant {
+                announcer.renew(&config, now);
+            }
+        }
+        if let Some(Attendant::Echo(feed)) = &mut self.attendant {
+            feed.renew(&config, &config);
         }
         self.config = config;
     }
@@ -506,7 +545,11 @@ impl Media {
         let sound = match &self.announcer {
             _ if !self.config.direction.sends() => None,
             Some(announcer) => Some(announcer.poll_timeout()),
-            None => self.feed.as_ref().and_then(Feed::poll_timeout),
+            None => match &self.attendant {
+                Some(Attendant::Plays(announcer)) => Some(announcer.poll_timeout()),
+                Some(Attendant::Echo(feed)) => feed.poll_timeout(),
+                None => self.feed.as_ref().and_then(Feed::poll_timeout),
+            },
         };
         let reports = self.reports.poll_timeout().min(self.series.poll_timeout());
         sound.map_or(reports, |sound| sound.min(reports))
@@ -514,15 +557,30 @@ impl Media {
 
     fn handle_timeout(&mut self, now: Now, unplayed: u64, out: &mut Out<'_>) {
         if self.config.direction.sends() {
-            match (&mut self.announcer, &mut self.feed) {
-                (Some(announcer), _) => announcer.handle_timeout(now.instant, &mut self.tx, out),
-                (None, Some(feed)) => feed.handle_timeout(now.instant, &mut self.tx, out),
-                (None, None) => {}
+            match (&mut self.announcer, &mut self.attendant, &mut self.feed) {
+                (Some(announcer), ..) | (None, Some(Attendant::Plays(announcer)), _) => {
+                    announcer.handle_timeout(now.instant, &mut self.tx, out);
+                }
+                (None, Some(Attendant::Echo(feed)), _) => {
+                    feed.handle_timeout(now.instant, &mut self.tx, out);
+                }
+                (None, None, Some(feed)) => feed.handle_timeout(now.instant, &mut self.tx, out),
+                (None, None, None) => {}
             }
         }
         if self.reports.poll_timeout() <= now.instant {
             self.send_report(now, unplayed, false, out);
         }
+    }
+}
+
+/// Sends on what was heard.
+#[inline]
+fn pass(heard: Heard<'_>, feed: &mut Feed, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
+    match heard {
+        Heard::Voice(packet, arrival) => feed.voice(Incoming { packet, arrival, now }, tx, out),
+        Heard::Event(packet, arrival, event) => feed.event(Incoming { packet, arrival, now }, event, tx, out),
+        Heard::Noise(packet, arrival) => feed.comfort_noise(Incoming { packet, arrival, now }, tx, out),
     }
 }
 

@@ -14,7 +14,9 @@ pub mod leg;
 pub mod level;
 pub mod load;
 pub mod quality;
+pub mod readback;
 pub mod reception;
+pub mod recording;
 pub mod recovery;
 pub mod relay;
 pub mod rtcp;
@@ -29,7 +31,7 @@ pub mod transcoder;
 pub mod transmit;
 pub mod watch;
 
-pub use config::{DtmfFormat, LegConfig, OpusSettings, Tone};
+pub use config::{DtmfFormat, LegConfig, Line, OpusSettings, Tone};
 pub use io::{
     Family, LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, PortsExhausted,
     WorkerId,

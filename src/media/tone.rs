@@ -52,6 +52,8 @@ impl TonePlayer {
         let rate = SAMPLE_RATE as usize;
         let (hertz, level, on, period) = match tone {
             Tone::Ringback => (425.0, peak(-13.0), rate, 5 * rate),
+            // A second holds whole cycles, so that each second joins the one before without a click.
+            Tone::Steady { hertz, dbm0 } => (f32::from(hertz), peak(f32::from(dbm0)), rate, rate),
         };
         TonePlayer { sine: Sine::new(hertz, level), hertz, level, on, period, at: 0 }
     }
@@ -141,6 +143,23 @@ mod tests {
         assert!(power(&pcm[..8000], 425.0) > 1000.0 * power(&pcm[..8000], 600.0));
         assert!(pcm[8000..40_000].iter().all(|sample| *sample == 0));
         assert!(pcm[40_000..].iter().any(|sample| *sample > 1000));
+    }
+
+    #[test]
+    fn a_steady_tone_has_its_frequency_and_level_and_no_seam() {
+        for (hertz, dbm0) in [(1_004, -10), (1_000, 0), (425, -13)] {
+            let mut player = TonePlayer::new(Tone::Steady { hertz, dbm0 });
+            let mut pcm = vec![0; 3 * 8000];
+            pcm.chunks_mut(160).for_each(|frame| player.fill(frame));
+            let square: f64 = pcm.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+            let rms = (square / pcm.len() as f64).sqrt();
+            // A sine at the top of the scale has +3.14 dBm0 (G.711 §4).
+            let level = 20.0 * (rms * 2f64.sqrt() / 32_768.0).log10() + 3.14;
+            assert!((level - f64::from(dbm0)).abs() < 0.1, "{level} dBm0");
+            // All of its power lies at its frequency, over the seams too.
+            let share = 4.0 * power(&pcm, f32::from(hertz)) / (rms * rms * 2.0);
+            assert!(share > 0.999, "{hertz} Hz: {share}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     CallerMatch, Dialled, Dialplan, NotItsNumber, NumberFormat, Rule, RuleAction, TrunkIndex, TrunkOrder,
     order::ordered,
 };
-use crate::types::{Direction, E164, EndCause, UnixMillis};
+use crate::types::{Direction, E164, EndCause, TestLine, UnixMillis};
 
 /// Who calls.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,8 @@ pub enum RouteOutcome {
     User {
         name: String,
     },
+    /// A test line inside the gateway.
+    Line(TestLine),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +92,13 @@ impl RouteDecision {
             (RouteOutcome::Reject { .. }, _) => None,
             (RouteOutcome::Trunks(_), Caller::User { .. }) => Some(Direction::AppToTrunk),
             (RouteOutcome::Trunks(_), Caller::Trunk(_)) => Some(Direction::TrunkToTrunk),
-            (RouteOutcome::User { .. }, Caller::User { .. }) => Some(Direction::AppToApp),
-            (RouteOutcome::User { .. }, Caller::Trunk(_)) => Some(Direction::TrunkToApp),
+            // A test line stands where an app user would.
+            (RouteOutcome::User { .. } | RouteOutcome::Line(_), Caller::User { .. }) => {
+                Some(Direction::AppToApp)
+            }
+            (RouteOutcome::User { .. } | RouteOutcome::Line(_), Caller::Trunk(_)) => {
+                Some(Direction::TrunkToApp)
+            }
         }
     }
 }
@@ -335,6 +342,10 @@ impl<'a> Routing<'a> {
                 self.note(|| format!("refused with {status}"));
                 let text = format!("blocked by rule \"{}\"", rule.name);
                 RouteOutcome::Reject { status: *status, cause: EndCause::Blocked, text }
+            }
+            RuleAction::Line(line) => {
+                self.note(|| format!("it is the test line \"{line}\": {}", line.meaning()));
+                RouteOutcome::Line(*line)
             }
             RuleAction::Users => match number.as_ref().and_then(|did| self.users.user_of_did(did)) {
                 Some(name) => {

@@ -1,7 +1,7 @@
 //! What a dialplan is made of: rules in order, the first that matches decides.
 
 use super::{NumberFormat, NumberPlan, Schedule, Screening, TrunkIndex};
-use crate::types::TimeZone;
+use crate::types::{TestLine, TimeZone};
 use regex_lite::Regex;
 use std::borrow::Cow;
 
@@ -84,6 +84,8 @@ pub enum RuleAction {
     Reject(u16),
     /// The app user who has the number.
     Users,
+    /// A test line inside the gateway.
+    Line(TestLine),
     Trunks {
         trunks: Vec<WeightedTrunk>,
         order: TrunkOrder,
@@ -114,7 +116,10 @@ impl Rule {
             (RuleFrom::Users, _) => false,
             (RuleFrom::Trunk(named), _) => named == trunk,
             (RuleFrom::AnyTrunk | RuleFrom::Any, RuleAction::Trunks { .. }) => false,
-            (RuleFrom::AnyTrunk | RuleFrom::Any, RuleAction::Users | RuleAction::Reject(_)) => true,
+            (
+                RuleFrom::AnyTrunk | RuleFrom::Any,
+                RuleAction::Users | RuleAction::Line(_) | RuleAction::Reject(_),
+            ) => true,
         }
     }
 

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     billing::{Called, Caller, Cdr, CdrLeg, CdrState, Charge, NotRated, Rated, Side},
-    types::{AudioCodec, AudioFault, CallId, Direction, E164, EndCause, LegReport, Money, Rate, ReleasedBy},
+    types::{
+        AudioCodec, AudioFault, CallId, Direction, E164, EndCause, LegReport, Money, Rate, ReleasedBy,
+        TestLine,
+    },
 };
 
 /// One row to be written: columns with their values, the same columns for every row of a table.
@@ -44,6 +47,7 @@ pub(super) fn cdr_fields(cdr: &Cdr, keys: &NumberKeys) -> Fields {
         ("caller_number_hash", hash(&cdr.caller.number)),
         ("dialled", Value::text(&cdr.called.dialled)),
         ("called_user", Value::maybe_text(cdr.called.user.as_deref())),
+        ("called_line", Value::maybe_text(cdr.called.line.map(TestLine::as_str))),
         ("called_number", number(&cdr.called.number)),
         ("called_number_hash", hash(&cdr.called.number)),
         ("ingress_trunk", Value::maybe_text(cdr.ingress_trunk.as_deref())),
@@ -210,6 +214,9 @@ pub(super) fn read_cdr(row: &impl Columns) -> Result<CdrRow, StoreError> {
         dialled: row.text("dialled")?,
         number: whole(&called_number),
         user: row.maybe_text("called_user")?,
+        line: row.maybe_parsed("called_line", |text| {
+            TestLine::ALL.into_iter().find(|line| line.as_str() == text)
+        })?,
     };
     cdr.ingress_trunk = row.maybe_text("ingress_trunk")?;
     cdr.egress_trunk = row.maybe_text("egress_trunk")?;

@@ -9,7 +9,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration {
         version: 1,
         sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
@@ -29,6 +29,11 @@ const MIGRATIONS: [Migration; 4] = [
         version: 4,
         sqlite: include_str!("../../migrations/sqlite/0004_leg_quality.sql"),
         postgres: include_str!("../../migrations/postgres/0004_leg_quality.sql"),
+    },
+    Migration {
+        version: 5,
+        sqlite: include_str!("../../migrations/sqlite/0005_test_lines.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_test_lines.sql"),
     },
 ];
 

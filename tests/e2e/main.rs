@@ -20,6 +20,7 @@ mod glare;
 mod harness;
 mod identity;
 mod lifecycle;
+mod lines;
 mod load;
 mod locate;
 mod media;

@@ -26,6 +26,7 @@ const COLUMNS: &[Column] = &[
     ("dialled", |c| text(&Some(&c.dialled))),
     ("called_number", |c| text(&c.called_number)),
     ("called_user", |c| text(&c.called_user)),
+    ("called_line", |c| plain(c.called_line)),
     ("numbers_shortened", |c| plain(Some(c.numbers_shortened))),
     ("ingress_trunk", |c| text(&c.ingress_trunk)),
     ("egress_trunk", |c| text(&c.egress_trunk)),

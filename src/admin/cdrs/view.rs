@@ -4,7 +4,8 @@ use crate::admin::rfc3339;
 use crate::billing::{CdrLeg, CdrState, NotRated, Rated};
 use crate::store::CdrRow;
 use crate::types::{
-    AudioCodec, CallId, Currency, Direction, EndCause, LegReport, Outcome, ReleasedBy, UnixMillis, mask,
+    AudioCodec, CallId, Currency, Direction, EndCause, LegReport, Outcome, ReleasedBy, TestLine, UnixMillis,
+    mask,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub struct CdrView {
     pub dialled: String,
     pub called_number: Option<String>,
     pub called_user: Option<String>,
+    /// The test line that was called.
+    pub called_line: Option<TestLine>,
     /// The numbers have lost their last four digits, because their retention time is over.
     pub numbers_shortened: bool,
     pub ingress_trunk: Option<String>,
@@ -151,6 +154,7 @@ impl From<CdrRow> for CdrView {
             dialled: cdr.called.dialled,
             called_number,
             called_user: cdr.called.user,
+            called_line: cdr.called.line,
             numbers_shortened,
             ingress_trunk: cdr.ingress_trunk,
             egress_trunk: cdr.egress_trunk,

@@ -4,7 +4,7 @@ use crate::access;
 use crate::admin::rfc3339;
 use crate::telemetry::trace::Kept;
 use crate::types::{
-    AudioCodec, CallId, Direction, EndCause, LegReport, QualitySample, Transport, UnixMillis, mask,
+    AudioCodec, CallId, Direction, EndCause, LegReport, QualitySample, TestLine, Transport, UnixMillis, mask,
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -316,6 +316,10 @@ pub enum RouteOutcomeView {
     User {
         name: String,
         registrations: u32,
+    },
+    /// A test line of the gateway itself.
+    Line {
+        line: TestLine,
     },
 }
 

@@ -117,7 +117,9 @@ impl Observer {
         self.metrics.system.charged(charge(&cdr.sell), charge(&cdr.buy));
         match &cdr.sell {
             Some(Rated::NotRated(NotRated::NoRate | NotRated::NoNumber)) => self.metrics.system.not_rated(),
-            Some(Rated::NotRated(NotRated::NotAnswered | NotRated::AppToApp | NotRated::Received)) => {}
+            Some(Rated::NotRated(
+                NotRated::NotAnswered | NotRated::AppToApp | NotRated::TestLine | NotRated::Received,
+            )) => {}
             Some(Rated::Charge(_)) | None => {}
         }
     }

@@ -326,6 +326,10 @@ impl Shard {
                     let mark = self.journal.last_media().slot(caller.call);
                     self.order(caller, MediaCommand::Bridge { a: caller, b: callee, mark });
                 }
+                Output::Serve { leg, line } => {
+                    let mark = self.journal.last_media().slot(leg.call);
+                    self.order(leg, MediaCommand::Serve { leg, line, mark });
+                }
                 Output::SetMediaTimeout { leg, after } => {
                     self.order(leg, MediaCommand::SetTimeout { leg, after });
                 }

@@ -1,7 +1,7 @@
 //! The moment somebody answers: first the record, then the ACK, the voice, and the caller's 200.
 
 use super::record::AttemptEnd;
-use super::{Call, Note, Plan, Stage};
+use super::{Call, Callee, Note, Plan, Stage};
 use crate::call::core::{ALLOW, Core, Purpose, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
@@ -72,7 +72,7 @@ impl Call {
         self.release_losers(core, now, winner);
         self.ringing.get_or_insert(now);
         self.answered = Some(now);
-        self.stage = Stage::Answering { winner, cancelled: false };
+        self.stage = Stage::Answering { callee: Callee::Leg(winner), cancelled: false };
         if let Some((trunk, attempt)) =
             self.callees[position].party.trunk_name().zip(self.callees[position].attempt.as_mut())
         {
@@ -118,11 +118,12 @@ impl Call {
 
     /// The answer is on disk: now everybody may know.
     pub(super) fn answer_durable(&mut self, core: &mut Core, now: Now) {
-        let Stage::Answering { winner, cancelled } = self.stage else { return };
-        if matches!(self.plan, Plan::TakesOver { .. }) {
-            self.taken_over(core, now, cancelled);
-            return;
-        }
+        let Stage::Answering { callee, cancelled } = self.stage else { return };
+        let winner = match callee {
+            Callee::Leg(winner) => winner,
+            Callee::Line(line) => return self.line_answered(core, now, line, cancelled),
+            Callee::Elsewhere => return self.taken_over(core, now, cancelled),
+        };
         let Some(position) = self.callee_position(winner) else { return };
         let leg = &mut self.callees[position];
         let LegState::AnswerHeld { response: answer } =
@@ -131,11 +132,7 @@ impl Call {
             return;
         };
         leg.acknowledge(core, now, &answer);
-        self.stage = Stage::Talking {
-            callee: winner,
-            ends_at: now.instant + self.longest(core),
-            interim_at: now.instant + core.settings.billing.interim,
-        };
+        self.begin_talking(core, now, Callee::Leg(winner));
         if self.serves_transfer {
             let trunk = self.trunk_name();
             core.event(Event::CallAnswered { call: self.id, trunk, direction: self.direction });
@@ -158,31 +155,54 @@ impl Call {
         }
     }
 
+    pub(super) fn begin_talking(&mut self, core: &Core, now: Now, callee: Callee) {
+        self.stage = Stage::Talking {
+            callee,
+            ends_at: now.instant + self.longest(core),
+            interim_at: now.instant + core.settings.billing.interim,
+        };
+    }
+
     /// The caller gets its 200.
     pub(super) fn let_caller_in(&mut self, core: &mut Core, now: Now) {
         let Stage::Talking { callee, .. } = self.stage else { return };
-        let position = self.callee_position(callee);
+        let position = callee.leg().and_then(|index| self.callee_position(index));
         if !self.accept_caller(core, now, position) {
             self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
             return;
+        }
+        if self.caller.media.negotiated.is_some() {
+            self.connect(core, callee);
         }
         self.supervise_media(core);
         let trunk = self.trunk_name();
         core.event(Event::CallAnswered { call: self.id, trunk, direction: self.direction });
     }
 
-    /// The longest this call may last: the shortest of what its trunks and the gateway allow.
+    /// Lets a caller whose media is agreed hear the one it talks with.
+    fn connect(&mut self, core: &mut Core, callee: Callee) {
+        match callee {
+            Callee::Leg(index) if self.joined.is_none() => {
+                self.bridge(core, LegId { call: self.id, index });
+            }
+            Callee::Line(line) => self.serve(core, line),
+            // A transfer has joined it with somebody, or is about to.
+            Callee::Leg(_) | Callee::Elsewhere => {}
+        }
+    }
+
+    /// The longest this call may last: the shortest of what its trunks, its test line and the gateway allow.
     pub(super) fn longest(&self, core: &Core) -> std::time::Duration {
         let trunk = |leg: &Leg| match &leg.party {
             Party::Trunk(trunk) => Some(trunk.max_duration),
             Party::User { .. } => None,
         };
-        self.callee()
-            .and_then(trunk)
-            .into_iter()
-            .chain(trunk(&self.caller))
-            .min()
-            .unwrap_or(core.settings.limits.max_duration)
+        let parties = self.callee().and_then(trunk).into_iter().chain(trunk(&self.caller)).min();
+        let longest = parties.unwrap_or(core.settings.limits.max_duration);
+        match self.plan {
+            Plan::Line(_) => longest.min(core.settings.lines.max_duration),
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::TakesOver { .. } | Plan::Refused { .. } => longest,
+        }
     }
 
     /// Sends the caller its 200, with our answer, or with our offer where its INVITE had none. False where its offer
@@ -192,12 +212,7 @@ impl Call {
             if !self.answer_caller_media(core, position) {
                 return false;
             }
-        } else if self.caller.media.negotiated.is_some() {
-            if let Some(position) = position {
-                let callee = self.callees[position].id;
-                self.bridge(core, callee);
-            }
-        } else {
+        } else if self.caller.media.negotiated.is_none() {
             self.offer_to_caller(core);
         }
         let supported = self.caller.supported();
@@ -255,9 +270,7 @@ impl Call {
                 return;
             }
             self.caller.configure_media(core);
-            if self.joined.is_none() {
-                self.bridge(core, LegId { call: self.id, index: callee });
-            }
+            self.connect(core, callee);
             self.supervise_media(core);
         }
         self.tell_directions(core, now);

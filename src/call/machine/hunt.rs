@@ -36,6 +36,10 @@ impl Call {
             }
             Plan::Trunks(_) => self.try_next_trunk(core, trunks, now),
             Plan::TakesOver { .. } => self.take_over(core, now),
+            Plan::Line(line) => {
+                let line = *line;
+                self.reach_line(core, now, line);
+            }
             Plan::Refused { .. } => {}
         }
     }

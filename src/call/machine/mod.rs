@@ -13,6 +13,7 @@ mod audio;
 mod close;
 mod dialog;
 mod hunt;
+mod line;
 mod progress;
 mod reason;
 mod record;
@@ -39,7 +40,9 @@ use crate::routing::Channel;
 use crate::sdp::Session;
 use crate::sip::message::Request;
 use crate::sip::transaction::ServerKey;
-use crate::types::{AudioFault, CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy};
+use crate::types::{
+    AudioFault, CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy, TestLine,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,6 +76,8 @@ pub enum Plan {
     /// Nobody is rung: the caller's phone takes a running call of its user over from another phone (RFC 3891), and
     /// this one remains.
     TakesOver { remaining: LegId },
+    /// Nobody is rung: a test line of the gateway answers, or does not.
+    Line(TestLine),
     /// Nobody: the caller is proven, but the call may not be made.
     Refused { cause: EndCause, status: Option<u16> },
 }
@@ -86,15 +91,36 @@ enum Stage {
     },
     /// A callee answered; nobody is told before the record is durable.
     Answering {
-        winner: u8,
+        callee: Callee,
         cancelled: bool,
     },
     Talking {
-        callee: u8,
+        callee: Callee,
         ends_at: Instant,
         interim_at: Instant,
     },
     Closing(close::Closing),
+}
+
+/// With whom a caller talks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Callee {
+    /// The leg of this index.
+    Leg(u8),
+    /// Nobody: what answers is inside the gateway.
+    Line(TestLine),
+    /// A leg of another call.
+    Elsewhere,
+}
+
+impl Callee {
+    /// The leg of this call that it is.
+    fn leg(self) -> Option<u8> {
+        match self {
+            Callee::Leg(index) => Some(index),
+            Callee::Line(_) | Callee::Elsewhere => None,
+        }
+    }
 }
 
 /// How far a call has come, seen from outside.
@@ -407,8 +433,9 @@ impl Call {
     /// The callee's leg of a call in conversation, or the one that was tried last.
     pub fn callee(&self) -> Option<&Leg> {
         match self.stage {
-            Stage::Talking { callee, .. } | Stage::Answering { winner: callee, .. } => {
-                self.callees.iter().find(|leg| leg.id.index == callee)
+            Stage::Talking { callee, .. } | Stage::Answering { callee, .. } => {
+                let index = callee.leg()?;
+                self.callees.iter().find(|leg| leg.id.index == index)
             }
             Stage::Opening | Stage::Hunting { .. } => self.callees.last(),
             Stage::Closing(_) => match self.winner {

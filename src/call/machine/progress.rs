@@ -115,6 +115,11 @@ impl Call {
             early_allowed && self.early == Some(index) && self.answer_caller_media(core, Some(position));
         // A 183 whose early media we don't pass on would say nothing; the caller still learns that it rings.
         let status = if status == 183 && !with_media { 180 } else { status };
+        self.say_progress(core, now, status, with_media);
+    }
+
+    /// Tells the caller how far it is, unless it knows.
+    pub(super) fn say_progress(&mut self, core: &mut Core, now: Now, status: u16, with_media: bool) {
         // Forks and nervous far ends repeat themselves; a lost one is still made good by the next.
         let reliable = self.caller.reliable.is_some();
         let repeated = self.progress.is_some_and(|(told, media, at)| {
@@ -230,8 +235,9 @@ impl Call {
         if let Some(agreed) = &self.caller.media.negotiated {
             return Some(agreed.codec);
         }
-        let Stage::Answering { winner, .. } = self.stage else { return None };
-        let callee = self.leg(winner)?.media.negotiated.as_ref().map(|agreed| agreed.codec);
+        let Stage::Answering { callee, .. } = self.stage else { return None };
+        let callee = callee.leg().and_then(|index| self.leg(index));
+        let callee = callee.and_then(|leg| leg.media.negotiated.as_ref()).map(|agreed| agreed.codec);
         let offered = offered_codecs(self.offer.as_ref()?);
         self.caller_codecs(callee).into_iter().find(|codec| offered.contains(codec))
     }

@@ -1,6 +1,6 @@
 //! What the CDR says of a call, at each step of its life.
 
-use super::{Admitted, Call, Stage};
+use super::{Admitted, Call, Plan, Stage};
 use crate::billing::{Called, Caller, Cdr, CdrLeg, CdrState, JournalRecord};
 use crate::call::core::Core;
 use crate::call::event::{Event, Output, RecordStep};
@@ -27,6 +27,10 @@ pub(super) fn opening(now: Now, admitted: &Admitted) -> Cdr {
         dialled: admitted.dialled.clone(),
         number: admitted.number.clone(),
         user: admitted.callee_user.as_deref().map(str::to_owned),
+        line: match admitted.plan {
+            Plan::Line(line) => Some(line),
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::TakesOver { .. } | Plan::Refused { .. } => None,
+        },
     };
     cdr.transfer_of = admitted.transfer_of;
     if let Party::Trunk(trunk) = &admitted.caller {

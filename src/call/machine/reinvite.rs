@@ -6,7 +6,7 @@
 
 use super::dialog::{offer_in, reply, reply_later, reply_unacceptable};
 use super::session_timer::reply_too_small;
-use super::{Asked, Call, Stage};
+use super::{Asked, Call, Callee, Stage};
 use crate::call::core::{ALLOW, Core, Purpose};
 use crate::call::event::Output;
 use crate::call::leg::{Leg, LegState, Modification, Party, Reinvited, credentials_of};
@@ -127,17 +127,21 @@ impl Call {
         if self.joined.is_some() {
             return self.direction_from_partner(index);
         }
-        let other = if index == 0 { callee } else { 0 };
-        (index == 0 || index == callee)
-            .then(|| self.leg(other).map(|leg| leg.media.allowed.reversed()))
-            .flatten()
+        let other = match callee {
+            Callee::Leg(callee) if index == 0 => callee,
+            Callee::Leg(callee) if index == callee => 0,
+            // A line takes whatever comes.
+            Callee::Line(_) if index == 0 => return Some(MediaDirection::SendRecv),
+            Callee::Leg(_) | Callee::Line(_) | Callee::Elsewhere => return None,
+        };
+        self.leg(other).map(|leg| leg.media.allowed.reversed())
     }
 
     /// Tells each side that the other one holds or is back, where it does not know yet and can be told now. What can't
     /// be told now is told when the exchange that is in the way is over.
     pub(super) fn tell_directions(&mut self, core: &mut Core, now: Now) {
         let Stage::Talking { callee, .. } = self.stage else { return };
-        for index in [0, callee] {
+        for index in std::iter::once(0).chain(callee.leg()) {
             let Some(direction) = self.wanted_direction(index) else { continue };
             let Some(leg) = self.leg_mut(index) else { continue };
             let free = matches!(leg.state, LegState::Established)

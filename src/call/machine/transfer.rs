@@ -6,7 +6,7 @@
 //! ```
 //! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk.
 
-use super::{Asked, Call, Plan, Stage};
+use super::{Asked, Call, Callee, Plan, Stage};
 use crate::call::core::{Core, Purpose, response};
 use crate::call::leg::{Leg, LegState};
 use crate::sip::message::{HeaderName, Method, Status, Typed};
@@ -59,6 +59,7 @@ impl Call {
     /// it is being moved already.
     pub fn remaining(&self, index: u8) -> Option<LegId> {
         let Stage::Talking { callee, .. } = self.stage else { return None };
+        let callee = callee.leg()?;
         let other = if index == 0 { callee } else { 0 };
         let talks = |index: u8| self.leg(index).filter(|leg| matches!(leg.state, LegState::Established));
         let free = self.joined.is_none() && self.transfer.is_none() && (index == 0 || index == callee);
@@ -68,7 +69,7 @@ impl Call {
     /// The one who is left, while the target is being tried.
     pub fn transferred(&self) -> Option<LegId> {
         let Stage::Talking { callee, .. } = self.stage else { return None };
-        let other = if self.transfer?.by == 0 { callee } else { 0 };
+        let other = if self.transfer?.by == 0 { callee.leg()? } else { 0 };
         self.leg(other).filter(|leg| matches!(leg.state, LegState::Established)).map(|leg| leg.id)
     }
 
@@ -130,17 +131,13 @@ impl Call {
     pub(super) fn take_over(&mut self, core: &mut Core, now: Now) {
         self.ringing = Some(now);
         self.answered = Some(now);
-        self.stage = Stage::Answering { winner: self.caller.id.index, cancelled: false };
+        self.stage = Stage::Answering { callee: Callee::Elsewhere, cancelled: false };
         self.record_answer(core, now);
     }
 
     /// Its answer is on disk.
     pub(super) fn taken_over(&mut self, core: &mut Core, now: Now, cancelled: bool) {
-        self.stage = Stage::Talking {
-            callee: self.caller.id.index,
-            ends_at: now.instant + self.longest(core),
-            interim_at: now.instant + core.settings.billing.interim,
-        };
+        self.begin_talking(core, now, Callee::Elsewhere);
         if cancelled {
             self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
             return;
@@ -155,7 +152,7 @@ impl Call {
     pub fn takes_over(&self) -> Option<LegId> {
         match self.plan {
             Plan::TakesOver { remaining } => Some(remaining),
-            Plan::Devices(_) | Plan::Trunks(_) | Plan::Refused { .. } => None,
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::Line(_) | Plan::Refused { .. } => None,
         }
     }
 

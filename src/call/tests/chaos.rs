@@ -272,13 +272,18 @@ impl Chaos {
         let user = users[self.dice.below(2) as usize];
         let phone = self.w.phone_of(user);
         let trunk: SocketAddr = A.parse().unwrap();
-        let mut side = match self.dice.below(5) {
+        let mut side = match self.dice.below(6) {
             0 | 1 => {
                 let side = self.w.side(phone, user, "sip:0470123456@example.org");
                 side.with_password(user, &format!("{user}-secret"))
             }
             2 => {
                 let side = self.w.side(phone, user, "sip:bob@example.org");
+                side.with_password(user, &format!("{user}-secret"))
+            }
+            5 => {
+                let line = self.dice.below(6) + 1;
+                let side = self.w.side(phone, user, &format!("sip:+322555990{line}@example.org"));
                 side.with_password(user, &format!("{user}-secret"))
             }
             3 => self.w.side(trunk, "+33123456789", "sip:+3225550002@192.0.2.1"),

@@ -34,6 +34,36 @@ pub fn config() -> Config {
 const DIALPLAN: &str = r#"
 country_code = "32"
 [[rule]]
+name = "echo"
+from = "any"
+match = "+3225559901"
+to = "line:echo"
+[[rule]]
+name = "tone"
+from = "any"
+match = "+3225559902"
+to = "line:tone"
+[[rule]]
+name = "speech"
+from = "any"
+match = "+3225559903"
+to = "line:speech"
+[[rule]]
+name = "busy"
+from = "any"
+match = "+3225559904"
+to = "line:busy"
+[[rule]]
+name = "no answer"
+from = "any"
+match = "+3225559905"
+to = "line:no-answer"
+[[rule]]
+name = "digits"
+from = "any"
+match = "+3225559906"
+to = "line:digits"
+[[rule]]
 name = "our numbers"
 from = "any"
 match = "+322555"

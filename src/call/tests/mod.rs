@@ -13,6 +13,7 @@ mod failover;
 mod fork;
 mod identity;
 mod journal;
+mod lines;
 mod loss;
 mod progress;
 mod reason;

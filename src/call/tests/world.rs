@@ -11,6 +11,7 @@ use crate::call::event::{Event, Input, MediaPorts, Output, PortsExhausted, Rank,
 use crate::call::{Exchange, Parts, Settings};
 use crate::config::Config;
 use crate::media::LegConfig;
+use crate::media::Line as ServedLine;
 use crate::sip::auth::Challenger;
 use crate::sip::message::{Message, Method, Request, Response, parse};
 use crate::sip::transaction::{Timers, TransactionLayer};
@@ -86,6 +87,8 @@ pub struct MediaLeg {
     /// Both sides are to be heard.
     pub conversing: bool,
     pub bridged_to: Option<LegId>,
+    /// The test line that answers on it.
+    pub line: Option<ServedLine>,
     /// The call whose thread it was to go to.
     pub beside: Option<CallId>,
     pub closed: bool,
@@ -355,6 +358,11 @@ impl World {
                 self.media.bridges += 1;
                 self.open_leg(caller).bridged_to = Some(callee);
                 self.open_leg(callee).bridged_to = Some(caller);
+            }
+            Output::Serve { leg, line } => {
+                let media = self.open_leg(leg);
+                assert!(media.config.is_some(), "a line without an agreed session");
+                media.line = Some(line);
             }
             Output::SetMediaTimeout { leg, after } => self.open_leg(leg).timeout = after,
             Output::SetConversation { leg, on } => self.open_leg(leg).conversing = on,

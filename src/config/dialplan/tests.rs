@@ -80,11 +80,23 @@ fn mistakes_say_what_to_write() {
         ),
         (
             "match = \"+32\"",
-            "1: the rule leads nowhere; write trunks = [\"…\"], to = \"users\" or reject = 403",
+            "1: the rule leads nowhere; write trunks = [\"…\"], to = \"users\", to = \"line:echo\" or reject = 403",
         ),
         (
             "match = \"+32\"\nreject = 403\nto = \"users\"",
             "3: the rule has to and reject; write only one of them",
+        ),
+        (
+            "match = \"+32\"\nto = \"line:ecco\"",
+            "3: rule.to: there is no test line \"ecco\"; did you mean \"line:echo\"?",
+        ),
+        (
+            "match = \"+32\"\nto = \"line:operator\"",
+            "3: rule.to: there is no test line \"operator\"; there are echo, tone, speech, busy, no-answer or digits",
+        ),
+        (
+            "match = \"+32\"\nto = \"lines\"",
+            "3: rule.to: \"lines\" is no place; write \"users\" or a test line, as \"line:echo\"",
         ),
         (
             "match = \"+32\"\nreject = 302",
@@ -177,7 +189,7 @@ fn cases_and_the_plan_are_checked_too() {
         ("country_code = \"+32\"", "1: country_code: \"+32\" are no digits; write country_code = \"32\""),
         (
             "[[expect]]\nfrom = \"alice\"\ndial = \"1\"",
-            "1: the case expects nothing; write number = \"…\", trunks = [\"…\"], user = \"…\" or reject = 403",
+            "1: the case expects nothing; write number = \"…\", trunks = [\"…\"], user = \"…\", line = \"echo\" or reject = 403",
         ),
         (
             "[[expect]]\nfrom = \"alice\"\nreject = 403",

@@ -3,6 +3,7 @@
 mod calls;
 mod changes;
 mod faults;
+mod lines;
 mod presses;
 mod quality;
 mod recovery;

@@ -1,7 +1,7 @@
 //! What signalling tells a media worker, and what a worker tells signalling.
 
 use super::ports::LegSockets;
-use crate::media::config::{LegConfig, Tone};
+use crate::media::config::{LegConfig, Line, Tone};
 use crate::types::{ActivityMark, AudioFault, LegId, LegKind, LegReport, QualitySample};
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,6 +34,12 @@ pub enum MediaCommand {
     },
     Unbridge {
         leg: LegId,
+    },
+    /// Lets a test line answer on a leg that has no bridge; a bridge ends it. `mark` is told while media is heard.
+    Serve {
+        leg: LegId,
+        line: Line,
+        mark: Option<Box<dyn ActivityMark>>,
     },
     /// Plays into the leg until stopped; what a bridge would send there meanwhile is dropped.
     PlayTone {
@@ -76,6 +82,7 @@ impl fmt::Debug for MediaCommand {
             MediaCommand::ConfigureLeg { leg, .. } => ("ConfigureLeg", leg),
             MediaCommand::Bridge { a, .. } => ("Bridge", a),
             MediaCommand::Unbridge { leg } => ("Unbridge", leg),
+            MediaCommand::Serve { leg, .. } => ("Serve", leg),
             MediaCommand::PlayTone { leg, .. } => ("PlayTone", leg),
             MediaCommand::StopTone { leg } => ("StopTone", leg),
             MediaCommand::SetTimeout { leg, .. } => ("SetTimeout", leg),

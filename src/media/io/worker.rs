@@ -5,7 +5,7 @@ use super::ports::LegSockets;
 use super::socket::{self, BATCH, Inbox};
 use super::workers::{EventHandler, WAKER};
 use crate::media::bridge;
-use crate::media::config::LegConfig;
+use crate::media::config::{LegConfig, Line};
 use crate::media::leg::{Counts, Datagram, Leg};
 use crate::media::load::{Load, LoadLimit};
 use crate::media::stats::WorkerStats;
@@ -173,6 +173,7 @@ impl Worker {
                     self.part(place);
                 }
             }
+            MediaCommand::Serve { leg, line, mark } => self.serve(leg, line, mark, now),
             MediaCommand::PlayTone { leg, tone } => {
                 self.with_leg(leg, |entry| entry.leg.play_tone(tone, now.instant));
             }
@@ -292,6 +293,16 @@ impl Worker {
         }
     }
 
+    fn serve(&mut self, leg: LegId, line: Line, mark: Option<Box<dyn ActivityMark>>, now: Now) {
+        let Some(place) = self.place(leg) else { return };
+        self.part(place);
+        if let Some(entry) = &mut self.entries[place] {
+            entry.leg.serve(line, now.instant);
+            entry.mark = mark;
+        }
+        self.schedule(place);
+    }
+
     fn join(&mut self, a: usize, b: usize) {
         if let Ok([Some(entry_a), Some(entry_b)]) = self.entries.get_disjoint_mut([a, b]) {
             entry_a.peer = Some(b);
@@ -375,7 +386,11 @@ impl Worker {
                 self.stats.note_delay(arrival.elapsed());
             }
         } else if let Some(entry) = &mut self.entries[place] {
-            entry.leg.receive(datagram, clocks.now);
+            let entry = &mut **entry;
+            let mut wire = SocketWire { sockets: &entry.sockets, stats: &self.stats };
+            let mut out = Out { wire: &mut wire, work: &mut self.work };
+            bridge::attend(&mut entry.leg, datagram, clocks.now, &mut out);
+            self.schedule(place);
         }
         if self.entries[place].as_ref().is_some_and(|entry| entry.leg.packets_received() != before) {
             self.mark(place, clocks.now);

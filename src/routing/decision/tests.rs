@@ -93,22 +93,41 @@ fn candidates(decision: &RouteDecision) -> Vec<(&str, &str, Option<&str>)> {
             .iter()
             .map(|one| (if one.trunk == A { "a" } else { "b" }, one.called.as_str(), one.calling.as_deref()))
             .collect(),
-        RouteOutcome::User { .. } | RouteOutcome::Reject { .. } => vec![],
+        RouteOutcome::User { .. } | RouteOutcome::Line(_) | RouteOutcome::Reject { .. } => vec![],
     }
 }
 
 fn cause(decision: &RouteDecision) -> Option<(u16, EndCause)> {
     match &decision.outcome {
         RouteOutcome::Reject { status, cause, .. } => Some((*status, *cause)),
-        RouteOutcome::Trunks(_) | RouteOutcome::User { .. } => None,
+        RouteOutcome::Trunks(_) | RouteOutcome::User { .. } | RouteOutcome::Line(_) => None,
     }
 }
 
 fn user(decision: &RouteDecision) -> Option<&str> {
     match &decision.outcome {
         RouteOutcome::User { name } => Some(name),
-        RouteOutcome::Trunks(_) | RouteOutcome::Reject { .. } => None,
+        RouteOutcome::Trunks(_) | RouteOutcome::Line(_) | RouteOutcome::Reject { .. } => None,
     }
+}
+
+#[test]
+fn a_test_line_is_for_whom_its_rule_names_and_needs_no_subscriber() {
+    let plan = plan(vec![
+        rule("echo", RuleFrom::Any, "+3225559901", RuleAction::Line(TestLine::Echo)),
+        rule("tone", RuleFrom::Trunk(A), "+3225559902", RuleAction::Line(TestLine::Tone)),
+    ]);
+    let line = |decision: &RouteDecision| match decision.outcome {
+        RouteOutcome::Line(line) => Some(line),
+        RouteOutcome::Trunks(_) | RouteOutcome::User { .. } | RouteOutcome::Reject { .. } => None,
+    };
+    let decision = user_call(&plan, "02 555 99 01", None);
+    assert_eq!(line(&decision), Some(TestLine::Echo));
+    assert!(decision.explain.last().unwrap().contains("test line \"echo\""), "{:?}", decision.explain);
+    assert_eq!(line(&trunk_call(&plan, B, "+3225559901", None)), Some(TestLine::Echo));
+    assert_eq!(line(&trunk_call(&plan, A, "+3225559902", None)), Some(TestLine::Tone));
+    assert_eq!(cause(&trunk_call(&plan, B, "+3225559902", None)), Some((404, EndCause::NoRoute)));
+    assert_eq!(cause(&user_call(&plan, "02 555 99 02", None)), Some((404, EndCause::NoRoute)));
 }
 
 #[test]
