@@ -234,7 +234,7 @@ fn who_presses_again_while_its_keys_are_said_begins_anew() {
 fn where_no_events_are_agreed_keys_are_tones_both_ways_and_an_echo_of_ours_is_none() {
     let plain = LegConfig { dtmf: None, ..config(AudioCodec::Pcma) };
     let mut caller = Served::by(Line::Digits, plain);
-    let mut say = |caller: &mut Served, pcm: &[i16]| {
+    let say = |caller: &mut Served, pcm: &[i16]| {
         for frame in pcm.chunks(160) {
             let payload: Vec<u8> = frame.iter().map(|sample| Law::A.compress(*sample)).collect();
             caller.say(8, 160, false, &payload);
