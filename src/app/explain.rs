@@ -2,14 +2,21 @@
 
 use crate::access::Directory;
 use crate::admin::control::{
-    RateView, RouteOutcomeView, RouteQuery, RouteQueryError, RouteTrunkView, RouteView,
+    FailoverView, HeaderView, RateView, RouteOutcomeView, RouteQuery, RouteQueryError, RouteTrunkView,
+    RouteView,
 };
 use crate::billing::{RateTable, Side};
-use crate::config::Config;
+use crate::call::identity::Identity;
+use crate::call::leg::rules;
+use crate::call::machine::ANONYMOUS;
+use crate::call::settings::{Settings, Trunk};
+use crate::config::{Config, TrunkConfig};
 use crate::routing::{
     Caller, Dialplan, RouteDecision, RouteOutcome, RouteRequest, TrunkCandidate, TrunkIndex,
 };
-use crate::types::{E164, Rate, UnixMillis};
+use crate::sip::header_rules::Facts;
+use crate::sip::message::{HeaderName, Headers};
+use crate::types::{E164, HostPort, Rate, UnixMillis};
 use std::time::Duration;
 
 /// What the explanation is made from.
@@ -52,7 +59,7 @@ impl Explainer<'_> {
             number: number.map(str::to_owned),
             calling: decision.calling.as_ref().map(ToString::to_string),
             matched: decision.explain.clone(),
-            outcome: self.outcome(&decision),
+            outcome: self.outcome(query, &decision),
             rate: sell.map(|(prefix, price)| RateView {
                 prefix: prefix.to_owned(),
                 per_minute: price.rate.to_string(),
@@ -75,7 +82,7 @@ impl Explainer<'_> {
         }
     }
 
-    fn outcome(&self, decision: &RouteDecision) -> RouteOutcomeView {
+    fn outcome(&self, query: &RouteQuery, decision: &RouteDecision) -> RouteOutcomeView {
         match &decision.outcome {
             RouteOutcome::Reject { status, cause, text } => {
                 RouteOutcomeView::Reject { status: *status, cause: *cause, text: text.clone() }
@@ -86,14 +93,21 @@ impl Explainer<'_> {
             RouteOutcome::Line(line) => RouteOutcomeView::Line { line: *line },
             RouteOutcome::Trunks(candidates) => {
                 let number = decision.number.as_ref().map_or("", E164::as_str);
-                let view = |candidate| self.trunk(candidate, number);
+                let view = |candidate| self.trunk(query, candidate, number);
                 RouteOutcomeView::Trunks { trunks: candidates.iter().map(view).collect() }
             }
         }
     }
 
-    fn trunk(&self, candidate: &TrunkCandidate, number: &str) -> RouteTrunkView {
+    fn trunk(&self, query: &RouteQuery, candidate: &TrunkCandidate, number: &str) -> RouteTrunkView {
         let unusable = (self.unusable)(candidate.trunk);
+        let config = self.config.trunks.get(usize::from(candidate.trunk.0));
+        let failover = |config: &TrunkConfig| {
+            let entry = |(failure, action): (crate::routing::FailoverKey, crate::routing::FailoverAction)| {
+                FailoverView { failure: failure.to_string(), action: action.to_string() }
+            };
+            config.failover.iter().map(entry).collect()
+        };
         RouteTrunkView {
             name: self.dialplan.trunk_name(candidate.trunk).to_owned(),
             called: candidate.called.clone(),
@@ -101,7 +115,53 @@ impl Explainer<'_> {
             cost: self.buy_rate(candidate.trunk, number).map(|rate| rate.to_string()),
             usable: unusable.is_none(),
             reason: unusable,
+            called_format: config.map(|config| config.called_format.to_string()).unwrap_or_default(),
+            calling_format: config.map(|config| config.calling_format.to_string()).unwrap_or_default(),
+            codecs: config.iter().flat_map(|config| &config.codecs).map(ToString::to_string).collect(),
+            headers: config.map(|config| self.headers(query, candidate, config)).unwrap_or_default(),
+            failover: config.map(failover).unwrap_or_default(),
         }
+    }
+
+    /// What the INVITE to a trunk would say beside what makes the dialog.
+    fn headers(
+        &self,
+        query: &RouteQuery,
+        candidate: &TrunkCandidate,
+        config: &TrunkConfig,
+    ) -> Vec<HeaderView> {
+        let trunk = Settings::trunk(self.config, config);
+        let source = query.from.strip_prefix("trunk:").and_then(|name| {
+            let found = self.config.trunks.iter().find(|trunk| trunk.name == name)?;
+            Some(Settings::trunk(self.config, found))
+        });
+        let user = self.directory.get(&query.from).filter(|_| source.is_none());
+        let mut headers = Headers::new();
+        let identity = Identity::default();
+        for (name, value) in identity.fields(&trunk, candidate.network.as_deref(), &self.own_host(&trunk)) {
+            headers.push(name, value);
+        }
+        if config.p_early_media {
+            headers.push(HeaderName::PEarlyMedia, "supported");
+        }
+        let facts = Facts {
+            called: Some(&candidate.called),
+            calling: Some(candidate.calling.as_deref().unwrap_or(ANONYMOUS)),
+            user: user.map(|user| &*user.name),
+            account: user.map(|user| user.account.as_str()),
+            trunk: Some(&config.name),
+            call_id: Some("CALL-ID"),
+        };
+        rules::foresee(&trunk, source.as_ref(), &facts, &mut headers);
+        rules::fields(&headers).into_iter().map(|(name, value)| HeaderView { name, value }).collect()
+    }
+
+    /// What stands behind our numbers in calls to a trunk; without a call nobody knows the route's own address.
+    fn own_host(&self, trunk: &Trunk) -> HostPort {
+        let public =
+            self.config.network(trunk.config.network).public_address.first().map(ToString::to_string);
+        let host = trunk.own_domain().map(str::to_owned).or(public);
+        HostPort { host: host.unwrap_or_else(|| "gateway.invalid".to_owned()), port: None }
     }
 
     fn buy_rate(&self, trunk: TrunkIndex, number: &str) -> Option<Rate> {

@@ -6,6 +6,7 @@ use super::exchange::Exchange;
 use super::identity::Identity;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::progress::ReliableProgress;
+use super::leg::rules::LegRules;
 use super::leg::{Leg, LegState, Party, credentials_of};
 use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate, with_hints};
 use super::settings::Trunk;
@@ -14,7 +15,8 @@ use crate::access::User;
 use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{HeaderName, Request, Scheme, Typed};
+use crate::sip::header_rules::{Facts, Kind, Side};
+use crate::sip::message::{HeaderName, Method, Request, Scheme, Typed};
 use crate::sip::transaction::ServerKey;
 use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
 use std::collections::VecDeque;
@@ -59,7 +61,7 @@ impl Exchange {
         now: Now,
         key: ServerKey,
         peer: Peer,
-        request: Request,
+        mut request: Request,
         trunk: Option<Arc<Trunk>>,
     ) {
         let own_call_id = request.call_id().is_ok_and(|id| self.core.is_own_call_id(id));
@@ -81,6 +83,7 @@ impl Exchange {
                 None => return,
             },
         };
+        let rules = rules_of(&source.party(), &mut request);
         // From here on it is a call attempt, whatever comes of it, and has a record.
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
         let (offer, unusable) = self.read_offer(&source, &peer, &request);
@@ -97,7 +100,8 @@ impl Exchange {
             Some(Err(cause)) => admitted.plan = Plan::Refused { cause, status: None },
             None => {}
         }
-        let caller = self.caller_leg(call, &admitted, key, peer, request);
+        let mut caller = self.caller_leg(call, &admitted, key, peer, request);
+        caller.rules = rules;
         let call = Call::open(&mut self.core, now, admitted, caller, offer);
         self.add_call(call);
     }
@@ -458,4 +462,15 @@ fn end_cause(refusal: trunks::Refusal) -> EndCause {
         trunks::Refusal::Unavailable => EndCause::TrunkUnavailable,
         trunks::Refusal::Congested => EndCause::TrunkCongested,
     }
+}
+
+/// The header rules of the trunk that an INVITE comes from act on it before anything reads it.
+fn rules_of(party: &Party, invite: &mut Request) -> Option<Box<LegRules>> {
+    let (rules, trunk) = (party.header_rules()?, party.trunk_name()?);
+    let called = invite.uri.subscriber();
+    let calling = invite.from().map_or_else(|_| String::new(), |from| from.uri.subscriber());
+    let facts =
+        Facts { called: Some(&called), calling: Some(&calling), trunk: Some(&trunk), ..Facts::default() };
+    let said = rules.apply(Side::From, Kind::Request(&Method::Invite), &mut invite.headers, &facts, None);
+    Some(Box::new(LegRules { called, calling, said, ..LegRules::default() }))
 }

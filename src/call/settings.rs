@@ -56,7 +56,8 @@ impl Settings {
         Settings { config, trunks }
     }
 
-    fn trunk(config: &Config, trunk: &TrunkConfig) -> Trunk {
+    /// A trunk with what it has of the gateway.
+    pub fn trunk(config: &Config, trunk: &TrunkConfig) -> Trunk {
         let credentials = match trunk.auth {
             TrunkAuth::Ip => None,
             TrunkAuth::Digest | TrunkAuth::Register => {

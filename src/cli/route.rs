@@ -3,7 +3,7 @@
 use super::output::{self, Failure, Outcome, Table, shown};
 use super::remote;
 use crate::access::Directory;
-use crate::admin::control::{RouteOutcomeView, RouteQuery, RouteView};
+use crate::admin::control::{RouteOutcomeView, RouteQuery, RouteTrunkView, RouteView};
 use crate::admin::rfc3339;
 use crate::app::explain::Explainer;
 use crate::config::Loaded;
@@ -54,6 +54,22 @@ pub fn run(args: Args) -> Outcome {
     if args.json { output::print_json(&view) } else { output::print(&told(&view)) }
 }
 
+/// A trunk's own tables, as far as they concern the call.
+fn tell_trunk(text: &mut String, trunk: &RouteTrunkView) {
+    let _ = writeln!(text, "\n{}", output::printable(&trunk.name));
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {name:<10}{}", output::printable(value));
+    };
+    line("numbers", &format!("called {}, calling {}", trunk.called_format, trunk.calling_format));
+    line("codecs", &trunk.codecs.join(", "));
+    for (index, header) in trunk.headers.iter().enumerate() {
+        line(if index == 0 { "headers" } else { "" }, &format!("{}: {}", header.name, header.value));
+    }
+    let failures: Vec<String> =
+        trunk.failover.iter().map(|entry| format!("{} {}", entry.failure, entry.action)).collect();
+    line("failures", &format!("{}; else final", failures.join(", ")));
+}
+
 /// A time with an offset, or one of the dialplan's zone.
 fn moment(text: &str, zone: &TimeZone) -> Result<UnixMillis, Failure> {
     if let Ok(unix_ms) = rfc3339::parse(text) {
@@ -100,6 +116,9 @@ fn told(view: &RouteView) -> String {
             ]);
         }
         let _ = write!(text, "{table}");
+        for trunk in trunks {
+            tell_trunk(&mut text, trunk);
+        }
     }
     text
 }

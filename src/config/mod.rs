@@ -2,6 +2,7 @@
 
 mod check;
 mod dialplan;
+mod header_rules;
 mod model;
 mod parties;
 mod problem;

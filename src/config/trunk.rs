@@ -1,12 +1,14 @@
 //! The `[[trunk]]` section: an interconnect peer, how it is reached, recognised and spoken to.
 
 use super::{
+    header_rules,
     model::Transfer,
     source::{At, Section},
     values::{self, SecretSources, word},
 };
 use crate::{
     routing::{FailoverTable, NumberFormat, PeerMatch, Screening, ScreeningAction},
+    sip::header_rules::HeaderRules,
     types::{AudioCodec, DtmfMode, E164, HostPort, NetworkId, Secret, Transport},
 };
 use std::{
@@ -126,6 +128,8 @@ pub struct TrunkConfig {
     /// Send media to where it comes from rather than to the address in SDP.
     pub latch: bool,
     pub failover: FailoverTable,
+    /// What becomes of header fields on the way to it and from it.
+    pub header_rules: HeaderRules,
 }
 
 impl TrunkConfig {
@@ -176,6 +180,7 @@ impl TrunkConfig {
             transfer: Transfer::Off,
             latch: false,
             failover: FailoverTable::default(),
+            header_rules: HeaderRules::default(),
         }
     }
 
@@ -269,6 +274,7 @@ pub(super) fn read(
         transfer: s.parsed("transfer", transfer).unwrap_or(default.transfer),
         latch: s.flag("latch", default.latch),
         failover: failover(s),
+        header_rules: header_rules::read(s),
         name: default.name,
         proxy: default.proxy,
     };

@@ -4,6 +4,7 @@ pub mod answer_retransmit;
 pub mod auth;
 pub mod dialog;
 pub mod framing;
+pub mod header_rules;
 pub mod io;
 pub mod locate;
 pub mod message;

@@ -75,7 +75,7 @@ fn tests_of_the_tree() -> BTreeSet<String> {
 /// Every key that can be set, as the example shows it: `media.workers`, `trunk.max_cps`.
 fn keys() -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("config/tandem.example.toml")).expect("the example");
-    let section = Regex::new(r"^(?:# )?\[{1,2}([a-z]+)\]").expect("a valid pattern");
+    let section = Regex::new(r"^(?:# )?\[{1,2}([a-z.]+)\]").expect("a valid pattern");
     let key = Regex::new(r"^(?:# )?([a-z_0-9]+) = ").expect("a valid pattern");
     let mut found = BTreeSet::new();
     let mut at = String::new();

@@ -18,6 +18,7 @@ mod failover;
 mod features;
 mod glare;
 mod harness;
+mod header_rules;
 mod identity;
 mod lifecycle;
 mod lines;

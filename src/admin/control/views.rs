@@ -337,6 +337,30 @@ pub struct RouteTrunkView {
     pub usable: bool,
     /// Why it would be passed over.
     pub reason: Option<String>,
+    pub called_format: String,
+    pub calling_format: String,
+    /// Its codecs, in order of preference.
+    pub codecs: Vec<String>,
+    /// What its INVITE would say beside what makes the dialog: who calls, and what the trunk's header rules make of it.
+    pub headers: Vec<HeaderView>,
+    /// What its failures mean, as `503` and `next`; all others are final.
+    pub failover: Vec<FailoverView>,
+}
+
+/// One header field, in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeaderView {
+    pub name: String,
+    pub value: String,
+}
+
+/// One entry of a trunk's table of failures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailoverView {
+    /// A SIP code, a code with a Q.850 cause, or `no-reply`, `transport`, `credentials`.
+    pub failure: String,
+    /// `next`, `final`, or `block:30`.
+    pub action: String,
 }
 
 /// The sell rate of a call.

@@ -5,11 +5,13 @@ mod extensions;
 pub mod invite;
 pub mod media;
 pub mod progress;
+pub mod rules;
 pub mod session;
 
 use self::early::EarlyDialogs;
 use self::media::LegMedia;
 use self::progress::ReliableProgress;
+use self::rules::LegRules;
 use self::session::LegSession;
 use super::core::{Core, Owner, Purpose};
 use super::event::{Event, Output, Target};
@@ -19,6 +21,7 @@ use crate::routing::Channel;
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::ClientAuth;
 use crate::sip::dialog::Dialog;
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Request, Response, Typed, Uri};
 use crate::sip::transaction::{ClientKey, ServerKey};
 use crate::types::{CallId, EndCause, HostPort, LegId, LegKind, MediaDirection, Now, Peer, Transport};
@@ -147,6 +150,8 @@ pub struct Leg {
     pub early: EarlyDialogs,
     /// A caller's leg whose provisional responses have to arrive.
     pub reliable: Option<Box<ReliableProgress>>,
+    /// What header rules on this leg know, where there are any.
+    pub rules: Option<Box<LegRules>>,
 }
 
 /// A re-INVITE we answered with 2xx.
@@ -209,6 +214,7 @@ impl Leg {
             auth: None,
             early: EarlyDialogs::default(),
             reliable: None,
+            rules: None,
         }
     }
 
@@ -380,8 +386,9 @@ impl Leg {
         now: Now,
         purpose: Purpose,
         peer: Peer,
-        request: Request,
+        mut request: Request,
     ) -> ClientKey {
+        self.dress(Kind::Request(&request.method), &mut request.headers);
         let owner = Owner::Leg { leg: self.id, purpose };
         match &self.party {
             Party::User { .. } => core.send_by_flow(now, owner, peer, request),
@@ -406,6 +413,7 @@ impl Leg {
         self.dialog = Some(dialog);
         self.ack = Some(ack.clone());
         self.session.granted(now, answer);
+        self.forget_heard();
         core.send_ack(now, self.next_hop(), ack);
     }
 

@@ -11,6 +11,7 @@ use crate::call::trunks::Trunks;
 use crate::sdp::AnswerError;
 use crate::sip::answer_retransmit::{AnswerRetransmit, AnswerStep};
 use crate::sip::dialog::Dialog;
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::session_timer;
 use crate::types::{EndCause, LegId, Now, ReleasedBy};
@@ -239,6 +240,7 @@ impl Call {
         if let Some(reliable) = leg.reliable.as_mut() {
             reliable.stop();
         }
+        leg.dress(Kind::Response(200), &mut accepted.headers);
         core.sign(&mut accepted);
         core.respond(now, server, &Method::Invite, accepted.clone());
         self.caller.state = LegState::Accepted {

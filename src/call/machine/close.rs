@@ -6,6 +6,7 @@ use super::{Asked, Call, Note, Stage};
 use crate::call::core::{Core, response, unsupported};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::{self, Leg, LegState, Party};
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response};
 use crate::sip::session_timer;
 use crate::types::{EndCause, LegKind, Now, Outcome, ReleasedBy};
@@ -181,6 +182,7 @@ impl Call {
             // RFC 3261 §21.4.26: why no session came about.
             refusal.headers.push(HeaderName::Warning, warning(self.far.warning.unwrap_or(399)));
         }
+        self.caller.dress(Kind::Response(status), &mut refusal.headers);
         core.respond(now, server, &Method::Invite, refusal);
         self.caller.vanish(core);
     }

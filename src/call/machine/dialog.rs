@@ -6,13 +6,14 @@ use crate::call::core::{ALLOW, Core, Purpose, response, unsupported};
 use crate::call::leg::{Leg, LegState, Modification};
 use crate::call::trunks::Trunks;
 use crate::sdp::{Refusal, Session};
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::ClientFailure;
 use crate::types::{EndCause, Now, ReleasedBy};
 
 impl Call {
     /// A request inside the dialog of a leg; its sender is already known to be that leg's far end.
-    pub fn on_request(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
+    pub fn on_request(&mut self, core: &mut Core, now: Now, index: u8, mut asked: Asked) {
         let Some(leg) = self.leg_mut(index) else { return };
         let tag = asked.request.from_tag().unwrap_or_default().to_owned();
         if let Some(dialog) = leg.dialog_with(&tag) {
@@ -27,6 +28,7 @@ impl Call {
             core.respond(now, asked.key, &asked.request.method, answer);
             return;
         }
+        self.read_request(index, &mut asked.request);
         match &asked.request.method {
             Method::Bye => self.on_bye(core, now, index, asked),
             Method::Invite => self.on_reinvite(core, now, index, asked),
@@ -54,6 +56,19 @@ impl Call {
                 let mut answer = Response::to_request(&asked.request, 405);
                 answer.headers.push(HeaderName::Allow, ALLOW);
                 core.respond(now, asked.key, &asked.request.method, answer);
+            }
+        }
+    }
+
+    /// What a far end asks passes its trunk's header rules; its BYE is kept for the other side where a rule takes
+    /// something along.
+    fn read_request(&mut self, index: u8, request: &mut Request) {
+        let Some(leg) = self.leg(index) else { return };
+        let carried = leg.read_by_rules(Kind::Request(&request.method), &mut request.headers);
+        if request.method == Method::Bye {
+            let others = std::iter::once(&mut self.caller).chain(self.callees.iter_mut());
+            for leg in others.filter(|leg| (leg.id.index == 0) != (index == 0)) {
+                leg.hear(Kind::Request(&Method::Bye), &request.headers, carried.clone());
             }
         }
     }

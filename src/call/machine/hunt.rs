@@ -7,10 +7,12 @@ use crate::call::core::Core;
 use crate::call::event::{Event, Target};
 use crate::call::leg::invite::InvitePlan;
 use crate::call::leg::media::{LegMedia, MediaPolicy, offered_codecs};
+use crate::call::leg::rules::LegRules;
 use crate::call::leg::{self, Attempt, Leg, LegState, Party};
 use crate::call::targets::Route;
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure};
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{NameAddr, Response, Uri};
 use crate::sip::transaction::ClientFailure;
 use crate::types::{AudioCodec, EndCause, HostPort, LegId, Now, ReleasedBy};
@@ -123,6 +125,8 @@ impl Call {
         channel: Channel,
         target: Target,
     ) {
+        // What an earlier trunk said is not this one's word.
+        self.caller.forget_heard();
         let trunk = candidate.trunk.clone();
         let route = Route::of(&target.peer);
         self.stage = Stage::Hunting { give_up_at: now.instant + trunk.ring };
@@ -196,7 +200,56 @@ impl Call {
             referred_by,
             identity,
         };
-        leg.invite(core, now, plan, patience(&leg.party));
+        let patience = patience(&leg.party);
+        let rules = self.rules_of(position);
+        let leg = &mut self.callees[position];
+        leg.rules = rules;
+        leg.invite(core, now, plan, patience);
+    }
+
+    /// What header rules on a callee's leg know: its own trunk's, and what the caller's trunk sends along.
+    fn rules_of(&self, position: usize) -> Option<Box<LegRules>> {
+        let leg = &self.callees[position];
+        let own = leg.party.header_rules();
+        let carried = self.caller.rules.as_ref().map(|rules| rules.said.clone()).unwrap_or_default();
+        if own.is_none() && carried.is_empty() {
+            return None;
+        }
+        let attempt = leg.attempt.as_ref()?;
+        let hidden = match &leg.party {
+            Party::Trunk(trunk) => self.identity.withheld && !trunk.config.trusted,
+            Party::User { .. } => false,
+        };
+        let rules = LegRules {
+            called: attempt.called.clone(),
+            calling: if hidden { ANONYMOUS.to_owned() } else { attempt.calling.clone() },
+            user: self.caller.party.user_name(),
+            account: self.cdr.caller.account.clone(),
+            ..LegRules::default()
+        };
+        let invite = match &self.caller.state {
+            LegState::Incoming { request, .. } => Some(&request.headers),
+            LegState::Allocating
+            | LegState::Inviting { .. }
+            | LegState::Cancelling
+            | LegState::AnswerHeld { .. }
+            | LegState::Accepted { .. }
+            | LegState::Established
+            | LegState::Releasing
+            | LegState::Gone => None,
+        };
+        Some(Box::new(rules.with_invite(own, invite, carried)))
+    }
+
+    /// What a callee's response says passes its trunk's rules, and is kept for the caller where a rule takes it along.
+    fn read_response(&mut self, position: usize, answer: &mut Response) {
+        let leg = &self.callees[position];
+        let kind = Kind::Response(answer.status);
+        let carried = leg.read_by_rules(kind, &mut answer.headers);
+        // Who lost tells nothing any more.
+        if leg.is_inviting() && self.winner.is_none() {
+            self.caller.hear(kind, &answer.headers, carried);
+        }
     }
 
     /// Who moved the call here (RFC 3892). Only devices of our own users are told: an operator need not know.
@@ -228,8 +281,9 @@ impl Call {
         trunks: &mut Trunks,
         now: Now,
         position: usize,
-        answer: Response,
+        mut answer: Response,
     ) {
+        self.read_response(position, &mut answer);
         match answer.status {
             100 => self.heard(position),
             101..=199 => {

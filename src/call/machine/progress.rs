@@ -8,6 +8,7 @@ use crate::call::leg::media::offered_codecs;
 use crate::call::leg::progress::Described;
 use crate::call::leg::{Leg, LegState, Party};
 use crate::sip::dialog::Dialog;
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::reliable::{Acknowledged, ReliableStep};
 use crate::types::{AudioCodec, EndCause, LegId, LegKind, MediaDirection, Now, ReleasedBy};
@@ -168,6 +169,7 @@ impl Call {
         if let Some(description) = description {
             progress = progress.with_body("application/sdp", description);
         }
+        leg.dress(Kind::Response(status), &mut progress.headers);
         core.sign(&mut progress);
         if let Some(reliable) = leg.reliable.as_mut() {
             reliable.sent.send(now.instant, &core.timers, &mut progress);

@@ -12,6 +12,7 @@ use crate::call::event::Output;
 use crate::call::leg::{Leg, LegState, Modification, Party, Reinvited, credentials_of};
 use crate::sdp::Refusal;
 use crate::sip::answer_retransmit::AnswerRetransmit;
+use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::session_timer;
 use crate::types::{MediaDirection, Now};
@@ -73,6 +74,7 @@ impl Call {
         answer.headers.push(HeaderName::Allow, ALLOW);
         leg.session.grant(now, &asked.request, timer, &mut answer.headers);
         let mut answer = answer.with_body("application/sdp", description);
+        leg.dress(Kind::Response(200), &mut answer.headers);
         core.sign(&mut answer);
         core.respond(now, asked.key, &Method::Invite, answer.clone());
         leg.reinvite = Some(Reinvited {

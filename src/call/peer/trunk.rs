@@ -4,6 +4,7 @@ use crate::call::core::{ALLOW, Core, Owner};
 use crate::call::event::{Event, Target};
 use crate::call::exchange::Exchange;
 use crate::call::leg::Leg;
+use crate::call::leg::rules::dress_upkeep;
 use crate::call::targets::Route;
 use crate::call::trunks::{OwnRegistration, Question, Side, trunk_index};
 use crate::routing::{Evidence, TrunkOutput};
@@ -90,8 +91,9 @@ fn ask(core: &mut Core, side: &mut Side, target: Target, now: Now) {
     let call_id = core.token();
     let uri = Uri::sip(None, target.host.clone());
     let us = NameAddr::new(Uri::sip(None, own_host(&target)));
-    let request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
+    let mut request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
         .with_header(HeaderName::CSeq, "1 OPTIONS");
+    dress_upkeep(&side.settings, &Method::Options, &mut request.headers);
     let owner = Owner::TrunkHealth { trunk: side.settings.name.clone() };
     let route = Route::of(&target.peer);
     let key = core.send(now, owner, target.peer, request);
@@ -195,6 +197,7 @@ fn send_register(core: &mut Core, side: &mut Side, now: Now, target: Target, mut
     side.upkeep.last = Some(request.clone());
     let owner = Owner::TrunkRegistration { trunk: side.settings.name.clone() };
     side.upkeep.registrar = Some(target.clone());
+    dress_upkeep(&side.settings, &Method::Register, &mut request.headers);
     core.send(now, owner, target.peer, request);
 }
 

@@ -11,6 +11,7 @@ mod chaos;
 mod delayed_offer;
 mod failover;
 mod fork;
+mod header_rules;
 mod identity;
 mod journal;
 mod lines;

@@ -79,6 +79,17 @@ impl Headers {
         self.fields.len() != before
     }
 
+    /// Gives each field of that name the value that `new` makes of its old one; `None` leaves it.
+    pub fn rewrite(&mut self, name: &HeaderName, mut new: impl FnMut(&str) -> Option<String>) {
+        for index in 0..self.fields.len() {
+            if self.fields[index].name == *name
+                && let Some(value) = new(self.value(&self.fields[index]))
+            {
+                self.fields[index].value = Value::Own(one_line(value));
+            }
+        }
+    }
+
     /// Replaces the first comma-separated value of the first field of that name, and keeps the others.
     /// Does nothing if there is no such field.
     pub fn replace_first(&mut self, name: &HeaderName, value: &str) {
