@@ -184,11 +184,8 @@ fn schedule() -> Vec<Vec<usize>> {
 
 /// Allocations for `MEASURED` packets each way, with deadlines met and all that a network does to packets.
 fn allocations(a: AudioCodec, b: AudioCodec, srtp: bool) -> u64 {
-    let keys = srtp.then(|| SrtpKeys {
-        suite: SrtpSuite::AesCm128HmacSha1_80,
-        local: (0..30).collect(),
-        remote: (0..30).collect(),
-    });
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let keys = srtp.then(|| SrtpKeys::new(suite, (0..30).collect(), (0..30).collect()));
     let (config_a, config_b) = (config(a, keys.clone()), config(b, None));
     let (mut from_a, mut from_b) = (packets(a, keys.as_ref()), packets(b, None));
     let start = Instant::now();

@@ -266,11 +266,7 @@ fn through_bridge(frames: &[&[i16]], from: AudioCodec, to: AudioCodec, secured: 
             self.0 += black_box(packet).len() as u64;
         }
     }
-    let keys = SrtpKeys {
-        suite: SrtpSuite::AesCm128HmacSha1_80,
-        local: (0..30).collect(),
-        remote: (0..30).collect(),
-    };
+    let keys = SrtpKeys::new(SrtpSuite::AesCm128HmacSha1_80, (0..30).collect(), (0..30).collect());
     let mut path = Path::new(from, to, secured.then_some(keys));
     let mut datagrams = path.datagrams(frames);
     let mut wire = Count(0);

@@ -152,8 +152,11 @@ fn media(config: &Config, trunk: &TrunkConfig) -> Section {
         row(
             "SRTP",
             match trunk.srtp {
-                SrtpMode::Off => "no: RTP/AVP",
-                SrtpMode::Sdes => "SDES (RFC 4568): RTP/SAVP",
+                SrtpMode::Off => "no: RTP/AVP".to_owned(),
+                SrtpMode::Sdes => {
+                    let suites = trunk.srtp_suites.iter().map(|suite| suite.as_str());
+                    format!("SDES (RFC 4568): RTP/SAVP; {}", suites.collect::<Vec<_>>().join(", "))
+                }
             },
         ),
         row("Media addresses", address),

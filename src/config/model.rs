@@ -3,7 +3,7 @@
 use super::values::{DEFAULT_NETWORK, Listen};
 use crate::media::LoadLimit;
 use crate::sip::auth::Algorithm;
-use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Rate, Secret, Transport};
+use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Rate, Secret, SrtpSuite, Transport};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
@@ -229,6 +229,8 @@ pub struct AppConfig {
     pub codecs: Vec<AudioCodec>,
     pub dtmf: DtmfMode,
     pub srtp: AppSrtp,
+    /// Suites offered to devices, best first, and taken from them. Never empty.
+    pub srtp_suites: Vec<SrtpSuite>,
     /// Send media to where it comes from rather than to the address in SDP: devices sit behind NAT.
     pub latch: bool,
     /// What a REFER of a user may do.
@@ -251,6 +253,7 @@ impl Default for AppConfig {
             codecs: vec![AudioCodec::Opus, AudioCodec::Pcma, AudioCodec::Pcmu],
             dtmf: DtmfMode::Rfc4733,
             srtp: AppSrtp::Auto,
+            srtp_suites: SrtpSuite::USUAL.to_vec(),
             latch: true,
             // Its user proves itself and pays for where it goes.
             transfer: Transfer::All,

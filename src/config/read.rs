@@ -352,6 +352,7 @@ fn app(s: Section<'_>) -> AppConfig {
         codecs: s.values("codecs", d.codecs, values::codec),
         dtmf: s.parsed("dtmf", trunk::dtmf).unwrap_or(d.dtmf),
         srtp: s.parsed("srtp", |text| word(text, &srtp)).unwrap_or(d.srtp),
+        srtp_suites: super::values::suites(&s, d.srtp_suites),
         latch: s.flag("latch", d.latch),
         transfer: s.parsed("transfer", trunk::transfer).unwrap_or(d.transfer),
     };

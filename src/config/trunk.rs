@@ -9,7 +9,7 @@ use super::{
 use crate::{
     routing::{FailoverTable, NumberFormat, PeerMatch, Screening, ScreeningAction},
     sip::header_rules::HeaderRules,
-    types::{AudioCodec, DtmfMode, E164, HostPort, NetworkId, Secret, Transport},
+    types::{AudioCodec, DtmfMode, E164, HostPort, NetworkId, Secret, SrtpSuite, Transport},
 };
 use std::{
     path::{Path, PathBuf},
@@ -114,6 +114,8 @@ pub struct TrunkConfig {
     /// Offer and accept comfort noise (RFC 3389) in place of a silence that is sent.
     pub comfort_noise: bool,
     pub srtp: SrtpMode,
+    /// Suites we offer it, best first, and take from it. Never empty.
+    pub srtp_suites: Vec<SrtpSuite>,
     pub prack: Prack,
     /// Session timer (RFC 4028); `None`: off.
     pub session_timer: Option<Duration>,
@@ -172,6 +174,7 @@ impl TrunkConfig {
             dtmf: DtmfMode::Rfc4733,
             comfort_noise: false,
             srtp: SrtpMode::Off,
+            srtp_suites: SrtpSuite::USUAL.to_vec(),
             prack: Prack::Off,
             session_timer: None,
             early_media: true,
@@ -261,6 +264,7 @@ pub(super) fn read(
         dtmf: s.parsed("dtmf", dtmf).unwrap_or(default.dtmf),
         comfort_noise: s.flag("comfort_noise", default.comfort_noise),
         srtp: s.parsed("srtp", srtp).unwrap_or(default.srtp),
+        srtp_suites: values::suites(s, default.srtp_suites),
         prack: s.parsed("prack", prack).unwrap_or(default.prack),
         session_timer: optional_seconds(s.number(
             "session_timer_seconds",

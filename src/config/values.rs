@@ -1,7 +1,8 @@
 //! Values written as texts: listeners, hosts, port ranges, DSCP names, secrets. Each error says what to write instead.
 
+use super::source::Section;
 use crate::routing::PeerMatch;
-use crate::types::{AudioCodec, HostPort, NetworkId, Secret, Transport};
+use crate::types::{AudioCodec, HostPort, NetworkId, Secret, SrtpSuite, Transport};
 use ipnet::IpNet;
 use std::{
     fmt,
@@ -95,6 +96,33 @@ pub fn peer(text: &str) -> Result<PeerMatch, String> {
              (a host name can't say where calls come from)"
         )),
     }
+}
+
+/// `AES_256_CM_HMAC_SHA1_80`, as `a=crypto` names it.
+pub fn suite(text: &str) -> Result<SrtpSuite, String> {
+    let same = |suite: &SrtpSuite| suite.as_str().eq_ignore_ascii_case(text);
+    SrtpSuite::ALL.into_iter().find(same).ok_or_else(|| {
+        let all: Vec<&str> = SrtpSuite::ALL.iter().map(|suite| suite.as_str()).collect();
+        format!("\"{text}\" is no SRTP suite; there are {}", all.join(", "))
+    })
+}
+
+/// The key `srtp_suites`: each suite once, and at least one.
+pub fn suites(s: &Section<'_>, default: Vec<SrtpSuite>) -> Vec<SrtpSuite> {
+    if s.is_empty_list("srtp_suites") {
+        s.error(
+            s.place("srtp_suites"),
+            "srtp_suites is empty; write srtp_suites = [\"AES_CM_128_HMAC_SHA1_80\"]",
+        );
+    }
+    let mut suites = s.values("srtp_suites", default, suite);
+    let mut seen = Vec::new();
+    suites.retain(|suite| {
+        let new = !seen.contains(suite);
+        seen.push(*suite);
+        new
+    });
+    suites
 }
 
 /// `192.0.2.53` or `192.0.2.53:5353`

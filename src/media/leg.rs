@@ -517,6 +517,10 @@ impl Media {
         if !same_remote {
             self.incoming = incoming;
         }
+        if let Some(keys) = keys {
+            self.tx.identify(&keys.local_mki)?;
+            self.incoming.as_mut().map_or(Ok(()), |incoming| incoming.identify(&keys.remote_mki))?;
+        }
         Ok(())
     }
 

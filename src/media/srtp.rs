@@ -1,4 +1,4 @@
-//! SRTP and SRTCP (RFC 3711, RFC 7714) in place, over the ciphers of rtc-srtp.
+//! SRTP and SRTCP (RFC 3711, RFC 6188, RFC 7714) in place, over the ciphers of rtc-srtp.
 //!
 //! The packet framing is ours because rtc-srtp's contexts copy every packet into a new buffer, keep state for any
 //! source a stranger claims, and take SRTCP without the encryption bit unchecked; a test holds both against each
@@ -11,8 +11,9 @@ use rtc_srtp::crypto::{
     StreamCipherAlgorithm, constant_time_eq, default_provider,
 };
 
-/// The most a packet grows: a 16-byte tag, and four bytes of index on RTCP.
-pub const MAX_TRAILER: usize = 20;
+/// The most a packet grows: a 16-byte tag, four bytes of index on RTCP, and a key identifier.
+pub const MAX_TRAILER: usize = 20 + MAX_MKI;
+const MAX_MKI: usize = 8;
 const RTCP_HEADER_LEN: usize = 8;
 const RTCP_INDEX_LEN: usize = 4;
 const ENCRYPTED: u32 = 1 << 31;
@@ -26,7 +27,7 @@ const MAX_SOURCES: usize = 8;
 /// Why a packet is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SrtpError {
-    #[error("key and salt have the wrong length for the suite")]
+    #[error("key and salt, or the key's identifier, have the wrong length for the suite")]
     KeyLength,
     #[error("the cipher is not available")]
     Unavailable,
@@ -48,6 +49,7 @@ pub struct Outgoing {
     /// Source and packet index (rollover counter and sequence number) of the last packet.
     rtp: Option<(u32, u64)>,
     rtcp_index: u32,
+    mki: Mki,
 }
 
 /// Checks and opens what we receive on one leg.
@@ -55,18 +57,38 @@ pub struct Incoming {
     keys: SessionKeys,
     rtp: Sources,
     rtcp: Sources,
+    mki: Mki,
+}
+
+/// The identifier that stands in each packet of a key (RFC 3711 §3.1): before the tag of HMAC, behind all that GCM
+/// writes (RFC 7714 §9, §10). It is protected by neither.
+#[derive(Default)]
+struct Mki {
+    octets: [u8; MAX_MKI],
+    len: usize,
 }
 
 /// Both directions of a leg.
 pub fn session(keys: &SrtpKeys) -> Result<(Outgoing, Incoming), SrtpError> {
-    Ok((Outgoing::new(keys.suite, &keys.local)?, Incoming::new(keys.suite, &keys.remote)?))
+    let mut outgoing = Outgoing::new(keys.suite, &keys.local)?;
+    let mut incoming = Incoming::new(keys.suite, &keys.remote)?;
+    outgoing.identify(&keys.local_mki)?;
+    incoming.identify(&keys.remote_mki)?;
+    Ok((outgoing, incoming))
 }
 
 impl Outgoing {
     /// `key_and_salt` is the master key followed by the master salt. Never make a second one of the same key while the
     /// stream goes on: its rollover counter starts at zero, and what was protected would be protected alike again.
     pub fn new(suite: SrtpSuite, key_and_salt: &[u8]) -> Result<Outgoing, SrtpError> {
-        Ok(Outgoing { keys: SessionKeys::new(suite, key_and_salt)?, rtp: None, rtcp_index: 0 })
+        let keys = SessionKeys::new(suite, key_and_salt)?;
+        Ok(Outgoing { keys, rtp: None, rtcp_index: 0, mki: Mki::default() })
+    }
+
+    /// Writes this identifier into each packet from now on; none where it is empty.
+    pub fn identify(&mut self, mki: &[u8]) -> Result<(), SrtpError> {
+        self.mki = Mki::new(mki)?;
+        Ok(())
     }
 
     /// Protects the RTP packet in the first `len` bytes of `buffer` in place, returns its new length. Sequence numbers
@@ -84,6 +106,7 @@ impl Outgoing {
             return Err(SrtpError::KeyExhausted);
         }
         let len = self.keys.seal_rtp(buffer, header_len, len, ssrc, index)?;
+        let len = self.mki.insert(buffer, len, self.keys.rtp_mki_behind())?;
         let highest = self.rtp.filter(|(same, _)| *same == ssrc).map_or(index, |(_, last)| last.max(index));
         self.rtp = Some((ssrc, highest));
         Ok(len)
@@ -99,7 +122,8 @@ impl Outgoing {
         }
         let ssrc = be32(&buffer[4..]);
         self.rtcp_index += 1;
-        self.keys.seal_rtcp(buffer, len, ssrc, self.rtcp_index)
+        let len = self.keys.seal_rtcp(buffer, len, ssrc, self.rtcp_index)?;
+        self.mki.insert(buffer, len, self.keys.rtcp_mki_behind())
     }
 }
 
@@ -107,12 +131,20 @@ impl Incoming {
     /// `key_and_salt` is the master key followed by the master salt.
     pub fn new(suite: SrtpSuite, key_and_salt: &[u8]) -> Result<Incoming, SrtpError> {
         let keys = SessionKeys::new(suite, key_and_salt)?;
-        Ok(Incoming { keys, rtp: Sources::default(), rtcp: Sources::default() })
+        Ok(Incoming { keys, rtp: Sources::default(), rtcp: Sources::default(), mki: Mki::default() })
+    }
+
+    /// Takes only packets with this identifier from now on; with none where it is empty.
+    pub fn identify(&mut self, mki: &[u8]) -> Result<(), SrtpError> {
+        self.mki = Mki::new(mki)?;
+        Ok(())
     }
 
     /// Checks and opens an RTP packet in place, returns its length without the tag. Nothing is learnt from a packet
     /// whose tag is wrong.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let len = self.mki.remove(packet, self.keys.rtp_mki_behind())?;
+        let packet = &mut packet[..len];
         let header_len = rtp::header_len(packet).ok_or(SrtpError::Malformed)?;
         let (sequence, ssrc) = sequence_and_ssrc(packet);
         let index = match self.rtp.highest(ssrc) {
@@ -129,6 +161,8 @@ impl Incoming {
 
     /// Checks and opens an RTCP packet in place, returns its length without index and tag.
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let len = self.mki.remove(packet, self.keys.rtcp_mki_behind())?;
+        let packet = &mut packet[..len];
         let trailer = RTCP_INDEX_LEN + self.keys.rtcp_tag_len();
         if packet.len() < RTCP_HEADER_LEN + trailer || packet[0] >> 6 != 2 {
             return Err(SrtpError::Malformed);
@@ -145,6 +179,42 @@ impl Incoming {
         }
         let len = self.keys.open_rtcp(packet, ssrc, word & !ENCRYPTED)?;
         self.rtcp.note(ssrc, index);
+        Ok(len)
+    }
+}
+
+impl Mki {
+    fn new(octets: &[u8]) -> Result<Mki, SrtpError> {
+        let mut mki = Mki { octets: [0; MAX_MKI], len: octets.len() };
+        mki.octets.get_mut(..octets.len()).ok_or(SrtpError::KeyLength)?.copy_from_slice(octets);
+        Ok(mki)
+    }
+
+    /// Puts it into a protected packet, before its last `behind` octets.
+    fn insert(&self, buffer: &mut [u8], len: usize, behind: usize) -> Result<usize, SrtpError> {
+        if self.len == 0 {
+            return Ok(len);
+        }
+        let (at, end) = (len - behind, len + self.len);
+        if buffer.len() < end {
+            return Err(SrtpError::NoRoom);
+        }
+        buffer.copy_within(at..len, at + self.len);
+        buffer[at..at + self.len].copy_from_slice(&self.octets[..self.len]);
+        Ok(end)
+    }
+
+    /// Takes it out of a packet that came; the length without it.
+    fn remove(&self, packet: &mut [u8], behind: usize) -> Result<usize, SrtpError> {
+        if self.len == 0 {
+            return Ok(packet.len());
+        }
+        let len = packet.len().checked_sub(self.len).ok_or(SrtpError::Malformed)?;
+        let at = len.checked_sub(behind).ok_or(SrtpError::Malformed)?;
+        if packet[at..at + self.len] != self.octets[..self.len] {
+            return Err(SrtpError::BadTag);
+        }
+        packet.copy_within(at + self.len.., at);
         Ok(len)
     }
 }
@@ -261,6 +331,16 @@ impl SessionKeys {
                 rtcp: master.counter_keys(RTCP_LABELS)?,
                 rtp_tag_len: 4,
             },
+            SrtpSuite::AesCm256HmacSha1_80 => SessionKeys::Counter {
+                rtp: master.counter_keys(RTP_LABELS)?,
+                rtcp: master.counter_keys(RTCP_LABELS)?,
+                rtp_tag_len: 10,
+            },
+            SrtpSuite::AesCm256HmacSha1_32 => SessionKeys::Counter {
+                rtp: master.counter_keys(RTP_LABELS)?,
+                rtcp: master.counter_keys(RTCP_LABELS)?,
+                rtp_tag_len: 4,
+            },
             SrtpSuite::AeadAes128Gcm => SessionKeys::Gcm {
                 rtp: master.gcm_keys(RTP_LABELS, AeadAlgorithm::Aes128Gcm)?,
                 rtcp: master.gcm_keys(RTCP_LABELS, AeadAlgorithm::Aes128Gcm)?,
@@ -270,6 +350,21 @@ impl SessionKeys {
                 rtcp: master.gcm_keys(RTCP_LABELS, AeadAlgorithm::Aes256Gcm)?,
             },
         })
+    }
+
+    /// What stands behind a key identifier in RTP and in RTCP.
+    fn rtp_mki_behind(&self) -> usize {
+        match self {
+            SessionKeys::Counter { rtp_tag_len, .. } => *rtp_tag_len,
+            SessionKeys::Gcm { .. } => 0,
+        }
+    }
+
+    fn rtcp_mki_behind(&self) -> usize {
+        match self {
+            SessionKeys::Counter { .. } => HMAC_RTCP_TAG_LEN,
+            SessionKeys::Gcm { .. } => 0,
+        }
     }
 
     fn rtcp_tag_len(&self) -> usize {
@@ -458,9 +553,14 @@ struct Master<'a> {
 
 impl Master<'_> {
     fn counter_keys(&self, labels: Labels) -> Result<CounterKeys, SrtpError> {
-        let encryption: [u8; 16] = self.derive(labels.encryption)?;
         let authentication: [u8; 20] = self.derive(labels.authentication)?;
-        let cipher = self.crypto.new_stream_cipher(StreamCipherAlgorithm::Aes128Ctr, &encryption);
+        let cipher = if self.key.len() == 32 {
+            let encryption: [u8; 32] = self.derive(labels.encryption)?;
+            self.crypto.new_stream_cipher(StreamCipherAlgorithm::Aes256Ctr, &encryption)
+        } else {
+            let encryption: [u8; 16] = self.derive(labels.encryption)?;
+            self.crypto.new_stream_cipher(StreamCipherAlgorithm::Aes128Ctr, &encryption)
+        };
         let mac = self.crypto.new_hmac(HmacAlgorithm::Sha1, &authentication);
         Ok(CounterKeys {
             cipher: cipher.map_err(|_| SrtpError::Unavailable)?,

@@ -121,6 +121,11 @@ impl Transmitter {
         self.srtp = srtp;
     }
 
+    /// Gives the key in use another identifier.
+    pub fn identify(&mut self, mki: &[u8]) -> Result<(), srtp::SrtpError> {
+        self.srtp.as_mut().map_or(Ok(()), |srtp| srtp.identify(mki))
+    }
+
     pub fn set_remote(&mut self, remote: SocketAddr) {
         self.remote = remote;
     }

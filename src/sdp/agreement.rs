@@ -51,7 +51,7 @@ impl Capability {
             dtmf: true,
             comfort_noise: false,
             srtp: SrtpPolicy::Off,
-            suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
+            suites: SrtpSuite::USUAL.to_vec(),
             address,
             rtcp_port: address.port().saturating_add(1),
             rtcp_mux: false,

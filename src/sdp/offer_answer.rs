@@ -67,6 +67,8 @@ enum Slot {
 struct OwnKey {
     suite: SrtpSuite,
     key: Vec<u8>,
+    /// Its identifier: one like that of a far side that gives its key one, for it may want ours to have one too.
+    mki: Vec<u8>,
 }
 
 impl std::fmt::Debug for OwnKey {
@@ -174,7 +176,10 @@ impl Local {
             SrtpPolicy::Off => Vec::new(),
             SrtpPolicy::Sdes => (1..)
                 .zip(self.capability.suites.clone())
-                .map(|(tag, suite)| Crypto { tag, suite, key: self.own_key(suite, random) })
+                .map(|(tag, suite)| {
+                    let OwnKey { suite, key, mki } = self.own_key(suite, None, random);
+                    Crypto { tag, suite, key, mki }
+                })
                 .collect(),
         };
         let audio = self.audio_line(&formats, &crypto, self.capability.direction, self.capability.rtcp_mux);
@@ -216,16 +221,26 @@ impl Local {
             self.bind(Format::Noise, Format::Noise.usual());
             formats.push((Format::Noise.usual(), Format::Noise));
         }
-        let srtp = choice.crypto.as_ref().map(|theirs| SrtpKeys {
-            suite: theirs.suite,
-            local: self.own_key(theirs.suite, random),
-            remote: theirs.key.clone(),
+        let srtp = choice.crypto.as_ref().map(|theirs| {
+            let own = self.own_key(theirs.suite, Some(&theirs.mki), random);
+            SrtpKeys {
+                suite: theirs.suite,
+                local: own.key,
+                remote: theirs.key.clone(),
+                local_mki: own.mki,
+                remote_mki: theirs.mki.clone(),
+            }
         });
         let ours = choice
             .crypto
             .iter()
             .zip(&srtp)
-            .map(|(theirs, keys)| Crypto { tag: theirs.tag, suite: keys.suite, key: keys.local.clone() })
+            .map(|(theirs, keys)| Crypto {
+                tag: theirs.tag,
+                suite: keys.suite,
+                key: keys.local.clone(),
+                mki: keys.local_mki.clone(),
+            })
             .collect::<Vec<_>>();
 
         let direction = direction(self.capability.direction, &media, choice.remote);
@@ -386,22 +401,35 @@ impl Local {
     /// The keys of an answer: its one crypto line must take up a line of our offer (RFC 4568 §5.1.3).
     fn answered_keys(&self, media: &Media<'_>) -> Option<SrtpKeys> {
         let theirs = media.attributes("crypto").find_map(|line| Crypto::parse(line).ok())?;
-        if !self.capability.suites.contains(&theirs.suite) {
+        // Tags were counted from 1 in the order of the suites; tag and suite must name the same line.
+        let line = usize::try_from(theirs.tag).ok()?.checked_sub(1)?;
+        if self.capability.suites.get(line) != Some(&theirs.suite) {
             return None;
         }
         let own = self.keys.iter().find(|own| own.suite == theirs.suite)?;
-        Some(SrtpKeys { suite: theirs.suite, local: own.key.clone(), remote: theirs.key })
+        Some(SrtpKeys {
+            suite: theirs.suite,
+            local: own.key.clone(),
+            remote: theirs.key,
+            local_mki: own.mki.clone(),
+            remote_mki: theirs.mki,
+        })
     }
 
-    fn own_key(&mut self, suite: SrtpSuite, random: Randomness<'_>) -> Vec<u8> {
-        if let Some(own) = self.keys.iter().find(|own| own.suite == suite) {
-            return own.key.clone();
+    /// Our key of a suite, with an identifier like the far side's where that is known.
+    fn own_key(&mut self, suite: SrtpSuite, mki: Option<&[u8]>, random: Randomness<'_>) -> OwnKey {
+        let position = self.keys.iter().position(|own| own.suite == suite).unwrap_or_else(|| {
+            let (key_len, salt_len) = suite.key_and_salt_len();
+            let mut key = vec![0; key_len + salt_len];
+            random(&mut key);
+            self.keys.push(OwnKey { suite, key, mki: Vec::new() });
+            self.keys.len() - 1
+        });
+        let own = &mut self.keys[position];
+        if let Some(mki) = mki {
+            mki.clone_into(&mut own.mki);
         }
-        let (key_len, salt_len) = suite.key_and_salt_len();
-        let mut key = vec![0; key_len + salt_len];
-        random(&mut key);
-        self.keys.push(OwnKey { suite, key: key.clone() });
-        key
+        own.clone()
     }
 
     fn bound(&self, format: Format) -> Option<u8> {

@@ -2,12 +2,10 @@
 
 use crate::types::SrtpSuite;
 
-const SUITES: [SrtpSuite; 4] = [
-    SrtpSuite::AesCm128HmacSha1_80,
-    SrtpSuite::AesCm128HmacSha1_32,
-    SrtpSuite::AeadAes128Gcm,
-    SrtpSuite::AeadAes256Gcm,
-];
+/// Octets of a master key identifier; nobody numbers more keys than this.
+const LONGEST_MKI: u32 = 8;
+/// A master key protects at most 2^48 packets (RFC 3711 §9.2).
+const LONGEST_LIFETIME: u32 = 48;
 
 /// One usable `a=crypto` line.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +15,8 @@ pub struct Crypto {
     pub suite: SrtpSuite,
     /// Master key followed by master salt.
     pub key: Vec<u8>,
+    /// The identifier of the key, which then stands in each packet that is protected with it; empty: none.
+    pub mki: Vec<u8>,
 }
 
 /// Keys never reach a log.
@@ -35,15 +35,16 @@ pub enum CryptoError {
     UnknownSuite,
     #[error("the key is not as long as its suite wants")]
     KeyLength,
-    #[error("several keys or a master key identifier")]
+    #[error("several keys, or a master key identifier that is none")]
     KeyIdentifier,
+    #[error("a lifetime that is none")]
+    Lifetime,
     #[error("a session parameter that changes the protection")]
     SessionParameter,
 }
 
 impl Crypto {
-    /// Reads the value of an `a=crypto` attribute. Refuses what we could not honour: a master key identifier, several
-    /// keys, session parameters other than `WSH` (RFC 4568 §6.3: an unknown one makes the line unusable, a `-` in
+    /// Reads the value of an `a=crypto` attribute. Refuses what we could not honour: several keys, session parameters other than `WSH` (RFC 4568 §6.3: an unknown one makes the line unusable, a `-` in
     /// front makes it optional).
     pub fn parse(value: &str) -> Result<Crypto, CryptoError> {
         let mut words = value.split_ascii_whitespace();
@@ -53,7 +54,7 @@ impl Crypto {
         }
         let tag = tag.parse().map_err(|_| CryptoError::Malformed)?;
         let name = words.next().ok_or(CryptoError::Malformed)?;
-        let suite = SUITES
+        let suite = SrtpSuite::ALL
             .into_iter()
             .find(|suite| suite.as_str().eq_ignore_ascii_case(name))
             .ok_or(CryptoError::UnknownSuite)?;
@@ -71,20 +72,49 @@ impl Crypto {
         if key.len() != key_len + salt_len {
             return Err(CryptoError::KeyLength);
         }
-        // What has a colon is `MKI:length`, what has none a lifetime: a call ends long before 2^31 packets.
-        if fields.any(|field| field.contains(':')) {
-            return Err(CryptoError::KeyIdentifier);
+        // RFC 4568 §6.1: a lifetime, then `MKI:length`, each where it is wanted. Whoever protects with the key keeps
+        // to its lifetime and brings a new one in a new offer.
+        let mut next = fields.next();
+        if let Some(lifetime) = next.filter(|field| !field.contains(':')) {
+            if !is_lifetime(lifetime) {
+                return Err(CryptoError::Lifetime);
+            }
+            next = fields.next();
+        }
+        let mki = next.map_or(Some(Vec::new()), mki).ok_or(CryptoError::KeyIdentifier)?;
+        if fields.next().is_some() {
+            return Err(CryptoError::Malformed);
         }
         if !words.all(|word| word.starts_with('-') || word.to_ascii_uppercase().starts_with("WSH=")) {
             return Err(CryptoError::SessionParameter);
         }
-        Ok(Crypto { tag, suite, key })
+        Ok(Crypto { tag, suite, key, mki })
     }
 
     /// The value of the `a=crypto` attribute.
     pub fn to_value(&self) -> String {
-        format!("{} {} inline:{}", self.tag, self.suite.as_str(), base64_encode(&self.key))
+        let value = self.mki.iter().fold(0u64, |value, octet| value << 8 | u64::from(*octet));
+        let mki = if self.mki.is_empty() { String::new() } else { format!("|{value}:{}", self.mki.len()) };
+        format!("{} {} inline:{}{mki}", self.tag, self.suite.as_str(), base64_encode(&self.key))
     }
+}
+
+/// `2^20` or `1048576` packets.
+fn is_lifetime(text: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    match text.strip_prefix("2^") {
+        Some(power) => number(power).is_some_and(|power| power <= LONGEST_LIFETIME.into()),
+        None => number(text).is_some_and(|count| (1..=1 << LONGEST_LIFETIME).contains(&count)),
+    }
+}
+
+/// `1:4`: a value and the number of octets it is written in.
+fn mki(text: &str) -> Option<Vec<u8>> {
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let (value, length) = text.split_once(':').filter(|(value, length)| digits(value) && digits(length))?;
+    let (value, length): (u64, u32) = (value.parse().ok()?, length.parse().ok()?);
+    let fits = (1..=LONGEST_MKI).contains(&length) && value.checked_shr(length * 8).unwrap_or(0) == 0;
+    fits.then(|| value.to_be_bytes()[8 - length as usize..].to_vec())
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -150,7 +180,17 @@ mod tests {
     fn lines_we_could_not_honour_are_refused() {
         use CryptoError::*;
         for (line, why) in [
-            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^20|1:4"), KeyIdentifier),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^20|256:1"), KeyIdentifier),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|1:9"), KeyIdentifier),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|1:0"), KeyIdentifier),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|-1:4"), KeyIdentifier),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^20|2^20"), KeyIdentifier),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^20|1:4|x"), Malformed),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^49"), Lifetime),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|0"), Lifetime),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|soon"), Lifetime),
+            (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|"), Lifetime),
+            (format!("1 AES_256_CM_HMAC_SHA1_80 inline:{KEY}"), KeyLength),
             (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY};inline:{KEY}"), KeyIdentifier),
             (format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY} UNENCRYPTED_SRTP"), SessionParameter),
             (format!("1 F8_128_HMAC_SHA1_80 inline:{KEY}"), UnknownSuite),
@@ -165,6 +205,31 @@ mod tests {
         ] {
             assert_eq!(Crypto::parse(&line).unwrap_err(), why, "{line}");
         }
+    }
+
+    #[test]
+    fn a_key_identifier_is_read_and_written_in_its_octets() {
+        for (text, octets) in [("1:1", vec![1]), ("1:4", vec![0, 0, 0, 1]), ("65535:2", vec![255, 255])] {
+            for lifetime in ["", "|2^31", "|1048576"] {
+                let line = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}{lifetime}|{text}");
+                let crypto = Crypto::parse(&line).unwrap();
+                assert_eq!(crypto.mki, octets, "{line}");
+                assert_eq!(crypto.to_value(), format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|{text}"));
+            }
+        }
+        let widest = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|{}:8", u64::MAX);
+        assert_eq!(Crypto::parse(&widest).unwrap().mki, [255; 8]);
+    }
+
+    #[test]
+    fn every_suite_is_named_as_its_rfc_names_it() {
+        for suite in SrtpSuite::ALL {
+            let (key, salt) = suite.key_and_salt_len();
+            let crypto = Crypto { tag: 3, suite, key: vec![7; key + salt], mki: Vec::new() };
+            assert_eq!(Crypto::parse(&crypto.to_value()), Ok(crypto));
+        }
+        let names = SrtpSuite::ALL.map(SrtpSuite::as_str);
+        assert_eq!(names[2..4], ["AES_256_CM_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_32"], "RFC 6188 §4.2");
     }
 
     #[test]

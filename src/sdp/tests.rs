@@ -3,6 +3,7 @@
 use super::agreement::*;
 use super::offer_answer::Local;
 use super::samples;
+use super::sdes::Crypto;
 use super::session::{
     Address, MAX_ATTRIBUTES, MAX_BYTES, MAX_FORMATS, MAX_MEDIA, MediaKind, Profile, SdpError, Session,
 };
@@ -177,6 +178,73 @@ fn sdes_takes_the_first_suite_it_knows_and_repeats_its_tag() {
     assert!(lines[0].starts_with("2 AES_CM_128_HMAC_SHA1_80 inline:"), "{}", lines[0]);
     let only_bad = with(samples::LINPHONE_SRTP, "a=crypto:", "a=crypto:x");
     assert_eq!(answer(secure(), &only_bad).unwrap_err(), Refusal::BadCrypto);
+}
+
+#[test]
+fn the_suites_of_a_leg_are_offered_in_their_order_and_only_they_are_taken() {
+    let suites =
+        vec![SrtpSuite::AeadAes256Gcm, SrtpSuite::AesCm256HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32];
+    let strict = Capability { suites: suites.clone(), ..secure() };
+    let offer = session(&Local::new(1, strict.clone()).offer(&mut random));
+    let lines: Vec<Crypto> = offer
+        .medias()
+        .flat_map(|audio| audio.attributes("crypto").map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| Crypto::parse(&line).unwrap())
+        .collect();
+    assert_eq!(lines.iter().map(|line| line.suite).collect::<Vec<_>>(), suites);
+    assert_eq!(lines.iter().map(|line| line.tag).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(lines.iter().enumerate().all(|(i, line)| lines[..i].iter().all(|other| other.key != line.key)));
+    // The offer's order decides among what is taken (RFC 4568 §5.1.2).
+    let (_, n) = Local::new(2, Capability { suites: SrtpSuite::ALL.to_vec(), ..secure() })
+        .answer(&offer, &mut random)
+        .unwrap();
+    assert_eq!(n.srtp.unwrap().suite, SrtpSuite::AeadAes256Gcm);
+    let (ours, n) = Local::new(2, secure()).answer(&offer, &mut random).unwrap();
+    assert_eq!(n.srtp.unwrap().suite, SrtpSuite::AesCm128HmacSha1_32);
+    assert!(ours.contains("a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:"), "{ours}");
+    let other = Capability { suites: vec![SrtpSuite::AeadAes128Gcm], ..secure() };
+    assert_eq!(Local::new(2, other).answer(&offer, &mut random).unwrap_err(), Refusal::BadCrypto);
+}
+
+#[test]
+fn an_answer_takes_up_one_line_of_the_offer_by_tag_and_suite() {
+    let key = |suite: SrtpSuite| {
+        let (key, salt) = suite.key_and_salt_len();
+        Crypto { tag: 0, suite, key: vec![9; key + salt], mki: Vec::new() }
+    };
+    for (tag, suite, taken) in [
+        (1, SrtpSuite::AesCm128HmacSha1_80, true),
+        (2, SrtpSuite::AesCm128HmacSha1_32, true),
+        (2, SrtpSuite::AesCm128HmacSha1_80, false),
+        (3, SrtpSuite::AesCm128HmacSha1_80, false),
+        (0, SrtpSuite::AesCm128HmacSha1_80, false),
+        (1, SrtpSuite::AeadAes128Gcm, false),
+    ] {
+        let mut local = Local::new(1, secure());
+        local.offer(&mut random);
+        let line = Crypto { tag, ..key(suite) }.to_value();
+        let answer = format!(
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n\
+             m=audio 4000 RTP/SAVP 8\r\na=rtpmap:8 PCMA/8000\r\na=crypto:{line}\r\n"
+        );
+        let accepted = local.accept(&session(&answer));
+        assert_eq!(accepted.is_ok(), taken, "{tag} {suite:?}: {accepted:?}");
+    }
+}
+
+#[test]
+fn a_key_identifier_is_answered_with_one_and_stays_with_our_key() {
+    let named = with(samples::LINPHONE_SRTP, "CnVubGVz", "CnVubGVz|2^31|7:2");
+    assert!(named.contains("|7:2"), "{named}");
+    let mut local = Local::new(1, secure());
+    let (ours, n) = local.answer(&session(&named), &mut random).unwrap();
+    let keys = n.srtp.unwrap();
+    assert_eq!((&keys.local_mki[..], &keys.remote_mki[..]), (&[0, 7][..], &[0, 7][..]));
+    assert!(ours.contains("|7:2"), "{ours}");
+    let again = local.offer(&mut random);
+    assert!(again.contains("|7:2"), "the key stays, and so does its identifier: {again}");
+    let (_, plain) = answer(secure(), samples::LINPHONE_SRTP).unwrap();
+    assert!(plain.srtp.is_some_and(|keys| keys.local_mki.is_empty() && keys.remote_mki.is_empty()));
 }
 
 #[test]

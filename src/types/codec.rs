@@ -78,20 +78,34 @@ pub enum DtmfMode {
     Inband,
 }
 
-/// SRTP protection suites offered in SDES (RFC 4568 §6.2, RFC 7714).
+/// SRTP protection suites offered in SDES (RFC 4568 §6.2, RFC 6188, RFC 7714).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SrtpSuite {
     AesCm128HmacSha1_80,
     AesCm128HmacSha1_32,
+    AesCm256HmacSha1_80,
+    AesCm256HmacSha1_32,
     AeadAes128Gcm,
     AeadAes256Gcm,
 }
 
 impl SrtpSuite {
+    pub const ALL: [SrtpSuite; 6] = [
+        SrtpSuite::AesCm128HmacSha1_80,
+        SrtpSuite::AesCm128HmacSha1_32,
+        SrtpSuite::AesCm256HmacSha1_80,
+        SrtpSuite::AesCm256HmacSha1_32,
+        SrtpSuite::AeadAes128Gcm,
+        SrtpSuite::AeadAes256Gcm,
+    ];
+    /// What is offered where nobody says otherwise: what every SRTP stack has (RFC 4568 §6.2).
+    pub const USUAL: [SrtpSuite; 2] = [SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32];
+
     /// Length of master key and master salt in octets.
     pub fn key_and_salt_len(self) -> (usize, usize) {
         match self {
             SrtpSuite::AesCm128HmacSha1_80 | SrtpSuite::AesCm128HmacSha1_32 => (16, 14),
+            SrtpSuite::AesCm256HmacSha1_80 | SrtpSuite::AesCm256HmacSha1_32 => (32, 14),
             SrtpSuite::AeadAes128Gcm => (16, 12),
             SrtpSuite::AeadAes256Gcm => (32, 12),
         }
@@ -101,6 +115,8 @@ impl SrtpSuite {
         match self {
             SrtpSuite::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
             SrtpSuite::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+            SrtpSuite::AesCm256HmacSha1_80 => "AES_256_CM_HMAC_SHA1_80",
+            SrtpSuite::AesCm256HmacSha1_32 => "AES_256_CM_HMAC_SHA1_32",
             SrtpSuite::AeadAes128Gcm => "AEAD_AES_128_GCM",
             SrtpSuite::AeadAes256Gcm => "AEAD_AES_256_GCM",
         }
@@ -115,6 +131,16 @@ pub struct SrtpKeys {
     pub local: Vec<u8>,
     /// Master key followed by master salt, for packets we receive.
     pub remote: Vec<u8>,
+    /// Identifiers of the two keys, as they stand in each packet (RFC 3711 §3.1); empty where none does.
+    pub local_mki: Vec<u8>,
+    pub remote_mki: Vec<u8>,
+}
+
+impl SrtpKeys {
+    /// Keys without identifiers.
+    pub fn new(suite: SrtpSuite, local: Vec<u8>, remote: Vec<u8>) -> SrtpKeys {
+        SrtpKeys { suite, local, remote, local_mki: Vec::new(), remote_mki: Vec::new() }
+    }
 }
 
 impl fmt::Debug for SrtpKeys {

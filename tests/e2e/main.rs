@@ -39,6 +39,7 @@ mod scene;
 mod settings;
 mod simulator;
 mod speech;
+mod srtp;
 mod test_phone;
 mod torture;
 mod trace;

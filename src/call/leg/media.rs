@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct MediaPolicy {
     pub codecs: Vec<AudioCodec>,
     pub srtp: SrtpMode,
+    pub suites: Vec<SrtpSuite>,
     pub latch: bool,
     pub dtmf: DtmfMode,
     pub comfort_noise: bool,
@@ -29,6 +30,7 @@ impl MediaPolicy {
         MediaPolicy {
             codecs: trunk.config.codecs.clone(),
             srtp: trunk.config.srtp,
+            suites: trunk.config.srtp_suites.clone(),
             latch: trunk.config.latch,
             dtmf: trunk.config.dtmf,
             comfort_noise: trunk.config.comfort_noise,
@@ -49,6 +51,7 @@ impl MediaPolicy {
         MediaPolicy {
             codecs: settings.app.codecs.clone(),
             srtp,
+            suites: settings.app.srtp_suites.clone(),
             latch: settings.app.latch,
             dtmf: settings.app.dtmf,
             // Apps are silent in Opus.
@@ -77,7 +80,7 @@ impl MediaPolicy {
                 SrtpMode::Off => SrtpPolicy::Off,
                 SrtpMode::Sdes => SrtpPolicy::Sdes,
             },
-            suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
+            suites: self.suites.clone(),
             address,
             rtcp_port,
             rtcp_mux: false,

@@ -7,9 +7,11 @@ use rtc_srtp::context::Context;
 use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 
-const SUITES: [(SrtpSuite, ProtectionProfile); 4] = [
+const SUITES: [(SrtpSuite, ProtectionProfile); 6] = [
     (SrtpSuite::AesCm128HmacSha1_80, ProtectionProfile::Aes128CmHmacSha1_80),
     (SrtpSuite::AesCm128HmacSha1_32, ProtectionProfile::Aes128CmHmacSha1_32),
+    (SrtpSuite::AesCm256HmacSha1_80, ProtectionProfile::Aes256CmHmacSha1_80),
+    (SrtpSuite::AesCm256HmacSha1_32, ProtectionProfile::Aes256CmHmacSha1_32),
     (SrtpSuite::AeadAes128Gcm, ProtectionProfile::AeadAes128Gcm),
     (SrtpSuite::AeadAes256Gcm, ProtectionProfile::AeadAes256Gcm),
 ];
@@ -23,7 +25,7 @@ fn hex(text: &str) -> Vec<u8> {
 fn keys(suite: SrtpSuite) -> SrtpKeys {
     let (key, salt) = suite.key_and_salt_len();
     let local: Vec<u8> = (0..key + salt).map(|n| (n * 7 + 3) as u8).collect();
-    SrtpKeys { suite, remote: local.clone(), local }
+    SrtpKeys::new(suite, local.clone(), local)
 }
 
 fn voice(ssrc: u32, sequence: u16) -> Vec<u8> {
@@ -60,6 +62,86 @@ fn key_derivation_gives_the_vectors_of_rfc_3711_appendix_b3() {
     assert_eq!(master.derive::<14>(2).unwrap().to_vec(), hex("30CBBC08863D8C85D49DB34A9AE1"));
     let expected = hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4");
     assert_eq!(master.derive::<20>(1).unwrap().to_vec(), expected);
+}
+
+#[test]
+fn key_derivation_of_256_bits_gives_the_vectors_of_rfc_6188_section_7_2() {
+    let key = hex("f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6");
+    let salt = hex("3b04803de51ee7c96423ab5b78d2");
+    let provider = default_provider().unwrap();
+    let master = Master { crypto: provider.crypto(), key: &key, salt: &salt };
+    let expected = hex("5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4");
+    assert_eq!(master.derive::<32>(0).unwrap().to_vec(), expected);
+    assert_eq!(master.derive::<14>(2).unwrap().to_vec(), hex("fa31791685ca444a9e07c6c64e93"));
+    assert_eq!(master.derive::<20>(1).unwrap().to_vec(), hex("fd9c32d39ed5fbb5a9dc96b30818454d1313dc05"));
+}
+
+#[test]
+fn aes_256_counter_mode_gives_the_key_stream_of_rfc_6188_section_7_1() {
+    let provider = default_provider().unwrap();
+    let key = hex("57f82fe3613fd170a85ec93c40b1f0922ec4cb0dc025b58272147cc438944a98");
+    let cipher = provider.crypto().new_stream_cipher(StreamCipherAlgorithm::Aes256Ctr, &key).unwrap();
+    let mac = provider.crypto().new_hmac(HmacAlgorithm::Sha1, &[0; 20]).unwrap();
+    let mut keys = CounterKeys { cipher, mac, salt: hex("f0f1f2f3f4f5f6f7f8f9fafbfcfd").try_into().unwrap() };
+    let mut stream = [0; 48];
+    keys.apply(0, 0, &mut stream).unwrap();
+    let expected = hex(
+        "92bdd28a93c3f52511c677d08b5515a4 9da71b2378a854f67050756ded165bac 63c4868b7096d88421b563b8c94c9a31",
+    );
+    assert_eq!(stream.to_vec(), expected);
+}
+
+#[test]
+fn aes_256_gcm_gives_the_vector_of_rfc_7714_16_2_1() {
+    let provider = default_provider().unwrap();
+    let key = hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+    let cipher = provider.crypto().new_aead(AeadAlgorithm::Aes256Gcm, &key).unwrap();
+    let mut rtp = GcmKeys { cipher, salt: hex("517569642070726f2071756f").try_into().unwrap() };
+    let header = hex("8040f17b 8041f8d3 5501a0b2");
+    let mut text =
+        hex("47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465 73207472 6573");
+    let nonce = rtp.nonce(0x5501_a0b2, 0xf17b);
+    let mut tag = [0; 16];
+    rtp.cipher.seal_in_place(&nonce, &header, &mut text, &mut tag).unwrap();
+    let expected = hex(
+        "32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 db36dfff d6b0f9bb 7878d7a7 6c13",
+    );
+    assert_eq!([&text[..], &tag[..]].concat(), expected);
+}
+
+#[test]
+fn a_key_identifier_stands_in_each_packet_and_another_one_is_not_taken() {
+    for (suite, _) in SUITES {
+        let plain = keys(suite);
+        let named = SrtpKeys { local_mki: vec![0, 7], remote_mki: vec![0, 7], ..plain.clone() };
+        let (mut bare, _) = session(&plain).unwrap();
+        let (mut outgoing, mut incoming) = session(&named).unwrap();
+        let (packet, unnamed) = (protect(&mut outgoing, &voice(1, 10)), protect(&mut bare, &voice(1, 10)));
+        // RFC 3711 §3.1 has it before the tag, RFC 7714 §9 behind everything.
+        let behind = incoming.keys.rtp_mki_behind();
+        let at = packet.len() - behind - 2;
+        assert_eq!(packet[at..at + 2], [0, 7], "{suite:?}");
+        assert_eq!([&packet[..at], &packet[at + 2..]].concat(), unnamed, "{suite:?}");
+        let mut other = packet.clone();
+        other[at + 1] = 8;
+        assert_eq!(incoming.unprotect_rtp(&mut other), Err(SrtpError::BadTag));
+        assert!(incoming.unprotect_rtp(&mut unnamed.clone()).is_err());
+        let mut opened = packet;
+        let len = incoming.unprotect_rtp(&mut opened).unwrap();
+        assert_eq!(opened[..len], voice(1, 10));
+
+        let report = sender_report(1);
+        let mut buffer = [&report[..], &[0; MAX_TRAILER]].concat();
+        let len = outgoing.protect_rtcp(&mut buffer, report.len()).unwrap();
+        let len = incoming.unprotect_rtcp(&mut buffer[..len]).unwrap();
+        assert_eq!(buffer[..len], report);
+        for short in 0..30 {
+            assert!(incoming.unprotect_rtp(&mut vec![0x80; short]).is_err());
+            assert!(incoming.unprotect_rtcp(&mut vec![0x80; short]).is_err());
+        }
+    }
+    let long = SrtpKeys { local_mki: vec![0; 9], ..keys(SrtpSuite::AesCm128HmacSha1_80) };
+    assert_eq!(session(&long).err(), Some(SrtpError::KeyLength));
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn negotiated(codec: AudioCodec, to: &str, srtp: Option<SrtpKeys>) -> Negotiated
 
 fn keys(local: u8, remote: u8) -> Option<SrtpKeys> {
     let suite = SrtpSuite::AesCm128HmacSha1_80;
-    Some(SrtpKeys { suite, local: vec![local; 30], remote: vec![remote; 30] })
+    Some(SrtpKeys::new(suite, vec![local; 30], vec![remote; 30]))
 }
 
 fn plan(speech: Speech) -> StreamPlan {

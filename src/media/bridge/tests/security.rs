@@ -125,10 +125,10 @@ fn with_srtp_only_proven_packets_are_heard_or_latched_onto() {
     let local: Vec<u8> = (0..30).collect();
     let remote: Vec<u8> = (100..130).collect();
     let suite = SrtpSuite::AesCm128HmacSha1_80;
-    let keys = SrtpKeys { suite, local: local.clone(), remote: remote.clone() };
+    let keys = SrtpKeys::new(suite, local.clone(), remote.clone());
     let secured = LegConfig { latch: true, srtp: Some(keys), ..config(AudioCodec::Opus) };
     let mut call = Call::new(secured, config(AudioCodec::Pcma));
-    let (mut theirs, mut opener) = srtp::session(&SrtpKeys { suite, local: remote, remote: local }).unwrap();
+    let (mut theirs, mut opener) = srtp::session(&SrtpKeys::new(suite, remote, local)).unwrap();
     let mut app = Talker::new(Side::A, 111);
     let packets = opus_speech(10, 0);
     let real = at("203.0.113.5:7");
@@ -157,7 +157,7 @@ fn with_srtp_only_proven_packets_are_heard_or_latched_onto() {
 #[test]
 fn a_reinvite_with_the_same_keys_never_protects_two_packets_alike() {
     let key: Vec<u8> = (0..30).collect();
-    let keys = SrtpKeys { suite: SrtpSuite::AesCm128HmacSha1_80, local: key.clone(), remote: key };
+    let keys = SrtpKeys::new(SrtpSuite::AesCm128HmacSha1_80, key.clone(), key);
     let secured = LegConfig { srtp: Some(keys), ..config(AudioCodec::Opus) };
     let mut call = Call::new(secured.clone(), config(AudioCodec::Pcma));
     let mut trunk = Talker::new(Side::B, 8);
@@ -181,11 +181,10 @@ fn a_reinvite_with_the_same_keys_never_protects_two_packets_alike() {
 fn a_new_key_of_the_far_side_leaves_our_rollover_counter_alone() {
     let suite = SrtpSuite::AesCm128HmacSha1_80;
     let ours: Vec<u8> = (0..30).collect();
-    let keys = |remote: u8| SrtpKeys { suite, local: ours.clone(), remote: vec![remote; 30] };
+    let keys = |remote: u8| SrtpKeys::new(suite, ours.clone(), vec![remote; 30]);
     let secured = |remote| LegConfig { srtp: Some(keys(remote)), ..config(AudioCodec::Pcma) };
     let mut call = Call::new(secured(1), config(AudioCodec::Pcma));
-    let (_, mut opener) =
-        srtp::session(&SrtpKeys { suite, local: vec![1; 30], remote: ours.clone() }).unwrap();
+    let (_, mut opener) = srtp::session(&SrtpKeys::new(suite, vec![1; 30], ours.clone())).unwrap();
     let mut trunk = Talker::new(Side::B, 8);
     // Past the wrap of the sequence numbers the counter is one; a context made anew would start at zero.
     for n in 0..100u32 {

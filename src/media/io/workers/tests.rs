@@ -272,7 +272,7 @@ fn keys_that_do_not_fit_are_told_and_other_orders_about_unknown_legs_ignored() {
     let id = leg(6, 0);
     let mut bad = config(AudioCodec::Pcma, &far);
     let suite = crate::types::SrtpSuite::AesCm128HmacSha1_80;
-    bad.srtp = Some(crate::types::SrtpKeys { suite, local: vec![0; 3], remote: vec![0; 30] });
+    bad.srtp = Some(crate::types::SrtpKeys::new(suite, vec![0; 3], vec![0; 30]));
     let unknown = leg(7, 0);
     bench.send(MediaCommand::Bridge { a: unknown, b: id, mark: None });
     bench.send(MediaCommand::CloseLeg { leg: unknown });

@@ -149,7 +149,7 @@ impl Task {
             dtmf: voice.dtmf,
             comfort_noise: false,
             srtp: voice.srtp,
-            suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
+            suites: SrtpSuite::ALL.to_vec(),
             address: sockets.address,
             rtcp_port: sockets.rtcp_port,
             rtcp_mux: false,
