@@ -15,6 +15,7 @@ pub mod runtime;
 pub mod sdp;
 pub mod simulator;
 pub mod sip;
+pub mod stir;
 pub mod store;
 pub mod telemetry;
 pub mod types;

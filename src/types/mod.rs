@@ -12,6 +12,7 @@ pub mod number;
 pub mod q850;
 pub mod quality;
 pub mod secret;
+pub mod stir;
 pub mod time_zone;
 
 pub use activity::ActivityMark;
@@ -25,6 +26,7 @@ pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask, shorten_number};
 pub use quality::{AudioFault, LegReport, QualitySample};
 pub use secret::Secret;
+pub use stir::{Attestation, StirResult, Verstat};
 pub use time_zone::{LocalTime, TimeZone, WallClock, Weekday};
 
 use serde::{Deserialize, Serialize};

@@ -4,10 +4,10 @@ use crate::source::{Source, paths, root, sources};
 use std::fmt::Write;
 
 /// Rooms of pure logic that must not know each other.
-const DOMAINS: [&str; 6] = ["sip", "sdp", "media", "routing", "access", "billing"];
+const DOMAINS: [&str; 7] = ["sip", "sdp", "media", "routing", "access", "billing", "stir"];
 
 /// Each foreign crate that has one home: its name in paths, and the folder or file it may be named in.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("hickory_resolver", &["sip/io/dns"]),
     ("rsip", &["sip/message"]),
     ("rtp_rs", &["media/rtp"]),
@@ -18,7 +18,9 @@ const HOMES: [(&str, &[&str]); 11] = [
     ("clap", &["cli"]),
     ("rtc_srtp", &["media/srtp"]),
     ("sdp_types", &["sdp/session"]),
-    ("webpki", &["sip/io/certificate"]),
+    ("webpki", &["sip/io/certificate", "stir/certificate"]),
+    ("x509_parser", &["stir/certificate"]),
+    ("ring", &["stir"]),
 ];
 
 /// What only shells may touch: time, chance, threads, tasks, files and sockets.

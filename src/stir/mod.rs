@@ -1,0 +1,25 @@
+//! Signed caller identities, STIR and SHAKEN (RFC 8224, RFC 8225, RFC 8226, RFC 8588): made and checked.
+//!
+//! ```text
+//! Identity field ──▶ PASSporT ──▶ certificate (kept, or fetched by `io`) ──▶ signature, numbers, time ──▶ StirResult
+//! ```
+
+pub mod certificate;
+pub mod certificates;
+pub mod date;
+pub mod field;
+pub mod http;
+pub mod io;
+pub mod passport;
+pub mod replay;
+pub mod sign;
+pub mod tn_auth_list;
+pub mod url;
+pub mod verify;
+
+pub use certificate::{Authorities, Certificate, CertificateFault};
+pub use certificates::{Certificates, Lookup};
+pub use replay::ReplayGuard;
+pub use sign::{Signer, Statement};
+pub use url::Hosts;
+pub use verify::{Claim, Examined, Policy, Verdict, examine};
