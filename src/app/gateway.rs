@@ -4,7 +4,9 @@ use super::{control, setup};
 use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
 use crate::admin::{Admin, Control, Tokens};
 use crate::billing::io::{Journal, Shipper, ShipperOptions};
-use crate::call::io::{BindingKeeper, Observer, Shard, ShardHandle, ShardParts, Tap, channel, resolve};
+use crate::call::io::{
+    BindingKeeper, CertificateFetcher, Observer, Shard, ShardHandle, ShardParts, Tap, channel, resolve,
+};
 use crate::call::{Exchange, Parts, Settings};
 use crate::config::{Loaded, Problem};
 use crate::media::{MediaWorkers, PortAllocator};
@@ -49,6 +51,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("users: {0}")]
     Users(String),
+    #[error(transparent)]
+    Stir(#[from] crate::stir::io::LoadFault),
     #[error("admin.listen {0}: {1}")]
     AdminListen(SocketAddr, std::io::Error),
 }
@@ -127,7 +131,8 @@ impl Gateway {
         let listeners = transports.local_addresses().to_vec();
         let (bindings, changes) = BindingKeeper::channel(BINDING_QUEUE);
 
-        let settings = Arc::new(Settings::new(config));
+        let stir = setup::stir(&config)?;
+        let settings = Arc::new(Settings::new(config).with_stir(stir));
         let exchange = exchange(&settings, directory, dialplan, &store).await;
         metrics.sip.set_registrations(exchange.registrar().len());
         let (new_settings, settings_seen) = watch::channel(settings.clone());
@@ -142,6 +147,7 @@ impl Gateway {
             rates,
             observer: Observer::new(metrics.clone(), tap, &settings.trace),
             bindings,
+            certificates: CertificateFetcher::new(shard.clone(), Handle::current(), &settings),
         };
         let shard_task = signalling.handle.spawn(Shard::new(parts).run());
         tokio::spawn(resolve::run(settings_seen, transports.clone(), shard.clone()));

@@ -4,6 +4,7 @@ use super::control::{self, Context, directory};
 use super::setup;
 use crate::admin::control::ReloadReport;
 use crate::call::Settings;
+use crate::call::io::Fetching;
 use crate::config::{Config, Loaded, Reloaded};
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ pub async fn reload(context: &Context) -> ReloadReport {
         Ok(rates) => Arc::new(rates),
         Err(error) => return refused(vec![error]),
     };
+    let stir = match setup::stir(&config) {
+        Ok(stir) => stir,
+        Err(error) => return refused(vec![error.to_string()]),
+    };
     let changed = changed(&old, &config);
     let tls = setup::tls(&config);
     let Reloaded { config, not_taken } = match old.config.reload(config) {
@@ -45,8 +50,9 @@ pub async fn reload(context: &Context) -> ReloadReport {
         return refused(vec![error.to_string()]);
     }
     control::describe(&context.metrics, &config);
-    let settings = Arc::new(Settings::new(config));
+    let settings = Arc::new(Settings::new(config).with_stir(stir));
     let trace = settings.trace.clone();
+    let fetching = Fetching::load(&settings);
     let (taken, directory, dialplan) = (settings.clone(), Arc::new(directory), Arc::new(dialplan));
     let done = context
         .shard
@@ -54,6 +60,7 @@ pub async fn reload(context: &Context) -> ReloadReport {
             shard.exchange.reload(now, taken, directory, dialplan);
             shard.rates = rates;
             shard.observer.set_trace(&trace);
+            shard.certificates.fetching = fetching;
         })
         .await;
     if done.is_none() {
@@ -99,6 +106,7 @@ fn changed(old: &Config, new: &Config) -> Vec<String> {
         ("guard", old.guard != new.guard),
         ("opus", old.opus != new.opus),
         ("media", old.media != new.media),
+        ("stir", old.stir != new.stir),
         ("rates", old.rates != new.rates),
         ("trace", old.trace != new.trace),
         ("log.level", old.log.level != new.log.level),

@@ -2,14 +2,16 @@
 
 use crate::billing::RateTable;
 use crate::billing::io::JournalOptions;
+use crate::call::settings::StirMaterial;
 use crate::config::Config;
 use crate::media::NetworkPorts;
 use crate::sip::io::{
     Identity, Listener, NetworkSettings, StreamSettings, TlsSettings, TlsTrust, TransportSettings,
 };
 use crate::sip::message::Limits;
+use crate::stir::io::LoadFault;
 use crate::store::{NumberKeys, Store, StoreError, StoreOptions};
-use crate::types::NetworkId;
+use crate::types::{NetworkId, Now};
 
 pub fn transports(config: &Config) -> TransportSettings {
     let listener = |listen: &crate::config::Listen| Listener {
@@ -53,6 +55,15 @@ pub fn tls(config: &Config) -> TlsSettings {
         client_authorities: config.tls.client_ca.clone(),
         client_names: config.trunks.iter().filter_map(|trunk| trunk.tls_name.clone()).collect(),
     }
+}
+
+/// What the files of `[stir]` hold.
+///
+/// # Errors
+/// One of them can't be used.
+pub fn stir(config: &Config) -> Result<StirMaterial, LoadFault> {
+    let loaded = crate::stir::io::load(&config.stir.files(), Now::read().unix_ms / 1_000)?;
+    Ok(StirMaterial { signer: loaded.signer, authorities: loaded.authorities })
 }
 
 pub fn ports(config: &Config) -> Vec<NetworkPorts> {

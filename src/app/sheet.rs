@@ -1,7 +1,7 @@
 //! The sheet an operator's interconnect form asks for: what one trunk's settings mean for the other side.
 
 use crate::call::core::ALLOW;
-use crate::config::{Config, Prack, SrtpMode, TrunkAuth, TrunkConfig};
+use crate::config::{Config, Prack, SrtpMode, StirVerify, TrunkAuth, TrunkConfig};
 use crate::types::{DtmfMode, Transport};
 use serde::Serialize;
 use std::fmt::Write;
@@ -33,7 +33,7 @@ impl Sheet {
         let sections = vec![
             signalling(config, trunk),
             media(config, trunk),
-            numbers(trunk),
+            numbers(config, trunk),
             features(config, trunk),
             capacity(config, trunk),
         ];
@@ -178,11 +178,24 @@ fn media(config: &Config, trunk: &TrunkConfig) -> Section {
     Section { title: "Media", rows }
 }
 
-fn numbers(trunk: &TrunkConfig) -> Section {
+fn numbers(config: &Config, trunk: &TrunkConfig) -> Section {
+    let signed = match (&config.stir.x5u, trunk.stir_sign) {
+        (Some(x5u), true) => format!("signed (SHAKEN, attestation A, B, C), certificate at {x5u}"),
+        (Some(_) | None, false) | (None, true) => "not signed".to_owned(),
+    };
     let rows = vec![
         row("Called number, as we send it", trunk.called_format.as_str()),
         row("Calling number, as we send it", trunk.calling_format.as_str()),
         row("Host in From and To", trunk.domain()),
+        row("Caller of our calls (STIR/SHAKEN)", signed),
+        row(
+            "Caller of your calls (STIR/SHAKEN)",
+            match trunk.stir_verify {
+                StirVerify::Off => "not checked",
+                StirVerify::Mark => "checked; the call goes on, whatever comes of it",
+                StirVerify::Require => "checked; a call that does not pass gets 403, 428, 436, 437 or 438",
+            },
+        ),
     ];
     Section { title: "Numbers", rows }
 }
@@ -265,16 +278,28 @@ mod tests {
     }
 
     #[test]
+    fn a_trunk_whose_callers_are_signed_hears_where_the_certificate_is() {
+        let mut config = Config::default();
+        config.stir.x5u = Some("https://cert.example.org/shaken.pem".into());
+        let mut signed = trunk();
+        signed.stir_sign = true;
+        let text = Sheet::of(&config, &signed).markdown();
+        assert!(text.contains("certificate at https://cert.example.org/shaken.pem"), "{text}");
+        assert!(Sheet::of(&config, &trunk()).markdown().contains("not signed"));
+    }
+
+    #[test]
     fn another_setting_makes_another_sheet() {
         let config = Config::default();
         let plain = Sheet::of(&config, &trunk()).markdown();
-        let changes: [fn(&mut TrunkConfig); 6] = [
+        let changes: [fn(&mut TrunkConfig); 7] = [
             |trunk| trunk.dtmf = DtmfMode::Inband,
             |trunk| trunk.srtp = SrtpMode::Sdes,
             |trunk| trunk.session_timer = Some(Duration::from_secs(1_800)),
             |trunk| trunk.early_media = false,
             |trunk| trunk.transport = Transport::Tls,
             |trunk| trunk.options = None,
+            |trunk| trunk.stir_verify = StirVerify::Require,
         ];
         for change in changes {
             let mut other = trunk();

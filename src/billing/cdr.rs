@@ -1,7 +1,8 @@
 //! The CDR: what is kept of one call attempt, from its first message to its last.
 
 use crate::types::{
-    AudioCodec, CallId, Direction, E164, EndCause, LegReport, ReleasedBy, TestLine, UnixMillis,
+    Attestation, AudioCodec, CallId, Direction, E164, EndCause, LegReport, ReleasedBy, StirResult, TestLine,
+    UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +136,13 @@ pub struct Cdr {
     /// Company owning that trunk (or the ingress trunk where there is no other).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<String>,
+    /// How well who signed the caller's identity knows the caller: the far end where the call came from a trunk, we
+    /// ourselves where we signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
+    /// What came of checking the caller's signed identity; `None` where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stir_result: Option<StirResult>,
     /// Arrival of the caller's INVITE.
     pub started_at: UnixMillis,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,6 +211,8 @@ impl Cdr {
             ingress_trunk: None,
             egress_trunk: None,
             carrier: None,
+            attestation: None,
+            stir_result: None,
             started_at,
             ringing_at: None,
             answered_at: None,

@@ -9,6 +9,7 @@ use super::leg::progress::ReliableProgress;
 use super::leg::rules::LegRules;
 use super::leg::{Leg, LegState, Party, credentials_of};
 use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate, with_hints};
+use super::provenance::Provenance;
 use super::settings::Trunk;
 use super::trunks::{self, trunk_index};
 use crate::access::User;
@@ -99,6 +100,10 @@ impl Exchange {
             Some(Ok(remaining)) => admitted.take_over(remaining),
             Some(Err(cause)) => admitted.plan = Plan::Refused { cause, status: None },
             None => {}
+        }
+        match &source {
+            Source::Trunk(trunk) => self.check_identity(now, trunk, &request, &mut admitted),
+            Source::User(_) => {}
         }
         let mut caller = self.caller_leg(call, &admitted, key, peer, request);
         caller.rules = rules;
@@ -271,6 +276,12 @@ impl Exchange {
             (None, Source::User(user)) => user.name.to_string(),
             (None, Source::Trunk(_)) => from.unwrap_or_else(|| ANONYMOUS.to_owned()),
         };
+        let mut provenance = match source {
+            Source::User(user) => Provenance::of_user(user),
+            Source::Trunk(_) => Provenance::of_trunk(request),
+        };
+        provenance.calling = decision.calling.clone();
+        provenance.network = decision.network.clone();
         let (plan, incoming_channel) = match refusal {
             Some(Refusal { cause, status, .. }) => (Plan::Refused { cause, status }, None),
             None => self.limit(source, plan),
@@ -292,6 +303,8 @@ impl Exchange {
             incoming_channel,
             plan,
             identity,
+            provenance,
+            attestation: None,
             warning: refusal.and_then(|refusal| refusal.warning),
             transfer_of: None,
             beside,

@@ -6,8 +6,8 @@ use crate::media::{LegConfig, Line};
 use crate::routing::AdminState;
 use crate::sip::message::{Message, Method};
 use crate::types::{
-    AudioFault, CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId, Outcome,
-    Peer, Transport,
+    Attestation, AudioFault, CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId,
+    Outcome, Peer, StirResult, Transport,
 };
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -86,6 +86,11 @@ pub enum Input {
         call: CallId,
         step: RecordStep,
         durable: bool,
+    },
+    /// The answer to [`Output::FetchCertificate`]: a chain in PEM and how long it may be kept, or why there is none.
+    CertificateFetched {
+        url: String,
+        fetched: Result<(Vec<u8>, Option<Duration>), StirResult>,
     },
     /// Addresses of a trunk's proxies, in the order of its list.
     TrunkResolved {
@@ -170,6 +175,10 @@ pub enum Output {
         call: CallId,
         record: JournalRecord,
         wait: Option<RecordStep>,
+    },
+    /// Fetches the certificate of somebody who signed a call.
+    FetchCertificate {
+        url: String,
     },
     /// The call is over: its reservations can go.
     Forget {
@@ -268,6 +277,22 @@ pub enum Event {
         /// The side that is not heard.
         leg: LegKind,
         fault: AudioFault,
+    },
+    /// What came of checking the signed identity of a trunk's call.
+    StirVerified {
+        call: CallId,
+        trunk: Arc<str>,
+        result: StirResult,
+    },
+    /// We signed who calls, towards a trunk.
+    StirSigned {
+        trunk: Arc<str>,
+        attestation: Attestation,
+    },
+    /// A call that had to be signed goes unsigned: our certificate has ended.
+    StirUnsigned {
+        call: CallId,
+        trunk: Arc<str>,
     },
     TrunkHealth {
         trunk: Arc<str>,

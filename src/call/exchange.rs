@@ -8,6 +8,7 @@ use super::event::{Event, Input, Output, RefusedFor};
 use super::leg::Leg;
 use super::machine::{Asked, Call, FarReason, Note};
 use super::peer::{registration, trunk};
+use super::provenance::Known;
 use super::settings::Settings;
 use super::trunks::{Trunks, trunk_index};
 use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
@@ -46,6 +47,8 @@ pub struct Exchange {
     pub(super) flood_guard: FloodGuard,
     /// Names in the verified certificates of those who connected to us.
     pub(super) tls_names: HashMap<ConnectionId, Arc<[String]>>,
+    /// Certificates and signatures of those who sign their calls.
+    pub(super) known: Known,
     pub(super) draining: bool,
     /// The media workers have as much to do as they may.
     pub(super) media_busy: bool,
@@ -87,6 +90,7 @@ impl Exchange {
             login_guard: parts.login_guard,
             flood_guard: parts.flood_guard,
             tls_names: HashMap::new(),
+            known: Known::default(),
             draining: false,
             media_busy: false,
             live: 0,
@@ -146,6 +150,7 @@ impl Exchange {
             Input::Recorded { call, step, durable } => {
                 self.with_call(call, |call, core, _| call.on_recorded(core, now, step, durable));
             }
+            Input::CertificateFetched { url, fetched } => self.on_certificate(now, &url, fetched),
             Input::TrunkResolved { trunk, targets } => {
                 let addresses = targets.iter().map(|target| target.peer.remote).collect();
                 if let Some(index) = self.trunks.resolved(&trunk, targets) {
@@ -582,6 +587,7 @@ impl Exchange {
         self.login_guard.set(settings.guard_settings());
         self.flood_guard.set(settings.flood_settings());
         self.core.settings = settings;
+        self.forget_certificates();
         self.dialplan = dialplan;
         self.set_directory(now, directory);
     }

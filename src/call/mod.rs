@@ -13,6 +13,7 @@ pub mod io;
 pub mod leg;
 pub mod machine;
 pub mod peer;
+mod provenance;
 pub mod settings;
 pub mod targets;
 pub mod transfer;

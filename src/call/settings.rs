@@ -2,6 +2,7 @@
 
 use crate::config::{Config, TrunkAuth, TrunkConfig};
 use crate::sip::auth::{ClientAuth, Credentials};
+use crate::stir::{Authorities, Hosts, Policy, Signer};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +49,32 @@ impl Trunk {
 pub struct Settings {
     pub config: Config,
     pub trunks: Vec<Arc<Trunk>>,
+    /// What the files of `[stir]` hold.
+    pub stir_material: StirMaterial,
+    pub stir_policy: Policy,
+}
+
+/// Our signing identity, and whose signatures are believed.
+#[derive(Debug, Clone, Default)]
+pub struct StirMaterial {
+    pub signer: Option<Signer>,
+    pub authorities: Authorities,
 }
 
 impl Settings {
     pub fn new(config: Config) -> Settings {
         let trunks = config.trunks.iter().map(|trunk| Arc::new(Settings::trunk(&config, trunk))).collect();
-        Settings { config, trunks }
+        let stir_policy = Policy {
+            hosts: Hosts::new(&config.stir.hosts),
+            freshness: config.stir.freshness.as_secs() as i64,
+        };
+        Settings { config, trunks, stir_material: StirMaterial::default(), stir_policy }
+    }
+
+    /// The same with what the files of `[stir]` hold.
+    pub fn with_stir(mut self, material: StirMaterial) -> Settings {
+        self.stir_material = material;
+        self
     }
 
     /// A trunk with what it has of the gateway.

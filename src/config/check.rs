@@ -5,6 +5,7 @@ use super::{
     dialplan::{ExpectFrom, Expectation, LoadedDialplan, load_dialplan},
     model::Config,
     read::{self, Read},
+    stir,
 };
 use crate::{
     access::Directory,
@@ -41,11 +42,12 @@ pub(super) fn examine(path: &Path, environment: &dyn Fn(&str) -> Option<String>)
             return Examined { config: None, dialplan: None, problems };
         }
     };
-    let Read { config, mut problems, trunk_lines, dialplan_line, .. } =
+    let Read { config, mut problems, trunk_lines, dialplan_line, stir_lines, .. } =
         read::read(path, &text, path.parent().unwrap_or(Path::new("")), environment);
     problems.extend(ambiguous_trunks(path, &config, &trunk_lines));
     problems.extend(media_ports(path, &config));
     problems.extend(missing_files(path, &config));
+    problems.extend(stir::files(path, &config.stir, &stir_lines));
     let dialplan = match load_dialplan(&config.dialplan, config.trunk_forms()) {
         Ok(loaded) => {
             problems.extend(loaded.warnings.iter().cloned());

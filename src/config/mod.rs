@@ -10,6 +10,7 @@ mod read;
 mod reload;
 mod setup;
 mod source;
+mod stir;
 mod trunk;
 mod values;
 
@@ -19,6 +20,7 @@ pub use model::*;
 pub use parties::user_name;
 pub use problem::{Problem, Severity};
 pub use reload::Reloaded;
+pub use stir::{StirConfig, StirVerify};
 pub use values::{DEFAULT_NETWORK, Listen, SecretSources, host_port};
 
 use crate::routing::Dialplan;

@@ -1,6 +1,9 @@
 //! What may be configured, each setting with its unit and its default.
 
-use super::values::{DEFAULT_NETWORK, Listen};
+use super::{
+    stir::StirConfig,
+    values::{DEFAULT_NETWORK, Listen},
+};
 use crate::media::LoadLimit;
 use crate::sip::auth::Algorithm;
 use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Rate, Secret, SrtpSuite, Transport};
@@ -20,6 +23,7 @@ pub struct Config {
     pub gateway: GatewayConfig,
     pub sip: SipConfig,
     pub tls: TlsConfig,
+    pub stir: StirConfig,
     pub dns: DnsConfig,
     /// Never empty; the first one is `default`. The index is the [`NetworkId`].
     pub networks: Vec<NetworkConfig>,
@@ -48,6 +52,7 @@ impl Default for Config {
             gateway: GatewayConfig::default(),
             sip: SipConfig::default(),
             tls: TlsConfig::default(),
+            stir: StirConfig::default(),
             dns: DnsConfig::default(),
             networks: vec![NetworkConfig::default()],
             app: AppConfig::default(),

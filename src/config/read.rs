@@ -5,6 +5,7 @@ use super::{
     parties,
     problem::Problem,
     source::{At, Section, Source, nearest},
+    stir,
     trunk::{self, optional, optional_seconds, seconds, some},
     values::{self, DEFAULT_NETWORK, Listen, SecretSources, word},
 };
@@ -28,6 +29,8 @@ pub(super) struct Read {
     pub trunk_lines: Vec<usize>,
     /// Line where the dialplan is named.
     pub dialplan_line: Option<usize>,
+    /// Where the keys of `[stir]` stand.
+    pub stir_lines: stir::Lines,
     /// Every key that exists, as `section.key`.
     #[cfg_attr(not(test), expect(dead_code, reason = "only the test of the example file asks"))]
     pub known: Vec<String>,
@@ -46,6 +49,7 @@ pub(super) fn read(
     let mut config = Config::default();
     let mut trunk_lines = Vec::new();
     let dialplan_line;
+    let stir_lines;
     {
         let top = Section::top(&source, &root);
         dialplan_line = top.has("dialplan").then(|| source.line(top.place("dialplan").start));
@@ -56,6 +60,7 @@ pub(super) fn read(
         let network = |name: &str| network_id(&networks, name);
         config.sip = sip(top.section("sip"), &network);
         config.tls = tls(top.section("tls"), base);
+        (config.stir, stir_lines) = stir::read(top.section("stir"), base);
         config.dns = dns(top.section("dns"));
         config.app = app(top.section("app"));
         config.registrar = registrar(top.section("registrar"));
@@ -72,7 +77,8 @@ pub(super) fn read(
         config.users = parties::users(&top, &secrets);
         let mut names: HashMap<String, usize> = HashMap::new();
         for section in top.sections("trunk") {
-            let Some(At { value: trunk, span }) = trunk::read(section, network, &secrets, base) else {
+            let Some(At { value: trunk, span }) = trunk::read(section, network, &secrets, base, &config.stir)
+            else {
                 continue;
             };
             let line = source.line(span.start);
@@ -92,7 +98,7 @@ pub(super) fn read(
     }
     drop(root);
     let (problems, known) = source.finish();
-    Read { config, problems, trunk_lines, dialplan_line, known }
+    Read { config, problems, trunk_lines, dialplan_line, stir_lines, known }
 }
 
 fn path(s: &Section<'_>, key: &'static str, base: &Path, default: PathBuf) -> PathBuf {

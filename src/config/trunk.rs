@@ -4,6 +4,7 @@ use super::{
     header_rules,
     model::Transfer,
     source::{At, Section},
+    stir::{self, StirConfig, StirVerify},
     values::{self, SecretSources, word},
 };
 use crate::{
@@ -129,6 +130,9 @@ pub struct TrunkConfig {
     pub transfer: Transfer,
     /// Send media to where it comes from rather than to the address in SDP.
     pub latch: bool,
+    /// Sign who calls in calls to it (RFC 8224).
+    pub stir_sign: bool,
+    pub stir_verify: StirVerify,
     pub failover: FailoverTable,
     /// What becomes of header fields on the way to it and from it.
     pub header_rules: HeaderRules,
@@ -182,6 +186,8 @@ impl TrunkConfig {
             redirect_to: Vec::new(),
             transfer: Transfer::Off,
             latch: false,
+            stir_sign: false,
+            stir_verify: StirVerify::Off,
             failover: FailoverTable::default(),
             header_rules: HeaderRules::default(),
         }
@@ -202,6 +208,7 @@ pub(super) fn read(
     network: impl Fn(&str) -> Result<NetworkId, String>,
     secrets: &SecretSources<'_>,
     base: &Path,
+    stir: &StirConfig,
 ) -> Option<At<TrunkConfig>> {
     let s = &section;
     let name = s.required("name", "\"operator-a\"");
@@ -277,12 +284,15 @@ pub(super) fn read(
         redirect_to: s.values("redirect_to", default.redirect_to, values::host_port),
         transfer: s.parsed("transfer", transfer).unwrap_or(default.transfer),
         latch: s.flag("latch", default.latch),
+        stir_sign: s.flag("stir_sign", default.stir_sign),
+        stir_verify: s.parsed("stir_verify", stir::verify).unwrap_or(default.stir_verify),
         failover: failover(s),
         header_rules: header_rules::read(s),
         name: default.name,
         proxy: default.proxy,
     };
     check(s, &trunk);
+    stir::check_trunk(s, trunk.stir_sign, trunk.stir_verify, stir);
     let span = s.span();
     section.finish();
     let usable = name.is_some() && !trunk.proxy.is_empty();

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     billing::{Called, Caller, Cdr, CdrLeg, CdrState, Charge, NotRated, Rated, Side},
     types::{
-        AudioCodec, AudioFault, CallId, Direction, E164, EndCause, LegReport, Money, Rate, ReleasedBy,
-        TestLine,
+        Attestation, AudioCodec, AudioFault, CallId, Direction, E164, EndCause, LegReport, Money, Rate,
+        ReleasedBy, StirResult, TestLine,
     },
 };
 
@@ -53,6 +53,8 @@ pub(super) fn cdr_fields(cdr: &Cdr, keys: &NumberKeys) -> Fields {
         ("ingress_trunk", Value::maybe_text(cdr.ingress_trunk.as_deref())),
         ("egress_trunk", Value::maybe_text(cdr.egress_trunk.as_deref())),
         ("carrier", Value::maybe_text(cdr.carrier.as_deref())),
+        ("attestation", Value::maybe_text(cdr.attestation.map(Attestation::as_str))),
+        ("stir_result", Value::maybe_text(cdr.stir_result.map(StirResult::as_str))),
         ("started_at", Value::int(cdr.started_at)),
         ("ringing_at", Value::maybe_int(cdr.ringing_at)),
         ("answered_at", Value::maybe_int(cdr.answered_at)),
@@ -221,6 +223,12 @@ pub(super) fn read_cdr(row: &impl Columns) -> Result<CdrRow, StoreError> {
     cdr.ingress_trunk = row.maybe_text("ingress_trunk")?;
     cdr.egress_trunk = row.maybe_text("egress_trunk")?;
     cdr.carrier = row.maybe_text("carrier")?;
+    cdr.attestation = row.maybe_parsed("attestation", |text| {
+        Attestation::ALL.into_iter().find(|attestation| attestation.as_str() == text)
+    })?;
+    cdr.stir_result = row.maybe_parsed("stir_result", |text| {
+        StirResult::ALL.into_iter().find(|result| result.as_str() == text)
+    })?;
     cdr.ringing_at = row.maybe_int("ringing_at")?;
     cdr.answered_at = row.maybe_int("answered_at")?;
     cdr.last_media_at = row.maybe_int("last_media_at")?;

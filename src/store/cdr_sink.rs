@@ -18,7 +18,7 @@ struct Upsert {
     replace_if: Option<&'static str>,
 }
 
-/// Rows a statement writes, largest first. 64 rows of 35 columns stay far below SQLite's 32,766 parameters.
+/// Rows a statement writes, largest first. 64 rows of 38 columns stay far below SQLite's 32,766 parameters.
 const ROWS_AT_ONCE: [usize; 3] = [64, 8, 1];
 
 /// A record that comes twice, or late, never wins over a newer one, and an ended call is never reopened.

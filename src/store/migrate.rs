@@ -9,7 +9,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration {
         version: 1,
         sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
@@ -34,6 +34,11 @@ const MIGRATIONS: [Migration; 5] = [
         version: 5,
         sqlite: include_str!("../../migrations/sqlite/0005_test_lines.sql"),
         postgres: include_str!("../../migrations/postgres/0005_test_lines.sql"),
+    },
+    Migration {
+        version: 6,
+        sqlite: include_str!("../../migrations/sqlite/0006_signed_callers.sql"),
+        postgres: include_str!("../../migrations/postgres/0006_signed_callers.sql"),
     },
 ];
 

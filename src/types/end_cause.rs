@@ -145,6 +145,16 @@ end_causes! {
     ExtensionRequired => "extension_required", 421 "Extension Required", 127 "Extension required", Blocked;
     /// The caller asks for a session interval that is too small (RFC 4028 §6).
     SessionTooShort => "session_too_short", 422 "Session Interval Too Small", 127 "Session interval too small", Blocked;
+    /// The trunk's calls have to be signed, and this one is not (RFC 8224 §6.2.2).
+    IdentityMissing => "identity_missing", 428 "Use Identity Header", 21 "Signed identity required", Blocked;
+    /// The certificate of the signed identity can't be had.
+    IdentityUnreachable => "identity_unreachable", 436 "Bad Identity Info", 21 "Certificate can not be had", Blocked;
+    /// The certificate of the signed identity is not believed.
+    IdentityUntrusted => "identity_untrusted", 437 "Unsupported Credential", 21 "Certificate is not believed", Blocked;
+    /// The signed identity is not that of this call.
+    IdentityInvalid => "identity_invalid", 438 "Invalid Identity Header", 21 "Signed identity is invalid", Blocked;
+    /// The identity was signed too long ago.
+    IdentityStale => "identity_stale", 403 "Stale Date", 21 "Signed identity is stale", Blocked;
     LoopDetected => "loop_detected", 482 "Loop Detected", 25 "Exchange routing error", NoRoute;
     /// The gateway itself has no room: media ports, journal space, calls.
     GatewayCongested => "gateway_congested", 503 "Service Unavailable", 42 "Gateway congestion", Congestion;
@@ -168,7 +178,7 @@ impl EndCause {
             480 => EndCause::Unavailable,
             487 => EndCause::CallerCancelled,
             401 | 407 => EndCause::TrunkAuthFailed,
-            403 | 402 | 433 | 608 => EndCause::Forbidden,
+            403 | 402 | 428 | 433 | 436 | 437 | 438 | 608 => EndCause::Forbidden,
             408 | 504 => EndCause::TrunkTimeout,
             415 | 488 | 606 => EndCause::NotAcceptable,
             482 => EndCause::LoopDetected,

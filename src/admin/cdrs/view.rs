@@ -4,8 +4,8 @@ use crate::admin::rfc3339;
 use crate::billing::{CdrLeg, CdrState, NotRated, Rated};
 use crate::store::CdrRow;
 use crate::types::{
-    AudioCodec, CallId, Currency, Direction, EndCause, LegReport, Outcome, ReleasedBy, TestLine, UnixMillis,
-    mask,
+    Attestation, AudioCodec, CallId, Currency, Direction, EndCause, LegReport, Outcome, ReleasedBy,
+    StirResult, TestLine, UnixMillis, mask,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,12 @@ pub struct CdrView {
     pub ingress_trunk: Option<String>,
     pub egress_trunk: Option<String>,
     pub carrier: Option<String>,
+    /// How well who signed the caller's identity knows the caller.
+    pub attestation: Option<Attestation>,
+    /// What the called device was told of the calling number.
+    pub verstat: Option<String>,
+    /// What came of checking the caller's signed identity.
+    pub stir_result: Option<StirResult>,
     #[serde(with = "rfc3339")]
     pub started_at: UnixMillis,
     #[serde(with = "rfc3339::option", default)]
@@ -159,6 +165,9 @@ impl From<CdrRow> for CdrView {
             ingress_trunk: cdr.ingress_trunk,
             egress_trunk: cdr.egress_trunk,
             carrier: cdr.carrier,
+            attestation: cdr.attestation,
+            verstat: cdr.stir_result.map(|result| result.verstat().as_str().to_owned()),
+            stir_result: cdr.stir_result,
             started_at: cdr.started_at,
             ringing_at: cdr.ringing_at,
             answered_at: cdr.answered_at,

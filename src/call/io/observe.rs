@@ -183,6 +183,14 @@ impl Observer {
                     "one side is not heard"
                 );
             }
+            Event::StirVerified { call, trunk, result } => {
+                metrics.trunk(&trunk).stir_verified(result);
+                tracing::info!(target: "tandem::stir", %call, %trunk, result = result.as_str(), "checked the caller's signed identity");
+            }
+            Event::StirUnsigned { call, trunk } => {
+                tracing::warn!(target: "tandem::stir", %call, %trunk, "a call goes unsigned: the certificate of [stir] has ended");
+            }
+            Event::StirSigned { trunk, attestation } => metrics.trunk(&trunk).stir_signed(attestation),
             Event::TrunkHealth { trunk, up } => {
                 metrics.trunk(&trunk).set_up(up);
                 if up {

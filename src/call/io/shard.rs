@@ -1,5 +1,6 @@
 //! The signalling shard: one task that feeds the exchange and carries out what it orders.
 
+use super::certificates::CertificateFetcher;
 use super::observe::Observer;
 use crate::access::StoredBinding;
 use crate::billing::io::Journal;
@@ -9,10 +10,11 @@ use crate::call::exchange::Exchange;
 use crate::media::io::Family;
 use crate::media::{MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
 use crate::sip::io::{TransportEvent, Transports};
-use crate::types::{CallId, EndCause, LegId, LegKind, LegReport, NetworkId, Now, QualitySample};
+use crate::types::{CallId, EndCause, LegId, LegKind, LegReport, NetworkId, Now, QualitySample, StirResult};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant as TokioInstant;
 
@@ -23,11 +25,15 @@ const BATCH: usize = 64;
 /// Something to be done on the shard with all it owns.
 type Errand = Box<dyn FnOnce(&mut Shard, Now) + Send>;
 
+/// A chain in PEM and how long it may be kept.
+type FetchedCertificate = Result<(Vec<u8>, Option<Duration>), StirResult>;
+
 /// What reaches the shard beside messages from the network.
 enum Inbound {
     Media(MediaEvent),
     Journal(JournalEvent),
     Resolved { trunk: Arc<str>, targets: Vec<Target> },
+    Certificate { url: String, fetched: FetchedCertificate },
     Errand(Errand),
 }
 
@@ -51,6 +57,11 @@ impl ShardHandle {
     /// Addresses of a trunk's proxies.
     pub fn resolved(&self, trunk: Arc<str>, targets: Vec<Target>) {
         let _ = self.inbox.send(Inbound::Resolved { trunk, targets });
+    }
+
+    /// A certificate that was asked for, or why there is none.
+    pub fn certificate(&self, url: String, fetched: FetchedCertificate) {
+        let _ = self.inbox.send(Inbound::Certificate { url, fetched });
     }
 
     /// Runs something on the shard. False when the shard is gone.
@@ -92,6 +103,7 @@ pub struct ShardParts {
     pub rates: Arc<RateTable>,
     pub observer: Observer,
     pub bindings: BindingKeeper,
+    pub certificates: CertificateFetcher,
 }
 
 /// A registration that is to be kept over a restart.
@@ -134,6 +146,7 @@ pub struct Shard {
     pub rates: Arc<RateTable>,
     pub observer: Observer,
     bindings: BindingKeeper,
+    pub certificates: CertificateFetcher,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     messages: mpsc::Receiver<TransportEvent>,
     media: HashMap<CallId, CallMedia>,
@@ -153,6 +166,7 @@ impl Shard {
             rates: parts.rates,
             observer: parts.observer,
             bindings: parts.bindings,
+            certificates: parts.certificates,
             inbox: parts.inbox.0,
             messages: parts.messages,
             media: HashMap::new(),
@@ -245,6 +259,9 @@ impl Shard {
             Inbound::Journal(event) => self.on_journal(now, event),
             Inbound::Resolved { trunk, targets } => {
                 self.exchange.handle_input(now, Input::TrunkResolved { trunk, targets });
+            }
+            Inbound::Certificate { url, fetched } => {
+                self.exchange.handle_input(now, Input::CertificateFetched { url, fetched });
             }
             Inbound::Errand(errand) => errand(self, now),
         }
@@ -339,6 +356,7 @@ impl Shard {
                 Output::ReportMedia { leg } => self.order(leg, MediaCommand::Report { leg, tag: 0 }),
                 Output::CloseMedia { leg } => self.order(leg, MediaCommand::CloseLeg { leg }),
                 Output::Record { call, record, wait } => self.record(call, record, wait),
+                Output::FetchCertificate { url } => self.certificates.fetch(url),
                 Output::Forget { call } => {
                     self.journal.release(call);
                     self.media.remove(&call);

@@ -174,6 +174,10 @@ impl Call {
         let server = *server;
         let refusal = with_reason(response(request, status, &self.caller.local_tag), cause);
         let mut refusal = with_hints(refusal, request, Some(&self.caller.party));
+        if cause == EndCause::IdentityStale {
+            // RFC 8224 §6.2.2 gives this 403 a phrase of its own.
+            refusal = refusal.with_reason(cause.phrase());
+        }
         refusal.headers.set(HeaderName::Reason, self.far.value(cause));
         if let Some(seconds) = self.far.retry_after.filter(|_| is_decision(cause)) {
             refusal.headers.set(HeaderName::RetryAfter, seconds.to_string());

@@ -9,6 +9,7 @@ use crate::call::leg::invite::InvitePlan;
 use crate::call::leg::media::{LegMedia, MediaPolicy, offered_codecs};
 use crate::call::leg::rules::LegRules;
 use crate::call::leg::{self, Attempt, Leg, LegState, Party};
+use crate::call::provenance::Numbers;
 use crate::call::targets::Route;
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure};
@@ -180,11 +181,27 @@ impl Call {
                 from.host = to.host.clone();
             }
         }
-        let identity = match &leg.party {
-            Party::Trunk(trunk) => self.identity.fields(trunk, attempt.network.as_deref(), &from.host),
-            Party::User { .. } => Vec::new(),
-        };
         let anonymous = attempt.calling == ANONYMOUS || self.identity.withheld;
+        let identity = match &leg.party {
+            Party::Trunk(trunk) => {
+                let mut fields = self.identity.fields(trunk, attempt.network.as_deref(), &from.host);
+                let (number, called) = (self.number.as_ref(), attempt.called.as_str());
+                let numbers = Numbers { number, called, withheld: anonymous };
+                let signer = core.settings.stir_material.signer.as_ref();
+                if let Some(signed) = self.provenance.sign(trunk, signer, self.id, now, numbers) {
+                    fields.extend(signed.fields);
+                    if signed.failed {
+                        core.event(Event::StirUnsigned { call: self.id, trunk: trunk.name.clone() });
+                    }
+                    if let Some(attestation) = signed.attestation {
+                        self.cdr.attestation = Some(attestation);
+                        core.event(Event::StirSigned { trunk: trunk.name.clone(), attestation });
+                    }
+                }
+                fields
+            }
+            Party::User { .. } => self.provenance.told(&from.host, anonymous, self.cdr.attestation),
+        };
         if anonymous {
             // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
             from = Uri::sip(Some(ANONYMOUS), HostPort { host: "anonymous.invalid".to_owned(), port: None });

@@ -29,10 +29,11 @@ pub use reason::FarReason;
 pub use transfer::{Joined, Note, Transfer};
 
 use super::core::Core;
-use super::event::{MediaPorts, Output, PortsExhausted, RecordStep};
+use super::event::{Event, MediaPorts, Output, PortsExhausted, RecordStep};
 use super::identity::Identity;
 use super::leg::media::allowed_by;
 use super::leg::{Leg, LegState, Party};
+use super::provenance::{Check, Provenance};
 use super::settings::Trunk;
 use super::targets::Route;
 use crate::billing::Cdr;
@@ -40,8 +41,10 @@ use crate::routing::Channel;
 use crate::sdp::Session;
 use crate::sip::message::Request;
 use crate::sip::transaction::ServerKey;
+use crate::stir::Verdict;
 use crate::types::{
-    AudioFault, CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy, TestLine,
+    Attestation, AudioFault, CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy,
+    StirResult, TestLine,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -151,6 +154,10 @@ pub struct Admitted {
     pub plan: Plan,
     /// What the caller says of itself.
     pub identity: Identity,
+    /// What is signed of it, and what that is worth.
+    pub provenance: Provenance,
+    /// Of a caller whose signature passed.
+    pub attestation: Option<Attestation>,
     /// Why its offer can't be answered (RFC 3261 §20.43).
     pub warning: Option<u16>,
     /// The call that a transfer takes it out of.
@@ -170,6 +177,7 @@ pub struct Call {
     pub dialled: String,
     pub number: Option<E164>,
     identity: Identity,
+    pub provenance: Provenance,
     max_forwards: u8,
     plan: Plan,
     /// The trunk being tried and those of its addresses that were tried.
@@ -237,6 +245,7 @@ impl Call {
             dialled: admitted.dialled,
             number: admitted.number,
             identity: admitted.identity,
+            provenance: admitted.provenance,
             max_forwards: admitted.max_forwards,
             plan: admitted.plan,
             retry: None,
@@ -316,7 +325,7 @@ impl Call {
             match (result, &self.stage) {
                 (Ok(ports), Stage::Opening) => {
                     self.caller.media.ports = Some(ports);
-                    self.begin_hunt(core, trunks, now);
+                    self.set_out(core, trunks, now);
                 }
                 (
                     Ok(ports),
@@ -357,6 +366,39 @@ impl Call {
             Err(PortsExhausted) => {}
         }
         self.close_step(core, now);
+    }
+
+    /// Looks for somebody who answers, once it is known who calls and where the caller's media goes.
+    fn set_out(&mut self, core: &mut Core, trunks: &mut super::trunks::Trunks, now: Now) {
+        match self.provenance.check {
+            Check::Waits { .. } => {}
+            Check::None | Check::Done { .. } => self.begin_hunt(core, trunks, now),
+        }
+    }
+
+    /// The check of the caller's signed identity has ended, or the call waits for it no longer.
+    pub fn on_identity_checked(
+        &mut self,
+        core: &mut Core,
+        trunks: &mut super::trunks::Trunks,
+        now: Now,
+        verdict: Verdict,
+    ) {
+        let Check::Waits { required, .. } = self.provenance.check else { return };
+        self.provenance.check = Check::Done { result: verdict.result, required };
+        self.cdr.stir_result = Some(verdict.result);
+        self.cdr.attestation = verdict.attestation;
+        if let Some(trunk) = self.caller.party.trunk_name() {
+            core.event(Event::StirVerified { call: self.id, trunk, result: verdict.result });
+        }
+        if !matches!(self.stage, Stage::Opening) {
+            return;
+        }
+        match self.provenance.refusal() {
+            Some(cause) => self.close(core, now, cause, ReleasedBy::Gateway, None),
+            None if self.caller.media.ports.is_some() => self.begin_hunt(core, trunks, now),
+            None => {}
+        }
     }
 
     /// A leg's media is closed and has its last report.
@@ -464,7 +506,8 @@ impl Call {
     /// The next moment this call wants to be woken.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.stage {
-            Stage::Opening | Stage::Answering { .. } => None,
+            Stage::Opening => self.provenance.deadline(),
+            Stage::Answering { .. } => None,
             Stage::Hunting { give_up_at } => Some(*give_up_at),
             Stage::Talking { ends_at, interim_at, .. } => Some(*ends_at.min(interim_at)),
             Stage::Closing(closing) => closing.deadline(),
@@ -484,6 +527,9 @@ impl Call {
             Stage::Talking { interim_at, .. } if *interim_at <= now.instant => {
                 *interim_at = now.instant + core.settings.billing.interim;
                 self.ask_reports(core);
+            }
+            Stage::Opening if self.provenance.deadline().is_some_and(|at| at <= now.instant) => {
+                self.on_identity_checked(core, trunks, now, StirResult::Unreachable.into());
             }
             Stage::Closing(closing) if closing.deadline().is_some_and(|at| at <= now.instant) => {
                 self.reports_overdue(core, now);

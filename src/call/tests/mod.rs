@@ -17,6 +17,7 @@ mod journal;
 mod lines;
 mod loss;
 mod progress;
+mod provenance;
 mod reason;
 mod redirect;
 mod refusals;

@@ -128,6 +128,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// What the gateway keeps over a restart: stored and removed bindings by contact.
     pub bindings: Vec<String>,
+    /// Certificates that were asked for.
+    pub fetches: Vec<String>,
     /// Far ends over streams.
     pub streams: HashMap<SocketAddr, ConnectionId>,
     agenda: BTreeMap<(Instant, u64), Input>,
@@ -192,6 +194,7 @@ impl World {
             trace: Vec::new(),
             events: Vec::new(),
             bindings: Vec::new(),
+            fetches: Vec::new(),
             streams: HashMap::new(),
             agenda: BTreeMap::new(),
             inboxes: HashMap::new(),
@@ -398,6 +401,7 @@ impl World {
                 }
             }
             Output::Forget { call } => self.forgotten.push(call),
+            Output::FetchCertificate { url } => self.fetches.push(url),
             Output::BindingStored(binding) => {
                 self.bindings.retain(|known| *known != binding.contact);
                 self.bindings.push(binding.contact.clone());

@@ -1,7 +1,7 @@
 //! What is counted per trunk: attempts, outcomes, set-up times, quality of both legs, health.
 
 use super::{counters, gauges, histograms};
-use crate::types::{AudioFault, Direction, LegKind, LegReport, Outcome};
+use crate::types::{Attestation, AudioFault, Direction, LegKind, LegReport, Outcome, StirResult};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 /// Set-up times in seconds. 4 is a bound because the alert asks for PDD above 4 s.
@@ -32,6 +32,8 @@ pub(super) struct Families {
     silent: IntCounterVec,
     measured: IntCounterVec,
     failovers: IntCounterVec,
+    stir_verified: IntCounterVec,
+    stir_signed: IntCounterVec,
     mos_lq: HistogramVec,
     mos_cq: HistogramVec,
     jitter: HistogramVec,
@@ -105,6 +107,18 @@ impl Families {
                 "tandem_trunk_failovers_total",
                 "Attempts that ended on this trunk, by outcome, and went on at the next one of the route.",
                 &["trunk", "outcome"],
+            ),
+            stir_verified: counters(
+                registry,
+                "tandem_stir_verified_total",
+                "Calls from the trunk whose signed caller identity was checked, by result (STIR/SHAKEN).",
+                &["trunk", "result"],
+            ),
+            stir_signed: counters(
+                registry,
+                "tandem_stir_signed_total",
+                "Calls to the trunk whose caller we signed, by attestation (STIR/SHAKEN).",
+                &["trunk", "attestation"],
             ),
             mos_lq: histograms(
                 registry,
@@ -211,6 +225,9 @@ impl Families {
             silent: self.silent.with_label_values(&[trunk]),
             measured: self.measured.with_label_values(&[trunk]),
             failovers: Outcome::ALL.map(|o| self.failovers.with_label_values(&[trunk, o.as_str()])),
+            stir_verified: StirResult::ALL
+                .map(|r| self.stir_verified.with_label_values(&[trunk, r.as_str()])),
+            stir_signed: Attestation::ALL.map(|a| self.stir_signed.with_label_values(&[trunk, a.as_str()])),
             mos_lq: per_leg(&self.mos_lq),
             mos_cq: per_leg(&self.mos_cq),
             jitter: per_leg(&self.jitter),
@@ -245,6 +262,12 @@ impl Families {
         for outcome in Outcome::ALL {
             let _ = self.failovers.remove_label_values(&[trunk, outcome.as_str()]);
         }
+        for result in StirResult::ALL {
+            let _ = self.stir_verified.remove_label_values(&[trunk, result.as_str()]);
+        }
+        for attestation in Attestation::ALL {
+            let _ = self.stir_signed.remove_label_values(&[trunk, attestation.as_str()]);
+        }
         for family in [&self.up, &self.blocked, &self.draining, &self.channels_limit] {
             let _ = family.remove_label_values(&[trunk]);
         }
@@ -266,6 +289,8 @@ pub struct TrunkMetrics {
     one_way: IntCounter,
     silent: IntCounter,
     measured: IntCounter,
+    stir_verified: [IntCounter; StirResult::ALL.len()],
+    stir_signed: [IntCounter; Attestation::ALL.len()],
     failovers: [IntCounter; 12],
     mos_lq: [Histogram; 2],
     mos_cq: [Histogram; 2],
@@ -298,6 +323,16 @@ impl TrunkMetrics {
     pub fn failed_over(&self, direction: Direction, outcome: Outcome) {
         self.failovers[outcome as usize].inc();
         self.ended(direction, outcome);
+    }
+
+    /// The signed identity of a call from the trunk was checked.
+    pub fn stir_verified(&self, result: StirResult) {
+        self.stir_verified[result as usize].inc();
+    }
+
+    /// We signed who calls.
+    pub fn stir_signed(&self, attestation: Attestation) {
+        self.stir_signed[attestation as usize].inc();
     }
 
     /// INVITE to the first 180, 183 or 200, in seconds; 182 does not count.
