@@ -77,6 +77,7 @@ TEST_PACKAGES := \
   linphone-cli=linphonec \
   kamailio=kamailio \
   'kamailio-tls-modules=/usr/lib/*/kamailio/modules/tls.so' \
+  'kamailio-secsipid-modules=/usr/lib/*/kamailio/modules/secsipid.so' \
   prometheus=prometheus \
   dnsmasq-base=dnsmasq \
   tshark=tshark \

@@ -20,8 +20,8 @@ use tandem::{
         StoreOptions, StoredUser,
     },
     types::{
-        AudioCodec, AudioFault, CallId, Currency, Direction, EndCause, LegReport, Money, Outcome, Rate,
-        ReleasedBy, Secret, TestLine, Transport,
+        Attestation, AudioCodec, AudioFault, CallId, Currency, Direction, EndCause, LegReport, Money,
+        Outcome, Rate, ReleasedBy, Secret, StirResult, TestLine, Transport,
     },
 };
 
@@ -155,6 +155,8 @@ fn begun(n: u32) -> Cdr {
     cdr.called.number = "+32470123456".parse().ok();
     cdr.egress_trunk = Some("operator-a".into());
     cdr.carrier = Some("Operator A".into());
+    cdr.attestation = Some(Attestation::B);
+    cdr.stir_result = Some(StirResult::Passed);
     cdr
 }
 

@@ -40,6 +40,7 @@ mod settings;
 mod simulator;
 mod speech;
 mod srtp;
+mod stir;
 mod test_phone;
 mod torture;
 mod trace;

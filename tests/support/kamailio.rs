@@ -107,6 +107,52 @@ fn tls_settings_of(folder: &Path, authority: &Authority, own: &Issued, clients: 
     format!("enable_tls=yes\nloadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{at}/tls.cfg\")\n")
 }
 
+/// What the proxy does with signed caller identities (Debian's secsipid module).
+pub struct Identities<'a> {
+    /// Signs calls of the switch: calling and called number as digits, attestation, where the certificate is.
+    pub sign: Option<(&'a str, &'a str, &'a str, &'a str)>,
+    /// The PEM of the key it signs with.
+    pub key: &'a str,
+    /// Refuses calls of the gateway that are not signed by a certificate of `authority`, which it fetches from where the
+    /// signature says.
+    pub verify: bool,
+    pub authority: &'a Authority,
+}
+
+/// The parts of a configuration that are not always there.
+#[derive(Default)]
+struct Extra {
+    globals: String,
+    from_switch: String,
+    from_gateway: String,
+}
+
+impl Identities<'_> {
+    fn write(&self, folder: &Path) -> Extra {
+        let key = folder.join("signer.pem");
+        std::fs::write(&key, self.key).expect("a key file");
+        let ca = self.authority.write(folder);
+        let globals = format!(
+            "loadmodule \"secsipid.so\"\nmodparam(\"secsipid\", \"timeout\", 5)\nmodparam(\"secsipid\", \"expire\", 60)\n\
+             modparam(\"secsipid\", \"libopt\", \"CertVerify=5\")\n\
+             modparam(\"secsipid\", \"libopt\", \"CertCAFile={}\")\n",
+            ca.display()
+        );
+        let from_switch = self.sign.map_or_else(String::new, |(orig, dest, attestation, x5u)| {
+            let key = key.display();
+            format!("secsipid_add_identity(\"{orig}\", \"{dest}\", \"{attestation}\", \"\", \"{x5u}\", \"{key}\");")
+        });
+        let from_gateway = if self.verify {
+            "if (!secsipid_check_identity(\"\")) { xlog(\"L_NOTICE\", \"identity refused: $rc\\n\"); \
+             sl_send_reply(\"438\", \"Invalid Identity Header\"); exit; } xlog(\"L_NOTICE\", \"identity verified\\n\");"
+                .to_owned()
+        } else {
+            String::new()
+        };
+        Extra { globals, from_switch, from_gateway }
+    }
+}
+
 fn run(folder: &Path, config: &str) -> Process {
     let file = folder.join("kamailio.cfg");
     std::fs::write(&file, config).expect("a configuration file");
@@ -115,6 +161,8 @@ fn run(folder: &Path, config: &str) -> Process {
     command.arg("-P").arg(folder.join("pid")).current_dir(folder);
     // Debian keeps it where a user's path does not lead.
     command.env("PATH", "/usr/sbin:/usr/local/sbin:/usr/bin:/bin");
+    // Whom the library that fetches certificates believes.
+    command.env("SSL_CERT_FILE", folder.join("ca.pem"));
     Process::start("kamailio", command)
 }
 
@@ -130,14 +178,14 @@ impl Kamailio {
     ) -> Kamailio {
         let folder = lane.make_folder("kamailio");
         let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
-        Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls, Routes::Loose)
+        Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls, Routes::Loose, Extra::default())
     }
 
     /// The same over UDP, written into the routes as proxies of RFC 2543 are: without "lr".
     #[track_caller]
     pub fn start_strict(lane: &Lane, switch: SocketAddr, gateway: SocketAddr) -> Kamailio {
         let folder = lane.make_folder("kamailio");
-        Kamailio::start_in(lane, &folder, Outer::Udp, switch, gateway, "", Routes::Strict)
+        Kamailio::start_in(lane, &folder, Outer::Udp, switch, gateway, "", Routes::Strict, Extra::default())
     }
 
     /// The same over TLS with a certificate of its own.
@@ -152,7 +200,20 @@ impl Kamailio {
     ) -> Kamailio {
         let folder = lane.make_folder("kamailio");
         let tls = tls_settings_of(&folder, authority, own, clients);
-        Kamailio::start_in(lane, &folder, Outer::Tls, switch, gateway, &tls, Routes::Loose)
+        Kamailio::start_in(lane, &folder, Outer::Tls, switch, gateway, &tls, Routes::Loose, Extra::default())
+    }
+
+    /// The same over UDP and TCP, signing and verifying who calls.
+    #[track_caller]
+    pub fn start_with_identities(
+        lane: &Lane,
+        switch: SocketAddr,
+        gateway: SocketAddr,
+        identities: &Identities<'_>,
+    ) -> Kamailio {
+        let folder = lane.make_folder("kamailio");
+        let extra = identities.write(&folder);
+        Kamailio::start_in(lane, &folder, Outer::UdpAndTcp, switch, gateway, "", Routes::Loose, extra)
     }
 
     #[track_caller]
@@ -164,7 +225,9 @@ impl Kamailio {
         gateway: SocketAddr,
         tls: &str,
         routes: Routes,
+        extra: Extra,
     ) -> Kamailio {
+        let Extra { globals, from_switch, from_gateway } = extra;
         let (outer_port, inner_port) = (lane.port(), lane.port());
         let transport = outer.as_str();
         let also = match outer {
@@ -182,6 +245,7 @@ listen={transport}:127.0.0.1:{outer_port}
 {also}
 listen=udp:127.0.0.1:{inner_port}
 {tls}
+{globals}
 modparam("rr", "enable_double_rr", 1)
 modparam("rr", "append_fromtag", 0)
 modparam("tm", "fr_timer", 5000)
@@ -200,9 +264,11 @@ request_route {{
     t_check_trans();
     {record};
     if ($sp == {switch_port}) {{
+        {from_switch}
         $du = "sip:{gateway};transport={transport}";
         $fs = "{transport}:127.0.0.1:{outer_port}";
     }} else {{
+        {from_gateway}
         $du = "sip:{switch}";
         $fs = "udp:127.0.0.1:{inner_port}";
     }}

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 pub mod baresip;
+pub mod certificates;
 pub mod dashboard;
 pub mod digest;
 pub mod dns;

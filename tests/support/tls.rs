@@ -1,6 +1,9 @@
 //! A certificate authority of the tests.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -56,6 +59,24 @@ impl Authority {
             .extend(uris.iter().map(|uri| SanType::URI((*uri).to_owned().try_into().expect("ASCII"))));
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.0.issuer).expect("a certificate").pem();
+        Issued { certificate, key: key.serialize_pem() }
+    }
+
+    /// The certificate of a provider that signs its calls (RFC 8226): it speaks for the provider with this code.
+    pub fn issue_signer(&self, code: &str) -> Issued {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, format!("SHAKEN {code}"));
+        params.use_authority_key_identifier_extension = true;
+        let short = |tag: u8, content: &[u8]| {
+            let mut der = vec![tag, u8::try_from(content.len()).expect("a short code")];
+            der.extend_from_slice(content);
+            der
+        };
+        let list = short(0x30, &short(0xa0, &short(0x16, code.as_bytes())));
+        params.custom_extensions =
+            vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 26], list)];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0.issuer).expect("a certificate").pem();
         Issued { certificate, key: key.serialize_pem() }

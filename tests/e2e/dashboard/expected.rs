@@ -256,6 +256,9 @@ fn trunks(truth: &Truth, panels: &mut Panels) {
     );
     let failovers = [("trunk=full outcome=congestion", 1.0), ("trunk=silent outcome=trunk_failure", 1.0)];
     add("Fail-overs", End, vec![rates(&failovers, 0.0)]);
+    // Nobody signs here: e2e::stir moves what these count.
+    add("Callers checked", End, vec![rates(&[], 0.0)]);
+    add("Callers signed", End, vec![rates(&[], 0.0)]);
     let attempts = [
         ("answers", 5.0),
         ("busy", 2.0),

@@ -1,0 +1,341 @@
+//! Signed caller identities between Tandem and Debian's Kamailio with secsipid: either side believes what the other
+//! signs, and nobody believes what is wrong.
+
+use crate::scene::{ALICE, BLINK, MOBILE, STRANGER, alice, operator};
+use crate::support::{
+    certificates::{CertificateServer, Serves},
+    gateway::{Gateway, GatewayBuilder, tandem},
+    kamailio::{Identities, Kamailio},
+    lane::Lane,
+    sipp::Sipp,
+    tls::{Authority, Issued},
+};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use toml::Value as Toml;
+
+const STRANGERS_DIGITS: &str = "33140205050";
+const ALICES_DIGITS: &str = "3225550001";
+
+/// Authorities and signers of one test.
+struct Cast {
+    authority: Authority,
+    signer: Issued,
+}
+
+impl Cast {
+    fn new() -> Cast {
+        let authority = Authority::new("STI authority of the tests");
+        let signer = authority.issue_signer("1234");
+        Cast { authority, signer }
+    }
+
+    fn server(&self) -> CertificateServer {
+        CertificateServer::start(&self.authority, Serves::Document(self.signer.certificate.clone()))
+    }
+
+    /// Writes what the gateway believes, and what it signs with.
+    fn files(&self, folder: &std::path::Path) {
+        self.authority.write(folder);
+        std::fs::write(folder.join("chain.pem"), &self.signer.certificate).expect("a certificate file");
+        std::fs::write(folder.join("signer.pem"), &self.signer.key).expect("a key file");
+    }
+
+    fn believing<'a>(&self, lane: &'a Lane) -> GatewayBuilder<'a> {
+        self.files(&lane.make_folder("gateway"));
+        Gateway::on(lane)
+            .user("alice", ALICE)
+            .set("stir.ca", "ca.pem")
+            .set("stir.fetch_ca", "ca.pem")
+            .set("stir.fetch_hosts", vec![Toml::from("127.0.0.1")])
+    }
+}
+
+/// alice calls through a Kamailio that asks for her signature; `published` is what it finds where that says.
+fn signed_call(test: &str, published: &dyn Fn(&Cast) -> String, verified: bool) -> (Vec<String>, Value) {
+    let lane = Lane::take(test);
+    let cast = Cast::new();
+    let server = CertificateServer::start(&cast.authority, Serves::Document(published(&cast)));
+    let mut switch = operator(&lane, "operator-answers").start();
+    let gateway = cast
+        .believing(&lane)
+        .set("stir.certificate", "chain.pem")
+        .set("stir.key", "signer.pem")
+        .set("stir.x5u", server.url());
+    let identities = Identities { sign: None, key: "", verify: true, authority: &cast.authority };
+    let proxy = Kamailio::start_with_identities(&lane, switch.address(), gateway.udp(), &identities);
+    let gateway = gateway
+        .trunk_with("operator-a", proxy.outer(), |trunk| {
+            trunk.set("stir_sign", true);
+        })
+        .start();
+    if verified {
+        alice(&lane, &gateway, "user-calls").start().succeed();
+        let switch = switch.succeed();
+        let invite = switch.request("INVITE");
+        assert!(invite.header("Identity").is_some_and(|value| value.contains(&server.url())));
+        assert!(invite.header("Date").is_some());
+    } else {
+        alice(&lane, &gateway, "user-is-refused").code(438, "").start().succeed();
+        assert!(switch.messages().is_empty(), "the proxy let it through");
+        switch.kill();
+    }
+    let signed = [("trunk", "operator-a"), ("attestation", "A")];
+    gateway.wait_metric("tandem_stir_signed_total", &signed, 1.0);
+    assert!(server.asked() > 0, "the proxy fetched the certificate itself");
+    (proxy.log().lines(), gateway.wait_cdr())
+}
+
+#[test]
+fn kamailio_verifies_what_we_sign() {
+    let (log, cdr) = signed_call("stir-signs", &|cast| cast.signer.certificate.clone(), true);
+    assert!(log.iter().any(|line| line.contains("identity verified")), "{log:#?}");
+    assert_eq!(cdr["attestation"], "A");
+    assert!(cdr["stir_result"].is_null() && cdr["verstat"].is_null());
+}
+
+#[test]
+fn kamailio_refuses_what_another_key_has_signed() {
+    let other = |cast: &Cast| cast.authority.issue_signer("9999").certificate;
+    let (log, cdr) = signed_call("stir-signs-other", &other, false);
+    assert!(log.iter().any(|line| line.contains("identity refused")), "{log:#?}");
+    assert_eq!(cdr["end_cause"], "forbidden");
+}
+
+/// A call from the operator through a Kamailio that signs it, to alice's phone.
+struct Incoming<'a> {
+    verify: &'a str,
+    /// Calling and called digits that are signed; `None`: nothing is.
+    signs: Option<(&'a str, &'a str)>,
+    /// What the gateway hears instead of a call that goes on.
+    refused: Option<u16>,
+}
+
+impl Default for Incoming<'_> {
+    fn default() -> Self {
+        Incoming { verify: "mark", signs: Some((STRANGERS_DIGITS, ALICES_DIGITS)), refused: None }
+    }
+}
+
+struct Outcome {
+    cdr: Value,
+    /// The asserted identity and the level that the phone was told.
+    told: Option<(Option<String>, Option<String>)>,
+}
+
+fn incoming(test: &str, cast: &Cast, x5u: &str, call: &Incoming<'_>, settings: &[(&str, Toml)]) -> Outcome {
+    let lane = Lane::take(test);
+    let (device, from) = (lane.port(), lane.port());
+    let builder =
+        settings.iter().fold(cast.believing(&lane), |builder, (key, value)| builder.set(key, value.clone()));
+    let sign = call.signs.map(|(orig, dest)| (orig, dest, "B", x5u));
+    let identities = Identities { sign, key: &cast.signer.key, verify: false, authority: &cast.authority };
+    let switch = SocketAddr::from(([127, 0, 0, 1], from));
+    let proxy = Kamailio::start_with_identities(&lane, switch, builder.udp(), &identities);
+    let gateway = builder
+        .trunk_with("operator-a", proxy.outer(), |trunk| {
+            trunk.set("stir_verify", call.verify);
+        })
+        .start();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let caller = |scenario: &str| {
+        Sipp::client(&lane, scenario, proxy.inner())
+            .at_port(from)
+            .number(ALICE)
+            .key("calling", STRANGER)
+            .pause(BLINK)
+    };
+    let told = match call.refused {
+        Some(code) => {
+            caller("operator-is-refused").code(code, "").start().succeed();
+            None
+        }
+        None => {
+            let phone = operator(&lane, "user-answers").at_port(device).start();
+            caller("operator-calls").start().succeed();
+            let phone = phone.succeed();
+            let field = |name: &str| phone.request("INVITE").header(name).map(str::to_owned);
+            Some((field("P-Asserted-Identity"), field("Attestation-Info")))
+        }
+    };
+    let cdr = gateway.wait_cdr();
+    let result = cdr["stir_result"].as_str().unwrap_or_default().to_owned();
+    let verified = [("trunk", "operator-a"), ("result", result.as_str())];
+    gateway.wait_metric("tandem_stir_verified_total", &verified, 1.0);
+    Outcome { cdr, told }
+}
+
+#[test]
+fn what_kamailio_signs_passes_and_the_phone_and_the_record_hear_it() {
+    for verify in ["mark", "require"] {
+        let cast = Cast::new();
+        let server = cast.server();
+        let call = Incoming { verify, ..Incoming::default() };
+        let outcome = incoming(&format!("stir-passes-{verify}"), &cast, &server.url(), &call, &[]);
+        let (asserted, level) = outcome.told.expect("it rang");
+        let asserted = asserted.expect("the phone hears of the number");
+        assert!(asserted.contains(&format!("{STRANGER};verstat=TN-Validation-Passed@")), "{asserted}");
+        assert_eq!(level.as_deref(), Some("B"));
+        assert_eq!(outcome.cdr["stir_result"], "passed");
+        assert_eq!(outcome.cdr["verstat"], "TN-Validation-Passed");
+        assert_eq!(outcome.cdr["attestation"], "B");
+        assert_eq!(server.asked(), 1);
+    }
+}
+
+#[test]
+fn a_call_signed_for_other_numbers_is_marked_or_refused() {
+    for (name, signs, result) in [
+        ("orig", (&MOBILE[1..], ALICES_DIGITS), "orig_mismatch"),
+        ("dest", (STRANGERS_DIGITS, &MOBILE[1..]), "dest_mismatch"),
+    ] {
+        for (verify, refused) in [("mark", None), ("require", Some(438))] {
+            let cast = Cast::new();
+            let server = cast.server();
+            let call = Incoming { verify, signs: Some(signs), refused };
+            let test = format!("stir-{name}-{verify}");
+            let outcome = incoming(&test, &cast, &server.url(), &call, &[]);
+            assert_eq!(outcome.cdr["stir_result"], result);
+            assert_eq!(outcome.cdr["verstat"], "TN-Validation-Failed");
+            assert!(outcome.cdr["attestation"].is_null(), "nobody vouches for it");
+            if let Some((asserted, level)) = outcome.told {
+                assert!(asserted.is_some_and(|value| value.contains("verstat=TN-Validation-Failed")));
+                assert_eq!(level, None);
+            } else {
+                assert_eq!(outcome.cdr["end_cause"], "identity_invalid");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_without_a_signature_is_marked_or_refused() {
+    for (verify, refused) in [("mark", None), ("require", Some(428))] {
+        let call = Incoming { verify, signs: None, refused };
+        let outcome = incoming(&format!("stir-unsigned-{verify}"), &Cast::new(), "", &call, &[]);
+        assert_eq!(
+            (&outcome.cdr["stir_result"], &outcome.cdr["verstat"]),
+            (&"no_identity".into(), &"No-TN-Validation".into())
+        );
+        if let Some((asserted, _)) = outcome.told {
+            assert!(asserted.is_some_and(|value| value.contains("verstat=No-TN-Validation")));
+        }
+    }
+}
+
+#[test]
+fn a_signer_of_an_authority_that_is_not_ours_is_not_believed() {
+    let cast = Cast::new();
+    let stranger = Authority::new("another authority").issue_signer("1234");
+    let server = CertificateServer::start(&cast.authority, Serves::Document(stranger.certificate.clone()));
+    let cast = Cast { authority: cast.authority, signer: stranger };
+    let call = Incoming { verify: "require", refused: Some(437), ..Incoming::default() };
+    let outcome = incoming("stir-untrusted", &cast, &server.url(), &call, &[]);
+    assert_eq!(
+        (&outcome.cdr["stir_result"], &outcome.cdr["end_cause"]),
+        (&"untrusted".into(), &"identity_untrusted".into())
+    );
+}
+
+#[test]
+fn what_a_server_gives_that_is_no_certificate_does_no_harm() {
+    let cast = Cast::new();
+    for (name, serves, result) in [
+        ("endless", Serves::Endless, "unreachable"),
+        ("garbage", Serves::Garbage, "unreachable"),
+        ("redirect", Serves::Redirect("https://127.0.0.1:1/other.pem".into()), "unreachable"),
+        ("text", Serves::Document("hello".into()), "untrusted"),
+    ] {
+        let server = CertificateServer::start(&cast.authority, serves);
+        let test = format!("stir-{name}");
+        let outcome = incoming(&test, &cast, &server.url(), &Incoming::default(), &[]);
+        assert_eq!(outcome.cdr["stir_result"], result, "{name}");
+        assert!(outcome.told.is_some(), "the call goes on");
+        assert_eq!(server.asked(), 1, "{name}");
+    }
+}
+
+#[test]
+fn certificates_come_only_from_hosts_that_are_allowed_and_prove_who_they_are() {
+    let cast = Cast::new();
+    let server = cast.server();
+    let call = Incoming::default();
+    // Without a list a host inside is none of the public Internet.
+    let outcome = incoming(
+        "stir-inside",
+        &cast,
+        &server.url(),
+        &call,
+        &[("stir.fetch_hosts", Toml::Array(Vec::new()))],
+    );
+    assert_eq!(outcome.cdr["stir_result"], "bad_info");
+    let outcome = incoming(
+        "stir-unlisted",
+        &cast,
+        &server.url(),
+        &call,
+        &[("stir.fetch_hosts", Toml::Array(vec!["cert.example.org".into()]))],
+    );
+    assert_eq!(outcome.cdr["stir_result"], "bad_info");
+    let plain = server.url().replace("https:", "http:");
+    let outcome = incoming("stir-plain", &cast, &plain, &call, &[]);
+    assert_eq!(outcome.cdr["stir_result"], "bad_info");
+    assert_eq!(server.asked(), 0);
+    // The system's authorities do not know the server of this test.
+    let outcome = incoming("stir-web", &cast, &server.url(), &call, &[("stir.fetch_ca", "".into())]);
+    assert_eq!(outcome.cdr["stir_result"], "unreachable");
+    assert_eq!(server.asked(), 0);
+}
+
+#[test]
+fn a_dead_certificate_server_delays_a_marked_call_as_long_as_it_may_and_refuses_one_that_needs_it() {
+    let cast = Cast::new();
+    let server = CertificateServer::start(&cast.authority, Serves::Silence);
+    let waits = |name: &str, most: i64| {
+        let outcome = incoming(
+            name,
+            &cast,
+            &server.url(),
+            &Incoming::default(),
+            &[("stir.max_delay_ms", most.into()), ("stir.fetch_timeout_ms", 20_000.into())],
+        );
+        assert_eq!(outcome.cdr["stir_result"], "unreachable");
+        outcome.cdr["pdd_ms"].as_u64().expect("it rang")
+    };
+    let (short, long) = (waits("stir-dead-0", 0), waits("stir-dead-1500", 1_500));
+    assert!(long >= 1_500 && short < 1_500, "rang after {short} and {long} ms");
+    let call = Incoming { verify: "require", refused: Some(436), ..Incoming::default() };
+    let begun = std::time::Instant::now();
+    let outcome =
+        incoming("stir-dead-require", &cast, &server.url(), &call, &[("stir.fetch_timeout_ms", 500.into())]);
+    assert_eq!(outcome.cdr["end_cause"], "identity_unreachable");
+    assert!(begun.elapsed() < Duration::from_secs(20), "not the whole patience of another setting");
+}
+
+#[test]
+fn check_says_which_file_of_a_signer_is_wrong_and_what_to_write() {
+    let lane = Lane::take("stir-check");
+    let cast = Cast::new();
+    let other = cast.authority.issue_signer("9999");
+    let gateway = cast
+        .believing(&lane)
+        .set("stir.certificate", "chain.pem")
+        .set("stir.key", "other.pem")
+        .set("stir.x5u", "https://cert.example.org/shaken.pem");
+    let file = gateway.write();
+    let folder = file.parent().expect("a folder");
+    std::fs::write(folder.join("other.pem"), &other.key).expect("a key file");
+    let told = |file: &std::path::Path| {
+        let output = tandem(&["check", "--config", &file.display().to_string()]);
+        assert_eq!(output.status.code(), Some(1));
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let text = told(&file);
+    let line = std::fs::read_to_string(&file).expect("the file");
+    let line = line.lines().position(|line| line.starts_with("key = \"other.pem\"")).expect("the key") + 1;
+    assert!(text.contains(&format!("tandem.toml:{line}: error: stir.key")), "{text}");
+    assert!(text.contains("it is not the key of the certificate; write the file of the key"), "{text}");
+    let file = gateway.set("stir.x5u", "").write();
+    assert!(told(&file).contains("stir needs all three to sign"));
+}
