@@ -3,12 +3,15 @@
 use super::output::{self, clock};
 use super::remote::{converse, secret};
 use super::{Failure, Outcome};
+use crate::simulator::operator::fault::{FAULTS, Fault, fault};
+use crate::simulator::operator::interconnect::{Guarded, INTERCONNECTS, Interconnect, interconnect};
 use crate::simulator::operator::ledger::{Entry, ReleasedBy, Side};
 use crate::simulator::operator::machine::{PLACED, Settings};
 use crate::simulator::operator::run::{Notice, OrderPlan, RunSettings, run as run_operator};
 use crate::simulator::operator::treatment::{PROFILES, Profile, Treatment, profile};
 use crate::simulator::speech;
 use crate::simulator::wav::Wav;
+use crate::sip::io::{Identity, TlsSettings};
 use crate::types::{AudioCodec, Transport};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +25,16 @@ Numbers that end with two zeros and a code ask for a treatment of their own:
   00801 deaf to ACK            00802 deaf to BYE                    00803 an answer without SDP
   00804 a codec never offered  00805 answers in spite of a CANCEL   00806 refuses every re-INVITE
 
+What --fault may be, for every call:
+  black-hole       not a word                      slow-trying      100 comes after two seconds
+  ringing-storm    a hundred provisional answers   redirect-loop    302 to itself
+  no-sdp           an answer without SDP           foreign-codec    a codec never offered
+  late-answer      answers in spite of a CANCEL    lost-ack         deaf to ACK
+  lost-bye         deaf to BYE                     lost-dialog      481 to a re-INVITE
+  no-updates       488 to a re-INVITE              short-session    a session of five seconds, never refreshed
+  spoofed-bye      a stranger's BYE                one-way          no voice comes back
+  unsteady         hangs up after two seconds
+
 The ledger is one JSON line a call, with the operator's own times, packets and verdict on who hung up.
 
 Example: tandem operator --listen 127.0.0.1:5070 --ledger calls.jsonl";
@@ -33,9 +46,26 @@ pub struct Args {
     /// Where UDP and TCP listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5070")]
     listen: SocketAddr,
-    /// standard, quick, early-media, digest, no-answer, busy, decline, congested, unsteady or silent
+    /// What it is like: standard, quick, early-media, digest, no-answer, busy, decline, congested, unsteady or silent;
+    /// or the far side of a file of config/trunks: sipconnect-register, sipconnect-static, plain-ip, ims-nni,
+    /// cloud-trunk, teams-direct-routing or whatsapp-business-calling
     #[arg(long, value_name = "NAME", default_value = PROFILES[0].name, value_parser = known_profile)]
     profile: String,
+    /// What it gets wrong (see below)
+    #[arg(long, value_name = "NAME", value_parser = known_fault)]
+    fault: Option<String>,
+    /// Certificate chain, for a profile that speaks TLS
+    #[arg(long, value_name = "PEM", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "PEM", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// Authorities that the gateway's certificate is checked against [default: the system's]
+    #[arg(long, value_name = "PEM")]
+    ca: Option<PathBuf>,
+    /// The host that calls must have in From, where the profile agrees on one
+    #[arg(long, value_name = "HOST")]
+    from_host: Option<String>,
     /// Append a JSON line for each call to this file
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -48,8 +78,8 @@ pub struct Args {
     /// Hang up so many seconds after the answer
     #[arg(long, value_name = "SECONDS")]
     talk: Option<u64>,
-    /// Codecs, best first
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "PCMA,PCMU", value_parser = codec)]
+    /// Codecs, best first [default: PCMA,PCMU, or the profile's]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = codec)]
     codecs: Vec<AudioCodec>,
     /// Treat all numbers alike, whatever they end with
     #[arg(long)]
@@ -81,7 +111,7 @@ pub struct Args {
     /// Number that calls are placed from
     #[arg(long, value_name = "NUMBER", default_value = "+32470123456")]
     from: String,
-    /// The gateway's address for calls that are placed [default: where it registers from]
+    /// The gateway's address for calls that are placed [default: where it registers or sends OPTIONS from]
     #[arg(long, value_name = "ADDR")]
     via: Option<SocketAddr>,
     /// Place calls over TCP
@@ -106,7 +136,10 @@ enum Event<'a> {
 
 pub fn run(args: Args) -> Outcome {
     let settings = settings(&args)?;
-    let about = profile(&args.profile).map_or("", |profile| profile.about);
+    let about = match interconnect(&args.profile) {
+        Some(kind) => kind.about,
+        None => profile(&args.profile).map_or("", |profile| profile.about),
+    };
     let (mut unanswered, mut unprinted) = (0, Ok(()));
     converse(async {
         let notice = |notice: Notice| {
@@ -133,7 +166,14 @@ pub fn run(args: Args) -> Outcome {
 
 fn settings(args: &Args) -> Result<RunSettings, Failure> {
     let standard = &PROFILES[0];
-    let mut treatment = (profile(&args.profile).unwrap_or(standard).treatment)();
+    let kind = interconnect(&args.profile);
+    let mut treatment = match kind {
+        Some(kind) => kind.treatment(),
+        None => (profile(&args.profile).unwrap_or(standard).treatment)(),
+    };
+    if let Some(fault) = args.fault.as_deref().and_then(fault) {
+        treatment = fault.apply(treatment);
+    }
     if let Some(status) = args.reject {
         treatment = Treatment::refuse(status);
     }
@@ -156,14 +196,18 @@ fn settings(args: &Args) -> Result<RunSettings, Failure> {
     });
     Ok(RunSettings {
         listen: args.listen,
+        tls: tls(args, kind)?,
         machine: Settings {
             treatment,
             by_number: !args.plain_numbers,
-            codecs: args.codecs.clone(),
+            codecs: codecs(args, kind),
             user: args.user.clone(),
             password: secret(&args.password)?,
             realm: args.realm.clone(),
-            guard_registrations: args.guard_registrations,
+            guard_registrations: args.guard_registrations
+                || kind.is_some_and(|kind| kind.guard == Guarded::CallsAndRegistrations),
+            interconnect: kind,
+            from_host: args.from_host.clone(),
             ..Settings::default()
         },
         speech,
@@ -172,6 +216,33 @@ fn settings(args: &Args) -> Result<RunSettings, Failure> {
         orders: orders.collect(),
         media_timeout: Duration::from_secs(args.media_timeout),
     })
+}
+
+fn codecs(args: &Args, kind: Option<&Interconnect>) -> Vec<AudioCodec> {
+    match (args.codecs.as_slice(), kind) {
+        ([], Some(kind)) => kind.codecs.to_vec(),
+        ([], None) => Settings::default().codecs,
+        (asked, _) => asked.to_vec(),
+    }
+}
+
+fn tls(args: &Args, kind: Option<&Interconnect>) -> Result<Option<TlsSettings>, Failure> {
+    let identity = match (&args.certificate, &args.key) {
+        (Some(certificate), Some(key)) => {
+            Some(Identity { certificate: certificate.clone(), key: key.clone() })
+        }
+        (Some(_) | None, _) => None,
+    };
+    match (kind.filter(|kind| kind.secure), identity) {
+        (Some(kind), None) => Err(Failure::Usage(format!(
+            "the profile {} speaks TLS; give --certificate PEM and --key PEM",
+            kind.name
+        ))),
+        (None, None) => Ok(None),
+        (Some(_) | None, identity) => {
+            Ok(Some(TlsSettings { identity, authorities: args.ca.clone(), ..TlsSettings::default() }))
+        }
+    }
 }
 
 /// Done at Ctrl-C or SIGTERM.
@@ -241,10 +312,20 @@ fn call_line(entry: &Entry) -> String {
 }
 
 fn known_profile(name: &str) -> Result<String, String> {
-    let names: Vec<&str> = PROFILES.iter().map(|profile: &Profile| profile.name).collect();
-    match profile(name) {
-        Some(known) => Ok(known.name.to_owned()),
+    let names = PROFILES.iter().map(|profile: &Profile| profile.name);
+    let names: Vec<&str> = names.chain(INTERCONNECTS.iter().map(|kind| kind.name)).collect();
+    let known = profile(name).map(|known| known.name);
+    match known.or(interconnect(name).map(|known| known.name)) {
+        Some(known) => Ok(known.to_owned()),
         None => Err(format!("there is no such profile; write one of {}", names.join(", "))),
+    }
+}
+
+fn known_fault(name: &str) -> Result<String, String> {
+    let names: Vec<&str> = FAULTS.iter().map(|fault: &Fault| fault.name).collect();
+    match fault(name) {
+        Some(known) => Ok(known.name.to_owned()),
+        None => Err(format!("there is no such fault; write one of {}", names.join(", "))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A test phone: registers, calls or waits for calls, plays and records speech, and says whether it truly heard.
 
-use super::agent::{AgentSettings, LadderStep};
+use super::agent::{AgentSettings, LadderStep, Manner};
 use super::conversation::{self, CallReport, Moment, Script};
 use super::error::SimulatorError;
 use super::io::endpoint::{Endpoint, EndpointOptions, Observer, RegisterOutcome, Visit, VoiceOptions};
@@ -259,6 +259,7 @@ impl Phone {
             credentials: Some(credentials),
             guard: None,
             product: concat!("tandem-phone/", env!("CARGO_PKG_VERSION")).to_owned(),
+            manner: Manner::default(),
             timers: Timers::default(),
         };
         let voice = options.voice.clone();

@@ -1,6 +1,6 @@
 //! A phone and a plain far end call each other over real sockets, without a gateway between them.
 
-use super::agent::{AgentSettings, EndedBy, Guard};
+use super::agent::{AgentSettings, EndedBy, Guard, Manner};
 use super::conversation::{self, CallReport, Script};
 use super::io::endpoint::{Endpoint, EndpointOptions, Visit, VoiceOptions};
 use super::io::media::MediaThreads;
@@ -43,6 +43,7 @@ impl FarEnd {
             credentials: None,
             guard,
             product: "far end".into(),
+            manner: Manner::default(),
             timers: Timers::default(),
         };
         let (endpoint, visits) = Endpoint::start(EndpointOptions {

@@ -29,6 +29,7 @@ mod media_attack;
 mod metrics;
 mod network;
 mod operate;
+mod operators;
 mod packets;
 mod proxy;
 mod quality;

@@ -235,6 +235,7 @@ impl Operator {
             record: Some(folder.join(RECORDINGS)),
             ledger: Some(folder.join(LEDGER)),
             orders: Vec::new(),
+            tls: None,
             media_timeout: Duration::from_secs(30),
         };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -206,6 +206,8 @@ pub struct Call {
     winner: Option<u8>,
     /// What the caller was told last of the progress, whether with media, and when.
     progress: Option<(u16, bool, Instant)>,
+    /// How much progress was told so far.
+    told: u8,
     /// BYEs that are answered once the End record is durable.
     byes: Vec<Asked>,
     /// The attempt was counted where the call comes from.
@@ -263,6 +265,7 @@ impl Call {
             bridged: None,
             winner: None,
             progress: None,
+            told: 0,
             byes: Vec::new(),
             counted: false,
             cdr,

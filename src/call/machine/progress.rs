@@ -18,6 +18,10 @@ use std::time::Duration;
 /// How soon the same progress is told again.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 
+/// So much progress of one call is told. A far end that says more has lost its way, and a caller or a transferor that
+/// hears all of it gets a flood that we made.
+const MOST_TOLD: u8 = 20;
+
 /// Whether the network lets the caller hear what comes before the answer (RFC 5009 §8): it does unless it says that
 /// nothing flows backwards.
 fn is_authorised(progress: &Response) -> bool {
@@ -108,7 +112,10 @@ impl Call {
         early_allowed: bool,
     ) {
         if self.serves_transfer {
-            self.notes.push(Note::Progress(status));
+            if self.told < MOST_TOLD {
+                self.told += 1;
+                self.notes.push(Note::Progress(status));
+            }
             return;
         }
         let index = self.callees[position].id.index;
@@ -129,6 +136,12 @@ impl Call {
         if repeated || !matches!(self.caller.state, LegState::Incoming { .. }) {
             return;
         }
+        // That a voice begins, or ends, is news however much was said before.
+        let news = self.progress.is_none_or(|(_, media, _)| media != with_media);
+        if self.told >= MOST_TOLD && !(news && self.told < 2 * MOST_TOLD) {
+            return;
+        }
+        self.told += 1;
         self.progress = Some((status, with_media, now.instant));
         match self.caller.reliable.as_mut() {
             Some(reliable) if reliable.sent.is_waiting() => {

@@ -198,3 +198,23 @@ fn a_calling_trunk_that_asks_is_told_that_early_media_may_be_heard() {
         w.finish();
     }
 }
+
+#[test]
+fn a_storm_of_progress_is_no_storm_for_the_caller() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    for _ in 0..200 {
+        for status in [180, 181, 182] {
+            w.reply(&callee, status);
+        }
+    }
+    assert_eq!(w.heard(ALICE).len(), 20);
+    w.reply_with(&callee, 183, ANSWER);
+    assert_eq!(w.heard(ALICE), ["183"], "that a voice begins is news");
+    w.reply_with(&callee, 200, ANSWER);
+    w.request(callee.at, crate::sip::message::Method::Ack);
+    w.ack(&mut alice);
+    w.hang_up(&mut alice, &callee);
+    assert_eq!(w.finish().end_cause, Some(crate::types::EndCause::NormalClearing));
+}

@@ -6,6 +6,7 @@ use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::ClientAuth;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{Request, Response, Uri};
+use crate::sip::reliable::ReliableProvisionals;
 use crate::sip::transaction::{ClientKey, ServerKey};
 use crate::types::{HostPort, Peer, Transport};
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,12 @@ pub(super) struct Call {
     pub auth: Option<ClientAuth>,
     pub phase: Phase,
     pub quirks: Quirks,
+    /// Progress that has to arrive, where both sides want that.
+    pub reliable: Option<ReliableProvisionals>,
+    /// The number of the last reliable response of the far end that got its PRACK.
+    pub rseq: Option<u32>,
+    /// A reliable response had the description: the 200 need not repeat it.
+    pub described: bool,
     /// Our 2xx that waits for its ACK.
     pub answer: Option<Answer>,
     /// A request of ours inside the dialog.

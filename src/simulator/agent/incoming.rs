@@ -1,7 +1,7 @@
 //! Calls that come in, and requests inside dialogs: INVITE, ACK, CANCEL, re-INVITE, BYE, REGISTER, OPTIONS.
 
 use super::call::{Answer, Body, Call, Phase};
-use super::machine::{ALLOW, UserAgent};
+use super::machine::UserAgent;
 use super::{
     Admission, AgentError, CallEvent, CallHandle, Demand, EndedBy, Ending, Incoming, Output, Quirks,
 };
@@ -9,7 +9,9 @@ use crate::sdp::Capability;
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::{ClientAuth, ha1};
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed};
+use crate::sip::message::{HeaderName, Method, NameAddr, Refresher, Request, Response, Typed};
+use crate::sip::reliable::{Acknowledged, ReliableProvisionals};
+use crate::sip::session_timer::{self, Wishes};
 use crate::sip::transaction::ServerKey;
 use crate::types::{Now, Peer};
 
@@ -24,9 +26,10 @@ impl UserAgent {
                 let tag = self.token();
                 let response = self
                     .response(&request, 200, &tag)
-                    .with_header(HeaderName::Allow, ALLOW)
+                    .with_header(HeaderName::Allow, self.settings.manner.allow)
                     .with_header(HeaderName::Accept, "application/sdp");
                 self.layer.respond(now.instant, key, response);
+                self.outputs.push_back(Output::Polled { peer });
             }
             (Method::Register, None) => self.on_register(now, key, peer, &request),
             (Method::Invite, None) => self.on_invite(now, key, peer, request),
@@ -58,7 +61,7 @@ impl UserAgent {
         let tag = self.token();
         let mut response = self.response(request, status, &tag);
         if status == 405 {
-            response = response.with_header(HeaderName::Allow, ALLOW);
+            response = response.with_header(HeaderName::Allow, self.settings.manner.allow);
         }
         self.layer.respond(now.instant, key, response);
     }
@@ -129,10 +132,14 @@ impl UserAgent {
             asserted: asserted.first().map(|identity| identity.uri.user().to_owned()),
             call_id: call_id.clone(),
             offer,
+            request: Box::new(request.clone()),
         };
         self.servers.insert(key, handle);
         self.dialogs.insert((call_id.clone(), local_tag.clone()), handle);
         let auth = self.settings.credentials.clone().map(ClientAuth::new);
+        let takes = request.supports("100rel") || request.requires("100rel");
+        let cseq = request.cseq().map_or(0, |cseq| cseq.number);
+        let reliable = (self.settings.manner.reliable && takes).then(|| ReliableProvisionals::new(cseq, 1));
         self.calls.insert(
             handle,
             Call {
@@ -145,6 +152,9 @@ impl UserAgent {
                 auth,
                 phase: Phase::Invited { server: key, request: Box::new(request), body: None },
                 quirks: Quirks::default(),
+                reliable,
+                rseq: None,
+                described: false,
                 answer: None,
                 inside: None,
                 ack: None,
@@ -206,9 +216,23 @@ impl UserAgent {
             response = response.with_body("application/sdp", body.text.clone());
         }
         let media = body.and_then(|body| body.media.clone()).map(Box::new);
+        let asked = request.headers.lists(&HeaderName::PEarlyMedia, "supported");
+        if body.is_some() && asked && self.settings.manner.p_early_media {
+            response.headers.push(HeaderName::PEarlyMedia, "sendrecv");
+        }
+        let described = body.is_some();
         let (server, phrase) = (*server, response.reason.clone());
+        let timers = self.settings.timers;
+        if let Some(call) = self.calls.get_mut(&handle)
+            && let Some(reliable) =
+                call.reliable.as_mut().filter(|reliable| status > 100 && !reliable.is_waiting())
+        {
+            reliable.send(now.instant, &timers, &mut response);
+            call.described |= described;
+        }
         self.layer.respond(now.instant, server, response);
         self.event(handle, CallEvent::Progress { status, phrase, media });
+        self.reschedule(handle);
         self.drain(now);
         Ok(())
     }
@@ -224,8 +248,15 @@ impl UserAgent {
         let mut response = self
             .response(request, 200, &call.local_tag)
             .with_header(HeaderName::Contact, contact)
-            .with_header(HeaderName::Allow, ALLOW);
-        if let Some(text) = UserAgent::answer_body(&call.quirks, Some(&body)) {
+            .with_header(HeaderName::Allow, self.settings.manner.allow);
+        if let Some(seconds) = call.quirks.grants {
+            response.headers.push(HeaderName::SessionExpires, format!("{seconds};refresher=uas"));
+            response.headers.push(HeaderName::Require, "timer");
+        } else {
+            self.grant(request, &mut response);
+        }
+        let text = UserAgent::answer_body(&call.quirks, Some(&body));
+        if let Some(text) = text.filter(|_| !call.described) {
             response = response.with_body("application/sdp", text);
         }
         let dialog = Dialog::uas(request, &call.local_tag).map_err(|_| AgentError::WrongState)?;
@@ -233,6 +264,7 @@ impl UserAgent {
         if let Some(call) = self.calls.get_mut(&handle) {
             call.dialog = Some(dialog);
             call.phase = Phase::Talking;
+            call.reliable = None;
         }
         self.layer.respond(now.instant, server, response.clone());
         let clock = AnswerRetransmit::new(now.instant, &self.settings.timers);
@@ -243,6 +275,32 @@ impl UserAgent {
         }
         self.drain(now);
         Ok(())
+    }
+
+    /// Says how long the session lives, where its far end knows timers (RFC 4028 §9).
+    fn grant(&self, request: &Request, response: &mut Response) {
+        let interval = self.settings.manner.session_timer;
+        let wishes = Wishes { interval, takes_part: interval.is_some() && request.supports("timer") };
+        let Ok(Some(mut reply)) = session_timer::answer(request, wishes) else { return };
+        // An operator leaves the work to who calls.
+        reply.expires.refresher = Some(Refresher::Uac);
+        reply.write(&mut response.headers);
+    }
+
+    /// A PRACK: what waited for it has arrived.
+    fn on_prack(&mut self, now: Now, handle: CallHandle, key: ServerKey, request: &Request) {
+        let known = self.calls.get_mut(&handle).and_then(|call| {
+            let rack = request.rack()?;
+            Some(call.reliable.as_mut()?.acknowledge(&rack))
+        });
+        match known {
+            Some(Acknowledged::Outstanding | Acknowledged::Earlier) => {
+                let response = self.response(request, 200, "");
+                self.layer.respond(now.instant, key, response);
+                self.reschedule(handle);
+            }
+            Some(Acknowledged::Unknown) | None => self.refuse(now, key, request, 481),
+        }
     }
 
     /// Refuses an incoming call.
@@ -320,6 +378,9 @@ impl UserAgent {
         self.reschedule(handle);
         if answer.initial {
             self.event(handle, CallEvent::Acknowledged);
+            if self.calls.get(&handle).is_some_and(|call| call.quirks.spoofed_bye) {
+                self.spoof_bye(now, handle);
+            }
         }
     }
 
@@ -333,6 +394,9 @@ impl UserAgent {
     ) {
         let Some(call) = self.calls.get_mut(&handle) else { return };
         let over = matches!(call.phase, Phase::Over);
+        if request.method == Method::Prack {
+            return self.on_prack(now, handle, key, &request);
+        }
         let Some(dialog) = call.dialog.as_mut() else { return self.refuse(now, key, &request, 481) };
         if dialog.check_cseq(&request).is_err() {
             return self.refuse(now, key, &request, 500);
@@ -398,9 +462,10 @@ impl UserAgent {
         if let Some(dialog) = call.dialog.as_mut() {
             dialog.refresh_target(request);
         }
-        let response: Response = response
+        let mut response: Response = response
             .with_header(HeaderName::Contact, contact.unwrap_or_default())
             .with_body("application/sdp", body.text);
+        self.grant(request, &mut response);
         self.layer.respond(now.instant, key, response.clone());
         let clock = AnswerRetransmit::new(now.instant, &self.settings.timers);
         let offered = body.media.is_none();

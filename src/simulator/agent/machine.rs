@@ -10,14 +10,13 @@ use crate::sdp::{Local, Negotiated, Session};
 use crate::sip::answer_retransmit::AnswerStep;
 use crate::sip::auth::Challenger;
 use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Response, Typed, Uri};
+use crate::sip::reliable::ReliableStep;
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
 use crate::types::{HostPort, Now, Peer, Transport};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// What we understand; without UPDATE and PRACK, as many app stacks.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
 /// A nonce of ours lives this long.
 const NONCE_LIFE: Duration = Duration::from_secs(300);
 
@@ -166,6 +165,21 @@ impl UserAgent {
             self.forget(handle);
             return;
         }
+        if let (Phase::Invited { server, .. }, Some(reliable)) = (&call.phase, call.reliable.as_mut()) {
+            let server = *server;
+            match reliable.handle_timeout(now.instant) {
+                ReliableStep::Wait => {}
+                ReliableStep::Repeat(response) => {
+                    self.layer.respond(now.instant, server, response.clone());
+                }
+                ReliableStep::GiveUp => {
+                    self.reject(now, handle, 504, &[]);
+                    return;
+                }
+            }
+            self.reschedule(handle);
+            return;
+        }
         let Some(answer) = call.answer.as_mut() else { return };
         match answer.clock.handle_timeout(now.instant) {
             AnswerStep::Wait => {}
@@ -259,6 +273,19 @@ impl UserAgent {
         self.drain(now);
     }
 
+    /// Sends a BYE as somebody would who knows a call's Call-ID, but not its tags.
+    pub(super) fn spoof_bye(&mut self, now: Now, handle: CallHandle) {
+        let tag = self.token();
+        let Some(call) = self.calls.get_mut(&handle) else { return };
+        let Some(dialog) = call.dialog.as_ref() else { return };
+        let mut other = dialog.clone();
+        let mut request = other.request(Method::Bye, None);
+        let stranger = NameAddr::new(other.local.uri.clone()).with_tag(&tag);
+        request.headers.set(HeaderName::From, stranger.to_string());
+        let client = self.layer.send_request(now.instant, call.reach(), request);
+        self.clients.insert(client, Purpose::Stray);
+    }
+
     /// Sends a BYE in the call's dialog.
     pub(super) fn bye(&mut self, now: Now, handle: CallHandle) {
         let Some(call) = self.calls.get_mut(&handle) else { return };
@@ -315,7 +342,9 @@ impl UserAgent {
         if let Some(at) = call.deadline.take() {
             self.deadlines.remove(&(at, handle));
         }
-        call.deadline = call.answer.as_ref().and_then(|answer| answer.clock.poll_timeout());
+        let answer = call.answer.as_ref().and_then(|answer| answer.clock.poll_timeout());
+        let progress = call.reliable.as_ref().and_then(|reliable| reliable.poll_timeout());
+        call.deadline = [answer, progress].into_iter().flatten().min();
         if let Some(at) = call.deadline {
             self.deadlines.insert((at, handle));
         }

@@ -15,7 +15,7 @@ pub use machine::UserAgent;
 
 use crate::sdp::{Negotiated, Refusal, Session};
 use crate::sip::auth::Credentials;
-use crate::sip::message::{NameAddr, Request, Response, Uri};
+use crate::sip::message::{HeaderName, NameAddr, Request, Response, Uri};
 use crate::sip::transaction::Timers;
 use crate::types::{HostPort, Peer, Secret};
 use bytes::Bytes;
@@ -40,7 +40,33 @@ pub struct AgentSettings {
     pub guard: Option<Guard>,
     /// Value of User-Agent and Server.
     pub product: String,
+    pub manner: Manner,
     pub timers: Timers,
+}
+
+/// What an agent speaks beside plain SIP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manner {
+    /// Value of Allow.
+    pub allow: &'static str,
+    /// Progress that has to arrive, both ways, where the far end takes part (RFC 3262).
+    pub reliable: bool,
+    /// Early media is permitted in words where the far end asks (RFC 5009).
+    pub p_early_media: bool,
+    /// The session interval that is asked for and granted, in seconds (RFC 4028); the far end refreshes.
+    pub session_timer: Option<u32>,
+}
+
+impl Default for Manner {
+    /// Without UPDATE and PRACK, as many app stacks.
+    fn default() -> Manner {
+        Manner {
+            allow: "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO",
+            reliable: false,
+            p_early_media: false,
+            session_timer: None,
+        }
+    }
 }
 
 /// Credentials demanded of others.
@@ -80,6 +106,8 @@ pub struct Invitation {
     pub to: Uri,
     /// `None`: the agent itself.
     pub from: Option<NameAddr>,
+    /// What the INVITE says beside.
+    pub fields: Vec<(HeaderName, String)>,
 }
 
 /// Who ended a call.
@@ -116,6 +144,7 @@ pub struct Incoming {
     /// User part of P-Asserted-Identity.
     pub asserted: Option<String>,
     pub call_id: String,
+    pub request: Box<Request>,
     /// The offer; `None` where the INVITE has none.
     pub offer: Option<Session>,
 }
@@ -175,6 +204,10 @@ pub enum Output {
         expires: u32,
         peer: Peer,
     },
+    /// Somebody asked whether we live.
+    Polled {
+        peer: Peer,
+    },
     /// A message passed, for the ladder.
     Ladder(LadderStep),
 }
@@ -194,6 +227,10 @@ pub struct Quirks {
     pub answer_after_cancel: bool,
     /// The status every re-INVITE gets.
     pub refuse_updates: Option<u16>,
+    /// The session interval that the 200 grants whatever was asked, and that nobody here refreshes, in seconds.
+    pub grants: Option<u32>,
+    /// Behind the answer comes a BYE of somebody who does not know the dialog's tags.
+    pub spoofed_bye: bool,
 }
 
 /// Why a command could not be carried out.

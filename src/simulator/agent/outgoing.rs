@@ -1,7 +1,7 @@
 //! Calls the agent makes, and its requests inside dialogs: INVITE, CANCEL, re-INVITE, BYE.
 
 use super::call::{Call, Inside, InsideKind, Phase};
-use super::machine::{ALLOW, Purpose, UserAgent};
+use super::machine::{Purpose, UserAgent};
 use super::{AgentError, CallEvent, CallHandle, EndedBy, Ending, Invitation, Quirks, phrase_of};
 use crate::sdp::{Capability, Negotiated};
 use crate::sip::auth::ClientAuth;
@@ -17,7 +17,7 @@ impl UserAgent {
         let (call_id, local_tag) = (self.token(), self.token());
         let mut local = self.new_local(capability);
         let offer = self.offer(&mut local);
-        let Invitation { peer, to, from } = invitation;
+        let Invitation { peer, to, from, fields } = invitation;
         let from = from.unwrap_or_else(|| self.identity()).with_tag(&local_tag);
         let mut request = Request::new(Method::Invite, to.clone())
             .with_header(HeaderName::MaxForwards, "70")
@@ -26,9 +26,13 @@ impl UserAgent {
             .with_header(HeaderName::CallId, call_id.clone())
             .with_header(HeaderName::CSeq, CSeq { number: 1, method: Method::Invite }.to_string())
             .with_header(HeaderName::Contact, NameAddr::new(self.contact(&peer)).to_string())
-            .with_header(HeaderName::Allow, ALLOW)
+            .with_header(HeaderName::Allow, self.settings.manner.allow)
             .with_header(HeaderName::UserAgent, self.settings.product.clone())
             .with_body("application/sdp", offer);
+        self.say_manner(&mut request);
+        for (name, value) in fields {
+            request.headers.push(name, value);
+        }
         let mut auth = self.settings.credentials.clone().map(ClientAuth::new);
         if let Some(auth) = auth.as_mut() {
             let cnonce = self.token();
@@ -49,6 +53,9 @@ impl UserAgent {
                 auth,
                 phase: Phase::Inviting { client, request: Box::new(request), cancelled: false },
                 quirks: Quirks::default(),
+                reliable: None,
+                rseq: None,
+                described: false,
                 answer: None,
                 inside: None,
                 ack: None,
@@ -57,6 +64,40 @@ impl UserAgent {
         );
         self.drain(now);
         handle
+    }
+
+    /// The extensions that an INVITE of ours offers to use.
+    fn say_manner(&self, invite: &mut Request) {
+        let manner = &self.settings.manner;
+        let options: Vec<&str> = [("100rel", manner.reliable), ("timer", manner.session_timer.is_some())]
+            .into_iter()
+            .filter_map(|(option, used)| used.then_some(option))
+            .collect();
+        if !options.is_empty() {
+            invite.headers.push(HeaderName::Supported, options.join(", "));
+        }
+        if let Some(seconds) = manner.session_timer {
+            invite.headers.push(HeaderName::SessionExpires, format!("{seconds};refresher=uas"));
+        }
+        if manner.p_early_media {
+            invite.headers.push(HeaderName::PEarlyMedia, "supported");
+        }
+    }
+
+    /// Acknowledges progress that has to arrive, in the early dialog (RFC 3262 §4).
+    fn acknowledge_progress(&mut self, now: Now, handle: CallHandle, response: &Response) {
+        let (Some(rseq), true) = (response.rseq(), self.settings.manner.reliable) else { return };
+        let Some(call) = self.calls.get_mut(&handle).filter(|_| response.requires("100rel")) else { return };
+        if call.rseq.is_some_and(|last| rseq <= last) {
+            // Said again: its PRACK is on its way.
+            return;
+        }
+        let (Some(dialog), Ok(cseq)) = (call.dialog.as_mut(), response.cseq()) else { return };
+        call.rseq = Some(rseq);
+        let mut prack = dialog.request(Method::Prack, None);
+        prack.headers.push(HeaderName::RAck, format!("{rseq} {cseq}"));
+        let client = self.layer.send_request(now.instant, call.reach(), prack);
+        self.clients.insert(client, Purpose::Stray);
     }
 
     /// Changes the direction of our media by a re-INVITE: hold and resume.
@@ -79,7 +120,7 @@ impl UserAgent {
         let dialog = call.dialog.as_mut().ok_or(AgentError::WrongState)?;
         let request = dialog
             .request(Method::Invite, contact.as_ref())
-            .with_header(HeaderName::Allow, ALLOW)
+            .with_header(HeaderName::Allow, self.settings.manner.allow)
             .with_body("application/sdp", offer);
         self.send_inside(now, handle, InsideKind::Update, request);
         self.drain(now);
@@ -125,7 +166,9 @@ impl UserAgent {
         let cancelled = *cancelled;
         match response.status {
             100..=199 => {
+                let known = call.dialog.as_ref().map(|dialog| dialog.remote_tag.as_str());
                 if response.to_tag().is_some()
+                    && known != response.to_tag()
                     && let Ok(dialog) = Dialog::uac(request, &response)
                 {
                     call.dialog = Some(dialog);
@@ -137,6 +180,7 @@ impl UserAgent {
                 let phrase = phrase_of(&response);
                 let media = media.map(Box::new);
                 self.event(handle, CallEvent::Progress { status: response.status, phrase, media });
+                self.acknowledge_progress(now, handle, &response);
             }
             200..=299 => self.on_answer(now, handle, peer, &response, cancelled),
             401 | 407 if !cancelled && self.try_again(now, handle, &response) => {}
@@ -169,7 +213,14 @@ impl UserAgent {
     fn on_answer(&mut self, now: Now, handle: CallHandle, peer: Peer, response: &Response, cancelled: bool) {
         let Some(call) = self.calls.get_mut(&handle) else { return };
         let Phase::Inviting { request, .. } = &call.phase else { return };
-        let dialog = match Dialog::uac(request, response) {
+        // An early dialog has used numbers of its own already.
+        let early = call.dialog.take().filter(|early| Some(early.remote_tag.as_str()) == response.to_tag());
+        let dialog = early.map_or_else(
+            || Dialog::uac(request, response),
+            |mut early| early.confirm(response).map(|()| early),
+        );
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        let dialog = match dialog {
             Ok(dialog) => dialog,
             Err(error) => {
                 let phrase = format!("an answer without a dialog: {error}");
@@ -177,8 +228,8 @@ impl UserAgent {
                 return;
             }
         };
-        let ack = dialog.ack(dialog.local_cseq);
-        call.ack = Some((dialog.local_cseq, ack.clone()));
+        let ack = dialog.ack(number);
+        call.ack = Some((number, ack.clone()));
         call.peer = peer;
         call.dialog = Some(dialog);
         if let Some(auth) = call.auth.as_mut() {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sdp::Capability;
-use crate::sip::message::{HeaderName, parse};
+use crate::sip::message::{HeaderName, Message, parse};
 use crate::types::{AudioCodec, MediaDirection, NetworkId, Now, Transport};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ fn settings(user: &str) -> AgentSettings {
         credentials: None,
         guard: None,
         product: "test".into(),
+        manner: Manner::default(),
         timers: Timers::default(),
     }
 }
@@ -103,6 +104,7 @@ impl Wire {
                         Output::Registered { status, expires, .. } => {
                             self.sides[from].registered.push((status, expires));
                         }
+                        Output::Polled { .. } => {}
                         Output::Registration { user, expires, .. } => {
                             self.sides[from].registrations.push((user, expires));
                         }
@@ -139,7 +141,11 @@ impl Wire {
     fn call(&mut self) -> (CallHandle, CallHandle) {
         let to = "sip:+3225550001@example.net".parse().unwrap();
         let (peer, capability) = (self.peer(0), self.capability(0));
-        let ours = self.sides[0].agent.call(self.now, Invitation { peer, to, from: None }, capability);
+        let ours = self.sides[0].agent.call(
+            self.now,
+            Invitation { peer, to, from: None, fields: Vec::new() },
+            capability,
+        );
         self.settle();
         let theirs = self.sides[1].events.iter().rev().find_map(|(handle, event)| match event {
             CallEvent::Incoming(_) => Some(*handle),
@@ -170,6 +176,65 @@ impl Wire {
             CallEvent::Answered { media } | CallEvent::Updated { media, .. } => Some(&**media),
             _ => None,
         })
+    }
+}
+
+fn mannered(user: &str, manner: Manner) -> AgentSettings {
+    AgentSettings { manner, ..settings(user) }
+}
+
+#[test]
+fn progress_that_has_to_arrive_is_repeated_until_its_prack_and_its_description_is_the_answer() {
+    let reliable =
+        || Manner { allow: "INVITE, ACK, BYE, CANCEL, PRACK", reliable: true, ..Manner::default() };
+    let mut wire = Wire::new(mannered("alice", reliable()), mannered("bob", reliable()));
+    wire.lose = vec!["PRACK"];
+    let (ours, theirs) = wire.call();
+    let capability = wire.capability(1);
+    wire.sides[1].agent.prepare(wire.now, theirs, capability).unwrap();
+    wire.sides[1].agent.progress(wire.now, theirs, 183, true).unwrap();
+    wire.wait(Duration::from_millis(400));
+    let heard = |wire: &Wire| wire.sides[0].ladder.iter().filter(|step| step.starts_with("<183")).count();
+    assert_eq!(heard(&wire), 1);
+    wire.wait(Duration::from_secs(1));
+    assert_eq!(heard(&wire), 2, "said again after half a second");
+    wire.lose.clear();
+    wire.wait(Duration::from_secs(30));
+    let repeated = heard(&wire);
+    assert!(wire.sides[0].ladder.iter().any(|step| step == ">PRACK"));
+    wire.wait(Duration::from_secs(30));
+    assert_eq!(heard(&wire), repeated, "nothing is repeated behind the PRACK");
+    wire.sides[1].agent.answer(wire.now, theirs).unwrap();
+    wire.settle();
+    assert!(wire.sides[0].events.iter().any(|(handle, event)| {
+        *handle == ours && matches!(event, CallEvent::Answered { media } if media.codec == AudioCodec::Opus)
+    }));
+    wire.sides[0].agent.hang_up(wire.now, ours, 480);
+    wire.wait(Duration::from_secs(1));
+    assert!(
+        matches!(wire.sides[1].events.last(), Some((_, CallEvent::Ended(ending))) if ending.by == EndedBy::Them)
+    );
+}
+
+#[test]
+fn a_session_interval_is_granted_to_those_who_know_timers_and_they_refresh() {
+    let timed = Manner { session_timer: Some(1_800), ..Manner::default() };
+    for (manner, granted) in [(timed.clone(), true), (Manner::default(), false)] {
+        let mut wire = Wire::new(mannered("alice", manner), mannered("bob", timed.clone()));
+        let (_, theirs) = wire.call();
+        let capability = wire.capability(1);
+        wire.sides[1].agent.prepare(wire.now, theirs, capability).unwrap();
+        wire.sides[1].agent.answer(wire.now, theirs).unwrap();
+        let mut said = None;
+        while let Some(output) = wire.sides[1].agent.poll_output() {
+            if let Output::Transmit { bytes, .. } = output
+                && let Ok(Message::Response(answer)) = parse(&bytes)
+                && answer.status == 200
+            {
+                said = answer.headers.get(&HeaderName::SessionExpires).map(str::to_owned);
+            }
+        }
+        assert_eq!(said.as_deref(), granted.then_some("1800;refresher=uac"));
     }
 }
 

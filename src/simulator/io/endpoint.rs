@@ -252,7 +252,7 @@ impl Endpoint {
         plan: StreamPlan,
     ) -> Result<Session, SimulatorError> {
         let (reply, answer) = oneshot::channel();
-        let invitation = Box::new(Invitation { peer, to, from });
+        let invitation = Box::new(Invitation { peer, to, from, fields: Vec::new() });
         self.order(Command::Call { invitation, plan: Box::new(plan), reply })?;
         answer.await.map_err(|_| SimulatorError::Stopped)?
     }

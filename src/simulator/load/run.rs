@@ -5,7 +5,7 @@ use super::delay::{self, Delays};
 use super::report::{Calls, Direction, GatewayCost, METHOD, Report, Spread};
 use super::tape::{FRAME_MS, Tape};
 use crate::simulator::SimulatorError;
-use crate::simulator::agent::{AgentSettings, CallEvent};
+use crate::simulator::agent::{AgentSettings, CallEvent, Manner};
 use crate::simulator::io::endpoint::{
     Arrival, Endpoint, EndpointOptions, Session, SessionEvent, Visit, VoiceOptions,
 };
@@ -226,6 +226,7 @@ fn agent(user: &str, domain: HostPort, credentials: Option<Credentials>) -> Agen
         credentials,
         guard: None,
         product: concat!("tandem-load/", env!("CARGO_PKG_VERSION")).to_owned(),
+        manner: Manner::default(),
         timers: Timers::default(),
     }
 }

@@ -2,11 +2,12 @@
 
 mod acts;
 
+use super::interconnect::Interconnect;
 use super::ledger::{Entry, Media, ReleasedBy, Side};
 use super::treatment::{Decision, Progress, Treatment};
-use crate::sdp::{Capability, Negotiated};
+use crate::sdp::{Capability, Negotiated, OpusParams, SrtpPolicy};
 use crate::simulator::agent::{
-    Admission, AgentSettings, CallEvent, CallHandle, Demand, Doorkeeper, Guard, Incoming, Invitation,
+    Admission, AgentSettings, CallEvent, CallHandle, Demand, Doorkeeper, Guard, Incoming, Invitation, Manner,
     Output as Act, Random, UserAgent,
 };
 use crate::sip::message::{Message, Method, NameAddr, Request, Uri};
@@ -32,6 +33,10 @@ pub struct Settings {
     pub realm: String,
     /// Registrations are challenged too.
     pub guard_registrations: bool,
+    /// The kind of interconnect that is played; `None`: plain SIP.
+    pub interconnect: Option<&'static Interconnect>,
+    /// The host that calls towards such an interconnect have in From, where that is agreed.
+    pub from_host: Option<String>,
     pub timers: Timers,
 }
 
@@ -45,6 +50,8 @@ impl Default for Settings {
             password: Secret::new("tandem"),
             realm: "operator.example".to_owned(),
             guard_registrations: false,
+            interconnect: None,
+            from_host: None,
             timers: Timers::default(),
         }
     }
@@ -71,13 +78,16 @@ pub enum Output {
     /// Send; a failure comes back by the ticket.
     Transmit { peer: Peer, bytes: Bytes, ticket: u64 },
     /// Open a socket for media at this address, and tell by [`Operator::media_opened`].
-    OpenMedia { line: Line, local: IpAddr },
+    /// `mute`: nothing is sent on it.
+    OpenMedia { line: Line, local: IpAddr, mute: bool },
     /// Send and hear by what was agreed from now on. May come again for the same line.
     StartMedia { line: Line, agreed: Box<Negotiated>, say: Say },
     /// Stop, and tell what was heard by [`Operator::media_closed`].
     CloseMedia { line: Line },
     /// A call is over.
     Ledger(Box<Entry>),
+    /// The gateway asked whether we live, and is reached there.
+    Polled { peer: Peer },
     /// The gateway registered, and is reached there.
     Registration { user: String, contact: Uri, expires: u32, peer: Peer },
 }
@@ -101,6 +111,10 @@ pub struct Order {
 enum Stage {
     /// The media socket is being opened.
     Opening(Begin),
+    /// Nothing was said yet; the first word follows at that time.
+    Waiting {
+        at: Instant,
+    },
     /// It rings here; the decision falls at that time, or never.
     Deciding {
         at: Option<Instant>,
@@ -236,8 +250,7 @@ impl Operator {
         let Some(call) = self.calls.get_mut(&line) else { return };
         let Stage::Opening(begin) = std::mem::replace(&mut call.stage, Stage::Closing) else { return };
         call.has_media = address.is_some();
-        let capability = address
-            .map(|address| Capability { codecs: self.settings.codecs.clone(), ..Capability::new(address) });
+        let capability = address.map(|address| capability(&self.settings, address));
         match (begin, capability) {
             (Begin::Treat, Some(capability)) => self.treat(now, line, capability),
             (Begin::Treat, None) => {
@@ -247,9 +260,12 @@ impl Operator {
             }
             (Begin::Place(order), Some(capability)) => {
                 call.stage = Stage::Calling { give_up_at: now.instant + order.patience };
-                let from = Uri::sip(Some(&order.from), HostPort::from(order.peer.local));
-                let invitation =
-                    Invitation { peer: order.peer, to: order.to, from: Some(NameAddr::new(from)) };
+                let host = HostPort::from(order.peer.local);
+                let fields = self.settings.interconnect.map_or_else(Vec::new, |interconnect| {
+                    interconnect.fields(&order.from, &host, &format!("{line:?}"))
+                });
+                let from = Some(NameAddr::new(Uri::sip(Some(&order.from), host)));
+                let invitation = Invitation { peer: order.peer, to: order.to, from, fields };
                 let handle = self.agent.call(now, invitation, capability);
                 if let Some(call) = self.calls.get_mut(&line) {
                     call.handle = Some(handle);
@@ -316,6 +332,7 @@ impl Operator {
                 Act::Registration { user, contact, expires, peer } => {
                     self.outputs.push_back(Output::Registration { user, contact, expires, peer });
                 }
+                Act::Polled { peer } => self.outputs.push_back(Output::Polled { peer }),
                 Act::Registered { .. } | Act::Ladder(_) => {}
             }
         }
@@ -367,7 +384,13 @@ impl Operator {
     }
 
     fn on_incoming(&mut self, now: Now, handle: CallHandle, incoming: Incoming) {
-        let treatment = treatment_of(&self.settings, &incoming.uri);
+        let mut treatment = treatment_of(&self.settings, &incoming.uri);
+        let host = self.settings.from_host.as_deref();
+        let unfit =
+            self.settings.interconnect.and_then(|interconnect| interconnect.refusal(&incoming.request, host));
+        if let Some((status, _)) = &unfit {
+            treatment = Treatment::refuse(*status);
+        }
         let entry = Entry {
             side: Side::Callee,
             call_id: incoming.call_id,
@@ -375,6 +398,7 @@ impl Operator {
             calling: incoming.asserted.unwrap_or_else(|| incoming.from.uri.user().to_owned()),
             called: incoming.uri.user().to_owned(),
             treatment: treatment.name.clone(),
+            reason: unfit.map(|(_, why)| why),
             ..blank(now)
         };
         self.agent.set_quirks(handle, treatment.quirks.clone());
@@ -415,8 +439,9 @@ impl Operator {
         begin: Begin,
         local: SocketAddr,
     ) -> Line {
+        let mute = treatment.mute;
         let line = self.insert(now, handle, treatment, entry, Stage::Opening(begin), local);
-        self.outputs.push_back(Output::OpenMedia { line, local: local.ip() });
+        self.outputs.push_back(Output::OpenMedia { line, local: local.ip(), mute });
         line
     }
 
@@ -454,6 +479,7 @@ impl Operator {
 impl Call {
     fn deadline(&self) -> Option<Instant> {
         match &self.stage {
+            Stage::Waiting { at } => Some(*at),
             Stage::Deciding { at } => *at,
             Stage::Calling { give_up_at } => Some(*give_up_at),
             Stage::Talking { hang_up_at } => *hang_up_at,
@@ -470,6 +496,18 @@ impl Call {
                 Some(now.instant.saturating_duration_since(self.started).as_millis() as u64);
             self.entry.status = 200;
         }
+    }
+}
+
+/// What a line can do with media: as its kind of interconnect wants it, or as plain as it gets.
+fn capability(settings: &Settings, address: SocketAddr) -> Capability {
+    let secure = settings.interconnect.is_some_and(|interconnect| interconnect.secure);
+    Capability {
+        codecs: settings.codecs.clone(),
+        // What an app's network asks for; a telephone has no use for it.
+        opus: OpusParams { max_average_bitrate: 20_000, max_playback_rate: 16_000, ..OpusParams::default() },
+        srtp: if secure { SrtpPolicy::Sdes } else { SrtpPolicy::Off },
+        ..Capability::new(address)
     }
 }
 
@@ -517,6 +555,7 @@ fn agent_settings(settings: &Settings, local: HostPort) -> AgentSettings {
             password: settings.password.clone(),
         }),
         product: "tandem-operator".to_owned(),
+        manner: settings.interconnect.map_or_else(Manner::default, |interconnect| interconnect.manner()),
         timers: Timers { trying: never, ..settings.timers },
     }
 }

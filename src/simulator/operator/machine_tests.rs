@@ -62,6 +62,7 @@ impl Wire {
             credentials: Some(Credentials { user: "gw".to_owned(), password: Secret::new("secret") }),
             guard: None,
             product: "test".to_owned(),
+            manner: Manner::default(),
             timers: Timers::default(),
         };
         Wire {
@@ -81,6 +82,7 @@ impl Wire {
             peer: to_operator(),
             to: Uri::sip(Some(number), host("192.0.2.2")),
             from: Some(NameAddr::new(Uri::sip(Some("+3225550001"), host("gateway.example")))),
+            fields: Vec::new(),
         };
         let media = "192.0.2.1:20000".parse().unwrap();
         let handle = self.gateway.call(self.now, invitation, Capability::new(media));
@@ -99,7 +101,10 @@ impl Wire {
                         self.operator.handle_message(self.now, to_gateway(), message);
                     }
                     Act::Call { handle, event } => self.events.push((handle, event)),
-                    Act::Registered { .. } | Act::Registration { .. } | Act::Ladder(_) => {}
+                    Act::Registered { .. }
+                    | Act::Registration { .. }
+                    | Act::Polled { .. }
+                    | Act::Ladder(_) => {}
                 }
             }
             while let Some(output) = self.operator.poll_output() {
@@ -121,7 +126,7 @@ impl Wire {
                 }
                 self.gateway.handle_message(self.now, to_operator(), message);
             }
-            Output::OpenMedia { line, local } => {
+            Output::OpenMedia { line, local, mute: _ } => {
                 self.media.push("open".to_owned());
                 let address = SocketAddr::new(local, 30_000);
                 self.operator.media_opened(self.now, line, Some(address));
@@ -133,6 +138,7 @@ impl Wire {
                 self.operator.media_closed(line, media, Some("a.wav".to_owned()));
             }
             Output::Ledger(entry) => self.ledger.push(*entry),
+            Output::Polled { .. } => {}
             Output::Registration { user, contact, .. } => {
                 self.registrations.push(format!("{user} {contact}"))
             }
@@ -287,7 +293,11 @@ fn a_codec_nobody_shares_is_refused_before_it_rings() {
     let media = "192.0.2.1:20000".parse().unwrap();
     let capability = Capability { codecs: vec![AudioCodec::Opus], ..Capability::new(media) };
     let to = Uri::sip(Some("+32470123456"), host("192.0.2.2"));
-    wire.gateway.call(wire.now, Invitation { peer: to_operator(), to, from: None }, capability);
+    wire.gateway.call(
+        wire.now,
+        Invitation { peer: to_operator(), to, from: None, fields: Vec::new() },
+        capability,
+    );
     wire.wait(SECOND);
     assert_eq!(wire.statuses(), [488]);
     assert_eq!(

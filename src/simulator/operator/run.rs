@@ -9,7 +9,7 @@ use crate::simulator::io::{random, stream_seed};
 use crate::simulator::stream::{StreamOutcome, StreamPlan};
 use crate::simulator::voice::Speech;
 use crate::simulator::wav::Wav;
-use crate::sip::io::{BindError, Listener, TransportEvent, TransportSettings, Transports};
+use crate::sip::io::{BindError, Listener, TlsSettings, TransportEvent, TransportSettings, Transports};
 use crate::sip::message::Uri;
 use crate::types::{HostPort, NetworkId, Now, Peer, Transport, UnixMillis};
 use std::collections::HashMap;
@@ -26,8 +26,10 @@ use tokio::time::Instant as TokioInstant;
 /// Everything an operator is told.
 #[derive(Debug, Clone)]
 pub struct RunSettings {
-    /// UDP and TCP both listen here; port 0 takes one that is free for both.
+    /// UDP and TCP both listen here, or TLS alone; port 0 takes one that is free.
     pub listen: SocketAddr,
+    /// Signalling over TLS, and over nothing else.
+    pub tls: Option<TlsSettings>,
     pub machine: Settings,
     /// What is said into answered calls, over and over.
     pub speech: Wav,
@@ -45,7 +47,7 @@ pub struct RunSettings {
 pub struct OrderPlan {
     pub number: String,
     pub from: String,
-    /// Where the gateway listens; `None`: where it registers from.
+    /// Where the gateway listens; `None`: where it registers or asks from.
     pub via: Option<(Transport, SocketAddr)>,
     pub talk: Option<Duration>,
     pub patience: Duration,
@@ -96,7 +98,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let (events, mut inbox) = mpsc::channel(INBOX);
-    let (transports, address) = listen(settings.listen, &events)?;
+    let (transports, address) = listen(settings.listen, settings.tls.as_ref(), &events)?;
     let mut house = House::open(settings, transports, address)?;
     notice(Notice::Listening(address));
     let mut stop = pin!(stop);
@@ -140,12 +142,13 @@ pub async fn run(
 
 fn listen(
     address: SocketAddr,
+    tls: Option<&TlsSettings>,
     events: &mpsc::Sender<TransportEvent>,
 ) -> Result<(Transports, SocketAddr), RunError> {
     let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        match listen_once(address, events) {
+        match listen_once(address, tls, events) {
             Err(BindError::Address { .. }) if tries > 0 => {}
             result => return result.map_err(RunError::from),
         }
@@ -154,6 +157,7 @@ fn listen(
 
 fn listen_once(
     address: SocketAddr,
+    tls: Option<&TlsSettings>,
     events: &mpsc::Sender<TransportEvent>,
 ) -> Result<(Transports, SocketAddr), BindError> {
     let listener = |transport, bind| Listener { transport, bind, network: NetworkId::default() };
@@ -164,8 +168,12 @@ fn listen_once(
         let probe = std::net::TcpListener::bind(address).map_err(failed)?;
         address = probe.local_addr().map_err(failed)?;
     }
-    let listeners = vec![listener(Transport::Udp, address), listener(Transport::Tcp, address)];
-    let settings = TransportSettings { listeners, ..TransportSettings::default() };
+    let listeners = match tls {
+        Some(_) => vec![listener(Transport::Tls, address)],
+        None => vec![listener(Transport::Udp, address), listener(Transport::Tcp, address)],
+    };
+    let tls = tls.cloned().unwrap_or_default();
+    let settings = TransportSettings { listeners, tls, ..TransportSettings::default() };
     Ok((Transports::bind(settings, events.clone())?, address))
 }
 
@@ -207,7 +215,7 @@ struct House {
     ledger: Option<Ledger>,
     speech: Arc<Wav>,
     ringback: Arc<Wav>,
-    /// Ordered calls that wait for the gateway to register.
+    /// Ordered calls that wait for the gateway to register, or to ask whether we live.
     waiting: Vec<OrderPlan>,
     orders_left: usize,
     ordered: bool,
@@ -267,7 +275,9 @@ impl House {
                     continue;
                 }
             };
-            let mut to = Uri::sip(Some(&plan.number), host);
+            let number =
+                self.settings.machine.interconnect.map_or(&*plan.number, |kind| kind.number(&plan.number));
+            let mut to = Uri::sip(Some(number), host);
             if peer.transport != Transport::Udp {
                 to.params.set("transport", Some(peer.transport.as_str()));
             }
@@ -300,7 +310,7 @@ impl House {
         while let Some(output) = self.operator.poll_output() {
             match output {
                 Output::Transmit { peer, bytes, ticket } => self.transports.send(&peer, bytes, ticket),
-                Output::OpenMedia { line, local } => self.open_media(line, local),
+                Output::OpenMedia { line, local, mute } => self.open_media(line, local, mute),
                 Output::StartMedia { line, agreed, say } => {
                     if let Some(studio) = self.studios.get_mut(&line) {
                         let listens = agreed.direction.receives() && say == Say::Speech;
@@ -322,6 +332,11 @@ impl House {
                     if expires > 0 {
                         self.place_orders(Now::read(), Some((&peer, &contact)));
                     }
+                }
+                Output::Polled { peer } => {
+                    // A stream that the gateway opened leads back to it; its own port there is nobody's.
+                    let host = Uri::sip(None, HostPort::from(peer.remote));
+                    self.place_orders(Now::read(), Some((&peer, &host)));
                 }
                 Output::Ledger(entry) => {
                     if entry.treatment == PLACED {
@@ -357,13 +372,14 @@ impl House {
         }
     }
 
-    fn open_media(&mut self, line: Line, local: std::net::IpAddr) {
+    fn open_media(&mut self, line: Line, local: std::net::IpAddr, mute: bool) {
         let now = Now::read();
         let address = match StreamSockets::open(local) {
             Ok(sockets) => {
                 let address = sockets.address;
                 let plan = StreamPlan {
                     early: true,
+                    mute,
                     record: self.settings.record.is_some(),
                     ..StreamPlan::default()
                 };

@@ -15,6 +15,7 @@ fn settings(name: &str) -> RunSettings {
         record: Some(folder.join("heard")),
         ledger: Some(folder.join("calls.jsonl")),
         orders: Vec::new(),
+        tls: None,
         media_timeout: Duration::from_secs(30),
     }
 }

@@ -44,6 +44,12 @@ pub struct Treatment {
     pub decision: Decision,
     /// From the answer to our BYE; `None`: the far end hangs up.
     pub talk: Option<Duration>,
+    /// From the INVITE to the first word.
+    pub slow: Duration,
+    /// So many provisional responses more.
+    pub storm: u16,
+    /// No voice is sent.
+    pub mute: bool,
     pub quirks: Quirks,
 }
 
@@ -62,6 +68,9 @@ impl Default for Treatment {
             after: RING,
             decision: Decision::Answer,
             talk: None,
+            slow: Duration::ZERO,
+            storm: 0,
+            mute: false,
             quirks: Quirks::default(),
         }
     }

@@ -7,6 +7,7 @@ use crate::simulator::operator::ledger::{Media, ReleasedBy, Side};
 use crate::simulator::operator::treatment::{Decision, Progress};
 use crate::sip::message::{HeaderName, NameAddr, Uri};
 use crate::types::{HostPort, Now};
+use std::time::Instant;
 
 impl Operator {
     /// Begins a call that came in, now that the media address is known.
@@ -17,19 +18,40 @@ impl Operator {
             Decision::Never => None,
             Decision::Answer | Decision::Refuse { .. } => Some(call.started + call.treatment.after),
         };
-        let progress = call.treatment.progress;
+        let (progress, slow, started) = (call.treatment.progress, call.treatment.slow, call.started);
         call.stage = Stage::Deciding { at };
         match self.agent.prepare(now, handle, capability) {
             Ok(()) => {}
             // The agent has refused the call, and says so by an event.
             Err(AgentError::Refused(_) | AgentError::WrongState) => return,
         }
+        if !slow.is_zero() {
+            if let Some(call) = self.calls.get_mut(&line) {
+                call.stage = Stage::Waiting { at: started + slow };
+            }
+            return;
+        }
+        self.say_progress(now, line, progress, at);
+    }
+
+    /// The first word, and what follows from it.
+    fn say_progress(&mut self, now: Now, line: Line, progress: Progress, at: Option<Instant>) {
+        let Some((handle, storm)) =
+            self.calls.get_mut(&line).and_then(|call| Some((call.handle?, call.treatment.storm)))
+        else {
+            return;
+        };
         let said = match progress {
             Progress::Silent | Progress::None => Ok(()),
             Progress::Trying => self.agent.progress(now, handle, 100, false),
             Progress::Ringing => self.agent.progress(now, handle, 180, false),
             Progress::EarlyMedia => self.agent.progress(now, handle, 183, true),
         };
+        for number in 0..storm {
+            // Each is another word than the one before, as if the call wandered.
+            let status = [181, 183, 180][usize::from(number % 3)];
+            let _ = self.agent.progress(now, handle, status, false);
+        }
         if said.is_ok() && at.is_some_and(|at| at <= now.instant) {
             self.act(now, line);
         }
@@ -38,6 +60,11 @@ impl Operator {
     /// Does what a line's deadline is for.
     pub(super) fn act(&mut self, now: Now, line: Line) {
         let Some(call) = self.calls.get_mut(&line) else { return };
+        if let Stage::Waiting { at } = call.stage {
+            let (progress, ends) = (call.treatment.progress, at + call.treatment.after);
+            call.stage = Stage::Deciding { at: Some(ends) };
+            return self.say_progress(now, line, progress, Some(ends));
+        }
         match (&call.stage, call.treatment.decision, call.handle) {
             (Stage::Deciding { at: Some(_) }, Decision::Answer, Some(handle)) => {
                 match self.agent.answer(now, handle) {
@@ -53,7 +80,7 @@ impl Operator {
                 self.refuse(now, line, status, retry_after);
             }
             (Stage::Talking { .. } | Stage::Calling { .. }, _, _) => self.hang_up(now, line),
-            (Stage::Deciding { .. } | Stage::Opening(_) | Stage::Closing, _, _) => {}
+            (Stage::Waiting { .. } | Stage::Deciding { .. } | Stage::Opening(_) | Stage::Closing, _, _) => {}
         }
     }
 
@@ -68,6 +95,10 @@ impl Operator {
             // Back to where it came from: whoever follows goes round in circles.
             let here = Uri::sip(Some(&call.entry.called), HostPort::from(call.local));
             headers.push((HeaderName::Contact, NameAddr::new(here).to_string()));
+        }
+        if let Some(why) = &call.entry.reason {
+            // RFC 3261 §20.43: 399 is for words.
+            headers.push((HeaderName::Warning, format!("399 {} \"{why}\"", call.local)));
         }
         self.agent.reject(now, handle, status, &headers);
     }
@@ -85,6 +116,7 @@ impl Operator {
             Stage::Talking { hang_up_at } => *hang_up_at = None,
             Stage::Calling { .. } => call.stage = Stage::Deciding { at: None },
             Stage::Deciding { at } => *at = None,
+            Stage::Waiting { .. } => call.stage = Stage::Deciding { at: None },
             Stage::Opening(_) | Stage::Closing => {}
         }
         match call.handle {
