@@ -5,6 +5,8 @@
 
 #[path = "../../src/stir"]
 mod stir {
+    pub mod claim_constraints;
+    pub mod der;
     pub mod field;
     pub mod http;
     pub mod passport;
@@ -17,11 +19,14 @@ mod types;
 use stir::field::IdentityField;
 use stir::passport::{Passport, Signed};
 use stir::url::{Hosts, Location};
-use stir::{http, tn_auth_list};
+use stir::{claim_constraints, http, tn_auth_list};
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
     if let Some(entries) = tn_auth_list::read(octets) {
         let _ = tn_auth_list::covers(&entries, "3225550001");
+    }
+    if let Some(constraints) = claim_constraints::read(octets) {
+        let _ = constraints.allow(&serde_json::Map::new());
     }
     let early = http::read(octets, false);
     if let Ok(Some(document)) = &early {

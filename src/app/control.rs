@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::media::stats::{DELAY_BOUNDS_US, LegTotals, MediaTotals};
 use crate::routing::AdminState;
 use crate::sip::io::Transports;
+use crate::stir::Certificate;
 use crate::store::{RegistrationChange, Store, StoreError, read_snapshot, write_snapshot};
 use crate::telemetry::metrics::{HistogramSnapshot, MediaLegSnapshot, MediaSnapshot};
 use crate::telemetry::{LogControl, Metrics, certificate};
@@ -244,6 +245,9 @@ pub fn describe(metrics: &Metrics, config: &Config) {
     let certificate =
         config.tls.certificate.as_ref().and_then(|file| CertificateDer::from_pem_file(file).ok());
     metrics.system.set_certificate_expiry(certificate.and_then(|der| certificate::not_after(&der)));
+    let signing = config.stir.certificate.as_ref().and_then(|file| std::fs::read(file).ok());
+    let signing = signing.and_then(|pem| Certificate::read(&pem).ok());
+    metrics.system.set_stir_certificate_expiry(signing.map(|certificate| certificate.not_after));
 }
 
 /// Makes the metrics look at what keeps counts of its own, at every scrape.

@@ -1,8 +1,10 @@
 //! Certificates of signers (RFC 8226): read, led back to an authority, and asked for whom they speak.
 
+use super::claim_constraints::{self, Constraints};
 use super::tn_auth_list::{self, Entry};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage};
@@ -15,6 +17,8 @@ use x509_parser::public_key::PublicKey;
 const LONGEST_CHAIN: usize = 8;
 /// id-pe-TNAuthList (RFC 8226 §9).
 const TN_AUTH_LIST: Oid<'static> = oid!(1.3.6.1.5.5.7.1.26);
+/// id-pe-JWTClaimConstraints (RFC 8226 §8) and id-pe-eJWTClaimConstraints (RFC 9118 §3).
+const CLAIM_CONSTRAINTS: [Oid<'static>; 2] = [oid!(1.3.6.1.5.5.7.1.27), oid!(1.3.6.1.5.5.7.1.33)];
 
 /// Why a certificate can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +73,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// For whom it speaks; `None`: it does not say.
     pub entries: Option<Vec<Entry>>,
+    /// What its signatures may claim.
+    pub constraints: Vec<Constraints>,
 }
 
 impl Certificate {
@@ -122,6 +128,11 @@ impl Certificate {
     pub fn covers(&self, digits: &str) -> bool {
         self.entries.as_deref().is_some_and(|entries| tn_auth_list::covers(entries, digits))
     }
+
+    /// RFC 8226 §8: whatever else is signed must be refused.
+    pub fn allows(&self, claims: &Map<String, Value>) -> bool {
+        self.constraints.iter().all(|constraints| constraints.allow(claims))
+    }
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateFault> {
@@ -142,17 +153,26 @@ fn leaf(der: &CertificateDer<'_>) -> Result<Certificate, CertificateFault> {
         Some(list) => Some(tn_auth_list::read(list.value).ok_or(CertificateFault::Unreadable)?),
         None => None,
     };
+    let mut constraints = Vec::new();
+    for oid in &CLAIM_CONSTRAINTS {
+        let found = leaf.get_extension_unique(oid).map_err(|_| CertificateFault::Unreadable)?;
+        if let Some(found) = found {
+            constraints.push(claim_constraints::read(found.value).ok_or(CertificateFault::Unreadable)?);
+        }
+    }
     Ok(Certificate {
         key,
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
         entries,
+        constraints,
     })
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::stir::claim_constraints::tests::permitting;
     use crate::stir::tn_auth_list::tests::write;
     use rcgen::{
         BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -193,6 +213,16 @@ pub(crate) mod tests {
         pub(crate) fn issue_between(&self, entries: &[Entry], from: i64, until: i64) -> Issued {
             let key = KeyPair::generate().unwrap();
             let params = signer_params(entries, from, until);
+            Issued { pem: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
+        }
+
+        /// The same for a signer that may claim these attestations alone.
+        pub(crate) fn issue_constrained(&self, entries: &[Entry], attestations: &[&str]) -> Issued {
+            let key = KeyPair::generate().unwrap();
+            let mut params = signer_params(entries, NOW - 1_000, NOW + 100_000);
+            let oid = [1, 3, 6, 1, 5, 5, 7, 1, 27];
+            let constraints = permitting("attest", attestations);
+            params.custom_extensions.push(CustomExtension::from_oid_content(&oid, constraints));
             Issued { pem: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
         }
 

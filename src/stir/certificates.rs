@@ -133,7 +133,13 @@ mod tests {
     }
 
     fn good() -> Known {
-        Ok(Arc::new(Certificate { key: vec![4], not_before: 0, not_after: 1, entries: None }))
+        Ok(Arc::new(Certificate {
+            key: vec![4],
+            not_before: 0,
+            not_after: 1,
+            entries: None,
+            constraints: Vec::new(),
+        }))
     }
 
     #[test]

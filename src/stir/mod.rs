@@ -6,7 +6,9 @@
 
 pub mod certificate;
 pub mod certificates;
+pub mod claim_constraints;
 pub mod date;
+pub mod der;
 pub mod field;
 pub mod http;
 pub mod io;

@@ -168,6 +168,12 @@ impl Signed {
         Ok(Signed { passport, input: input.to_owned(), signature: signature_of(signature)? })
     }
 
+    /// All claims, those too that nobody here reads.
+    pub fn claims(&self) -> Map<String, Value> {
+        let claims = self.input.split_once('.').map(|(_, claims)| object(claims));
+        claims.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Reads the compact form of a PASSporT that must have been `expected`.
     ///
     /// # Errors

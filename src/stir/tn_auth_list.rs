@@ -1,16 +1,14 @@
 //! What a certificate may speak for: the TN Authorization List (RFC 8226 §9).
 
+use super::der::{IA5_STRING, INTEGER, SEQUENCE, context, element, list};
 use std::ops::ControlFlow;
 
 /// Entries of one list that are looked at.
 const MOST_ENTRIES: usize = 10_000;
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const IA5_STRING: u8 = 0x16;
-const PROVIDER: u8 = 0xa0;
-const RANGE: u8 = 0xa1;
-const ONE: u8 = 0xa2;
+const PROVIDER: u8 = context(0);
+const RANGE: u8 = context(1);
+const ONE: u8 = context(2);
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,17 +25,7 @@ pub enum Entry {
 
 /// Reads the value of the extension; `None` where it is not one.
 pub fn read(der: &[u8]) -> Option<Vec<Entry>> {
-    let (SEQUENCE, mut list, []) = element(der)? else { return None };
-    let mut entries = Vec::new();
-    while !list.is_empty() {
-        let (tag, content, rest) = element(list)?;
-        entries.push(entry(tag, content)?);
-        list = rest;
-        if entries.len() > MOST_ENTRIES {
-            return None;
-        }
-    }
-    (!entries.is_empty()).then_some(entries)
+    list(der, MOST_ENTRIES, entry)
 }
 
 /// Tags are explicit in this module of ASN.1.
@@ -63,21 +51,6 @@ fn ia5(der: &[u8]) -> Option<(String, &[u8])> {
     let (IA5_STRING, text, rest) = element(der)? else { return None };
     let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
     Some((text.to_owned(), rest))
-}
-
-/// Tag, content and what follows (X.690 §8.1, definite lengths only).
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = der.split_first_chunk()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (octets.iter().fold(0_usize, |length, octet| length << 8 | usize::from(*octet)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 /// True where the list speaks for a number, given as digits. A provider's code stands for all its numbers, which only

@@ -154,7 +154,7 @@ impl Examined {
         if !verifies(&certificate.key, self.signed.input.as_bytes(), &self.signed.signature) {
             return StirResult::BadSignature.into();
         }
-        if !certificate.covers(&self.orig) {
+        if !certificate.covers(&self.orig) || !certificate.allows(&self.signed.claims()) {
             return StirResult::NotCovered.into();
         }
         let keep = passport.iat + policy.freshness;

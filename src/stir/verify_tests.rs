@@ -166,6 +166,21 @@ fn a_certificate_has_to_be_valid_and_to_speak_for_the_caller() {
 }
 
 #[test]
+fn a_certificate_says_what_may_be_claimed_with_it() {
+    for (attestation, result) in
+        [(Attestation::A, StirResult::NotCovered), (Attestation::B, StirResult::Passed)]
+    {
+        let mut world = world();
+        let issued = world.authority.issue_constrained(&[Entry::Provider("1234".into())], &["B", "C"]);
+        world.key = Arc::new(key(&issued));
+        world.certificate =
+            Certificate::trusted(issued.pem.as_bytes(), &world.authority.trust(), NOW).unwrap();
+        let field = world.field(Statement { attestation, ..statement() });
+        assert_eq!(world.check(&field, &claim(), NOW).result, result, "{attestation:?}");
+    }
+}
+
+#[test]
 fn the_place_of_a_certificate_has_to_be_allowed() {
     let mut world = world();
     let field = world.field(statement());

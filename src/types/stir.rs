@@ -40,7 +40,7 @@ pub enum StirResult {
     Untrusted,
     /// Its certificate is not valid now.
     Expired,
-    /// Its certificate does not speak for the calling number (RFC 8226 §9).
+    /// Its certificate does not speak for the calling number, or not for what is claimed (RFC 8226 §8, §9).
     NotCovered,
     /// It is no PASSporT, or one that lacks what it must have.
     Malformed,

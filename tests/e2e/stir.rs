@@ -1,6 +1,7 @@
 //! Signed caller identities between Tandem and Debian's Kamailio with secsipid: either side believes what the other
 //! signs, and nobody believes what is wrong.
 
+use crate::metrics::certificate_end;
 use crate::scene::{ALICE, BLINK, MOBILE, STRANGER, alice, operator};
 use crate::support::{
     certificates::{CertificateServer, Serves},
@@ -83,6 +84,8 @@ fn signed_call(test: &str, published: &dyn Fn(&Cast) -> String, verified: bool) 
     }
     let signed = [("trunk", "operator-a"), ("attestation", "A")];
     gateway.wait_metric("tandem_stir_signed_total", &signed, 1.0);
+    let end = certificate_end(&gateway.folder().join("chain.pem"));
+    assert_eq!(gateway.metric("tandem_stir_certificate_expiry_timestamp_seconds", &[]), end);
     assert!(server.asked() > 0, "the proxy fetched the certificate itself");
     (proxy.log().lines(), gateway.wait_cdr())
 }
@@ -101,6 +104,53 @@ fn kamailio_refuses_what_another_key_has_signed() {
     let (log, cdr) = signed_call("stir-signs-other", &other, false);
     assert!(log.iter().any(|line| line.contains("identity refused")), "{log:#?}");
     assert_eq!(cdr["end_cause"], "forbidden");
+}
+
+#[test]
+fn a_signature_that_a_transit_call_brings_is_verified_behind_us() {
+    let lane = Lane::take("stir-transit");
+    let cast = Cast::new();
+    let server = cast.server();
+    let from = lane.port();
+    let switch = operator(&lane, "operator-answers").start();
+    // What we sign ourselves would not pass: our certificate is not where ours would be looked for.
+    let own = Cast { authority: cast.authority.clone(), signer: cast.authority.issue_signer("9999") };
+    let gateway = own
+        .believing(&lane)
+        .set("stir.certificate", "chain.pem")
+        .set("stir.key", "signer.pem")
+        .set("stir.x5u", server.url())
+        .dialplan(
+            "country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\n\
+             trunks = [\"operator-b\"]\n",
+        );
+    let url = server.url();
+    let signs = Identities {
+        sign: Some((STRANGERS_DIGITS, &MOBILE[1..], "A", &url)),
+        key: &cast.signer.key,
+        verify: false,
+        authority: &cast.authority,
+    };
+    let verifies = Identities { sign: None, key: "", verify: true, authority: &cast.authority };
+    let caller = SocketAddr::from(([127, 0, 0, 1], from));
+    let before = Kamailio::start_with_identities(&lane, caller, gateway.udp(), &signs);
+    let behind = Kamailio::start_with_identities(&lane, switch.address(), gateway.udp(), &verifies);
+    let gateway = gateway
+        .trunk("operator-a", before.outer())
+        .trunk_with("operator-b", behind.outer(), |trunk| {
+            trunk.set("stir_sign", true);
+        })
+        .start();
+    Sipp::client(&lane, "operator-calls", before.inner())
+        .at_port(from)
+        .number(MOBILE)
+        .key("calling", STRANGER)
+        .pause(BLINK)
+        .start()
+        .succeed();
+    switch.succeed();
+    assert!(behind.log().lines().iter().any(|line| line.contains("identity verified")));
+    assert!(gateway.wait_cdr()["attestation"].is_null(), "it is not ours");
 }
 
 /// A call from the operator through a Kamailio that signs it, to alice's phone.

@@ -211,7 +211,7 @@ impl Kamailio {
         gateway: SocketAddr,
         identities: &Identities<'_>,
     ) -> Kamailio {
-        let folder = lane.make_folder("kamailio");
+        let folder = lane.make_folder(if identities.verify { "kamailio-verifies" } else { "kamailio-signs" });
         let extra = identities.write(&folder);
         Kamailio::start_in(lane, &folder, Outer::UdpAndTcp, switch, gateway, "", Routes::Loose, extra)
     }

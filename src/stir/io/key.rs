@@ -104,7 +104,8 @@ mod tests {
                 b"BPBzW0Hf05rwisDyh5DBfX0nGrxnh+/GE1PKi0vCORyx0kppQEy3LJUDITQvzoZVgWAutupyJaO13nm2Eu0m9+4=",
             )
             .unwrap();
-        let certificate = Certificate { key: point, not_before: 0, not_after: 1, entries: None };
+        let certificate =
+            Certificate { key: point, not_before: 0, not_after: 1, entries: None, constraints: Vec::new() };
         let key = Key::read(pem.as_bytes(), &certificate).unwrap();
         let signature = key.sign(b"x").unwrap();
         assert!(crate::stir::sign::verifies(&certificate.key, b"x", &signature));

@@ -24,6 +24,7 @@ pub struct SystemMetrics {
     draining: IntGauge,
     reloads: [IntCounter; 2],
     certificate_expiry: Gauge,
+    stir_certificate_expiry: Gauge,
     log_dropped: IntCounter,
 }
 
@@ -90,6 +91,11 @@ impl SystemMetrics {
                 registry,
                 "tandem_certificate_expiry_timestamp_seconds",
                 "End of validity of the TLS certificate, seconds since the epoch; 0 without one.",
+            ),
+            stir_certificate_expiry: float_gauge(
+                registry,
+                "tandem_stir_certificate_expiry_timestamp_seconds",
+                "End of validity of the chain that callers are signed with, seconds since the epoch; 0 without one.",
             ),
             log_dropped: counter(
                 registry,
@@ -164,6 +170,10 @@ impl SystemMetrics {
     }
 
     /// End of validity of the TLS certificate in use, seconds since the epoch; `None` without one.
+    pub fn set_stir_certificate_expiry(&self, unix_seconds: Option<i64>) {
+        self.stir_certificate_expiry.set(unix_seconds.unwrap_or(0) as f64);
+    }
+
     pub fn set_certificate_expiry(&self, unix_seconds: Option<i64>) {
         self.certificate_expiry.set(unix_seconds.unwrap_or(0) as f64);
     }
