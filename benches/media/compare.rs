@@ -1,12 +1,13 @@
 //! The gateways side by side in one run: the same calls, speech and losses through each, and the ratios.
 
 use crate::codec::{self, Floor};
-use crate::crowd::{Crowd, FRAME_TIME, Measured, Talk, nothing_lost, on_timeline};
+use crate::crowd::{Crowd, FRAME_TIME, Fate, Heard, Measured, Talk, on_time, on_timeline};
 use crate::gateway::{Gateway, Tandem};
 use crate::heard;
 use crate::machine::{self, resident};
 use crate::rtpengine;
 use crate::speech::{self, CONTINUOUS, Said, payloads, step};
+use std::time::Duration;
 use tandem::media::codec::g711::Law;
 use tandem::media::codec::opus::Decoder;
 use tandem::types::AudioCodec::{self, Opus, Pcma};
@@ -16,10 +17,62 @@ const CALLS: usize = 50;
 /// A gateway carries as many calls as it does within these.
 const MOST_DELAY_MS: f64 = 20.0;
 const MOST_LOSS: f64 = 0.1;
-/// Percent of the packets from the app that are lost on the way.
-pub const LOSSES: [u8; 6] = [0, 1, 3, 5, 10, 20];
-/// Calls per loss rate, each with losses of its own.
+/// Calls per way, each with faults of its own.
 const SEEDS: usize = 3;
+/// How much later than the quickest packet the judge's ear still plays one: a phone's usual buffer.
+const PATIENCE: Duration = Duration::from_millis(60);
+
+/// A way from the app to the gateway, and what the app's encoder has been told of its loss, in percent.
+struct Way {
+    name: &'static str,
+    told: u8,
+    /// Of packet `number` with the draws of its call.
+    fate: fn(call: u64, number: u32) -> Fate,
+}
+
+const WAYS: [Way; 10] = [
+    Way { name: "0 % lost", told: 0, fate: |_, _| Fate::OnTime },
+    Way { name: "1 % lost", told: 1, fate: |call, number| lost(call, number, 1) },
+    Way { name: "3 % lost", told: 3, fate: |call, number| lost(call, number, 3) },
+    Way { name: "5 % lost", told: 5, fate: |call, number| lost(call, number, 5) },
+    Way { name: "10 % lost", told: 10, fate: |call, number| lost(call, number, 10) },
+    Way { name: "20 % lost", told: 20, fate: |call, number| lost(call, number, 20) },
+    Way {
+        name: "10 % lost, two in a row",
+        told: 10,
+        fate: |call, number| if hits(call, number / 2, 10) { Fate::Lost } else { Fate::OnTime },
+    },
+    Way { name: "jitter 0 to 40 ms", told: 0, fate: |call, number| late(call, number, 40) },
+    Way {
+        name: "5 % overtaken by one",
+        told: 0,
+        fate: |call, number| match hits(call, number, 5) {
+            true => Fate::Late(Duration::from_millis(25)),
+            false => Fate::OnTime,
+        },
+    },
+    Way {
+        name: "5 % lost, jitter 0 to 30 ms",
+        told: 5,
+        fate: |call, number| match lost(call, number, 5) {
+            Fate::Lost => Fate::Lost,
+            Fate::OnTime | Fate::Late(_) => late(call, number, 30),
+        },
+    },
+];
+
+fn hits(call: u64, number: u32, percent: u32) -> bool {
+    draw(call, number) < percent * 100
+}
+
+fn lost(call: u64, number: u32, percent: u32) -> Fate {
+    if hits(call, number, percent) { Fate::Lost } else { Fate::OnTime }
+}
+
+fn late(call: u64, number: u32, most_ms: u64) -> Fate {
+    let share = draw(call ^ 0x5eed, number);
+    Fate::Late(Duration::from_micros(u64::from(share) * most_ms / 10))
+}
 
 /// All that is known of one gateway; `None` was not measured.
 #[derive(Default)]
@@ -34,7 +87,7 @@ struct Row {
     capacity: Option<usize>,
     complexity: Option<u8>,
     p99: [Option<f64>; 2],
-    pesq: [Option<f64>; LOSSES.len()],
+    pesq: [Option<f64>; WAYS.len()],
     noise: f64,
 }
 
@@ -92,8 +145,8 @@ fn single(gateway: &mut dyn Gateway, row: &mut Row) {
     crowd.record(0);
     crowd.record(1);
     let time = FRAME_TIME * frames.len() as u32;
-    let measured = crowd
-        .talk(gateway, &Talk { said: &[said.clone()], time, stagger: 0, last: true, drops: &nothing_lost });
+    let measured =
+        crowd.talk(gateway, &Talk { said: &[said.clone()], time, stagger: 0, last: true, fate: &on_time });
     gateway.close_all();
     let direct = decode_all(&said[0]);
     let to_app = crowd.recordings(0).pop().map(|recording| opus_sound(&recording)).unwrap_or_default();
@@ -191,29 +244,30 @@ fn capacity(gateway: &mut dyn Gateway, row: &mut Row) {
     }
 }
 
-/// How it sounds to the trunk while the app's packets get lost, the app having been told so.
+/// How it sounds to the trunk while the app's packets get lost or late, the app having been told of its losses.
 fn listen(gateway: &mut dyn Gateway, row: &mut Row) {
     let voice = speech::caller();
     let frames: Vec<&[i16]> = voice.chunks_exact(speech::FRAME).collect();
     let pcma = payloads(&frames, Pcma, CONTINUOUS, 0);
-    let said = LOSSES.map(|loss| [payloads(&frames, Opus, CONTINUOUS, loss), pcma.clone()]);
-    let calls = SEEDS * LOSSES.len();
+    let said = WAYS.map(|way| [payloads(&frames, Opus, CONTINUOUS, way.told), pcma.clone()]);
+    let calls = SEEDS * WAYS.len();
     let Some(mut crowd) = Crowd::open(gateway, calls, [Opus, Pcma]) else { return gateway.close_all() };
     crowd.record(1);
-    let drops = |call: usize, number: u32| {
-        let loss = LOSSES[call % LOSSES.len()];
-        number > 0 && draw(call as u64, number) < u32::from(loss) * 100
+    // The first packet tells the gateway where the far side is.
+    let fate = |call: usize, number: u32| match number {
+        0 => Fate::OnTime,
+        number => (WAYS[call % WAYS.len()].fate)(call as u64, number),
     };
     let time = FRAME_TIME * frames.len() as u32;
-    crowd.talk(gateway, &Talk { said: &said, time, stagger: 0, last: true, drops: &drops });
+    crowd.talk(gateway, &Talk { said: &said, time, stagger: 0, last: true, fate: &fate });
     gateway.close_all();
     let heard: Vec<Vec<i16>> = crowd.recordings(1).iter().map(|recording| pcma_sound(recording)).collect();
-    for (index, loss) in LOSSES.into_iter().enumerate() {
-        let of_this_loss: Vec<Vec<i16>> = heard.iter().skip(index).step_by(LOSSES.len()).cloned().collect();
-        row.pesq[index] = heard::pesq(&voice, &of_this_loss);
+    for (index, way) in WAYS.iter().enumerate() {
+        let of_this_way: Vec<Vec<i16>> = heard.iter().skip(index).step_by(WAYS.len()).cloned().collect();
+        row.pesq[index] = heard::pesq(&voice, &of_this_way);
         match row.pesq[index] {
-            Some(score) => println!("  {loss} % lost: PESQ {score:.2}"),
-            None => println!("  {loss} % lost: PESQ not measured"),
+            Some(score) => println!("  {}: PESQ {score:.2}", way.name),
+            None => println!("  {}: PESQ not measured", way.name),
         }
     }
 }
@@ -239,14 +293,14 @@ fn decode(decoder: &mut Decoder, packet: &[u8]) -> Vec<i16> {
     pcm[..samples].to_vec()
 }
 
-fn opus_sound(recording: &[(u32, Vec<u8>)]) -> Vec<i16> {
+fn opus_sound(recording: &[Heard]) -> Vec<i16> {
     let mut decoder = Decoder::new(8_000).expect("a decoder");
-    on_timeline(recording, |packet| decode(&mut decoder, packet), step(Opus))
+    on_timeline(recording, |packet| decode(&mut decoder, packet), step(Opus), PATIENCE)
 }
 
-fn pcma_sound(recording: &[(u32, Vec<u8>)]) -> Vec<i16> {
+fn pcma_sound(recording: &[Heard]) -> Vec<i16> {
     let expand = |packet: &[u8]| packet.iter().map(|code| Law::A.expand(*code)).collect();
-    on_timeline(recording, expand, step(Pcma))
+    on_timeline(recording, expand, step(Pcma), PATIENCE)
 }
 
 fn print(rows: &[Row], floor: Floor) {
@@ -274,8 +328,8 @@ fn print(rows: &[Row], floor: Floor) {
     line("p99 of a packet at 80 % of capacity to the trunk, ms", &|row| row.p99[0], 2);
     line("p99 of a packet at 80 % of capacity to the app, ms", &|row| row.p99[1], 2);
     line("RSS per transcoded call, KB", &|row| row.memory, 0);
-    for (index, loss) in LOSSES.into_iter().enumerate() {
-        line(&format!("PESQ, Opus with FEC to PCMA, {loss} % lost"), &|row| row.pesq[index], 2);
+    for (index, way) in WAYS.iter().enumerate() {
+        line(&format!("PESQ, Opus with FEC to PCMA, {}", way.name), &|row| row.pesq[index], 2);
     }
     line("most that others took of the core during it, %", &|row| Some(row.noise), 0);
     if rows.len() == 1 {

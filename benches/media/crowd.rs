@@ -3,6 +3,8 @@
 use crate::gateway::Gateway;
 use crate::machine::{self, Noise};
 use crate::speech::{ROOM, Said, address, bind, datagram, step};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 use tandem::media::io::socket::{Inbox, calendar, enable_timestamps};
@@ -22,6 +24,23 @@ pub struct Crowd {
     codecs: [AudioCodec; 2],
     round: u32,
     inbox: Inbox,
+    /// Packets of the app's side that are still on their way: when they arrive, of which call, what.
+    under_way: BinaryHeap<Reverse<(Instant, usize, Vec<u8>)>>,
+}
+
+/// What the way to the gateway does to a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    OnTime,
+    Late(Duration),
+    Lost,
+}
+
+/// A packet that came out.
+pub struct Heard {
+    pub at: Duration,
+    pub timestamp: u32,
+    pub payload: Vec<u8>,
 }
 
 struct Call {
@@ -58,7 +77,7 @@ struct Ear {
     /// follows them hears that much later.
     ahead: i32,
     /// Kept only where somebody listens later.
-    recording: Option<Vec<(u32, Vec<u8>)>>,
+    recording: Option<Vec<Heard>>,
 }
 
 /// What was measured while the crowd talked.
@@ -100,13 +119,13 @@ pub struct Talk<'a> {
     pub stagger: usize,
     /// Nobody talks afterwards: what is still inside is waited for.
     pub last: bool,
-    /// Whether packet `number` of side 0 in this call is lost on the way.
-    pub drops: &'a dyn Fn(usize, u32) -> bool,
+    /// What becomes of packet `number` of side 0 in a call.
+    pub fate: &'a dyn Fn(usize, u32) -> Fate,
 }
 
-/// For [`Talk::drops`]: all packets arrive.
-pub fn nothing_lost(_: usize, _: u32) -> bool {
-    false
+/// For [`Talk::fate`]: a perfect way.
+pub fn on_time(_: usize, _: u32) -> Fate {
+    Fate::OnTime
 }
 
 impl<'a> Talk<'a> {
@@ -117,7 +136,7 @@ impl<'a> Talk<'a> {
             time: Duration::from_secs(seconds),
             stagger: 37,
             last: false,
-            drops: &nothing_lost,
+            fate: &on_time,
         }
     }
 
@@ -147,7 +166,7 @@ impl Crowd {
             });
             calls.push(Call { sides });
         }
-        Some(Crowd { calls, codecs, round: 0, inbox: Inbox::default() })
+        Some(Crowd { calls, codecs, round: 0, inbox: Inbox::default(), under_way: BinaryHeap::new() })
     }
 
     /// From now on keeps what is heard by `side` of every call.
@@ -155,8 +174,8 @@ impl Crowd {
         self.calls.iter_mut().for_each(|call| call.sides[side].ear.recording = Some(Vec::new()));
     }
 
-    /// What was recorded of each call: timestamps and payloads in the order of arrival.
-    pub fn recordings(&mut self, side: usize) -> Vec<Vec<(u32, Vec<u8>)>> {
+    /// What was recorded of each call, in the order of arrival.
+    pub fn recordings(&mut self, side: usize) -> Vec<Vec<Heard>> {
         self.calls.iter_mut().filter_map(|call| call.sides[side].ear.recording.take()).collect()
     }
 
@@ -178,6 +197,7 @@ impl Crowd {
                     Some(early) => std::thread::sleep(early),
                     None => own_lateness = own_lateness.max(now - due),
                 }
+                self.deliver(now);
                 self.listen(call, side);
                 sent += u64::from(self.say(call, side, talk));
             }
@@ -186,6 +206,7 @@ impl Crowd {
         let (cpu, elapsed) = (machine::cpu(gateway.pid()) - cpu, start.elapsed());
         let noise = noise.percent();
         if talk.last {
+            self.deliver(Instant::now() + Duration::from_secs(1));
             // What is still inside comes out within a moment; what does not is lost.
             std::thread::sleep(Duration::from_millis(300));
         }
@@ -233,13 +254,27 @@ impl Crowd {
         far.last = self.round;
         let sequence = far.next_sequence;
         far.next_sequence = sequence.wrapping_add(1);
-        if side == 0 && (talk.drops)(call, self.round) {
-            return true;
-        }
         let mut bytes = [0; ROOM];
         let len = datagram(self.codecs[side], sequence, self.round, payload, &mut bytes);
-        let _ = far.socket.send_to(&bytes[..len], far.to);
+        match if side == 0 { (talk.fate)(call, self.round) } else { Fate::OnTime } {
+            Fate::OnTime => drop(far.socket.send_to(&bytes[..len], far.to)),
+            Fate::Late(by) => {
+                self.under_way.push(Reverse((Instant::now() + by, call, bytes[..len].to_vec())))
+            }
+            Fate::Lost => {}
+        }
         true
+    }
+
+    /// Packets whose way took longer arrive.
+    fn deliver(&mut self, now: Instant) {
+        while let Some(Reverse((due, ..))) = self.under_way.peek()
+            && *due <= now
+            && let Some(Reverse((_, call, bytes))) = self.under_way.pop()
+        {
+            let far = &self.calls[call].sides[0];
+            let _ = far.socket.send_to(&bytes, far.to);
+        }
     }
 
     /// Takes what waits for a side.
@@ -259,7 +294,8 @@ impl Crowd {
                 ear.ssrc = heard.ssrc;
                 ear.packets += 1;
                 if let Some(recording) = &mut ear.recording {
-                    recording.push((heard.timestamp, heard.payload.to_vec()));
+                    let at = packet.stamp.unwrap_or_else(calendar);
+                    recording.push(Heard { at, timestamp: heard.timestamp, payload: heard.payload.to_vec() });
                 }
                 if ear.first.is_none() {
                     let zero = heard.timestamp.wrapping_sub(there.began.unwrap_or(0).wrapping_mul(unit));
@@ -302,24 +338,32 @@ impl Crowd {
     }
 }
 
-/// A sound as a listener gets it: every payload at the place its timestamp says, silence where none came.
+/// A sound as a listener gets it who plays everything `patience` after the packet that was quickest through the
+/// gateway: every payload at the place its timestamp says, silence where none came in time.
 pub fn on_timeline(
-    recording: &[(u32, Vec<u8>)],
+    recording: &[Heard],
     mut decode: impl FnMut(&[u8]) -> Vec<i16>,
     unit: u32,
+    patience: Duration,
 ) -> Vec<i16> {
-    let Some(first) = recording.first().map(|(timestamp, _)| *timestamp) else { return Vec::new() };
+    let Some(first) = recording.first().map(|heard| heard.timestamp) else { return Vec::new() };
+    let place = |heard: &Heard| (heard.timestamp.wrapping_sub(first) / unit) as usize;
+    let way = |heard: &Heard| heard.at.as_secs_f64() - FRAME_TIME.as_secs_f64() * place(heard) as f64;
+    let quickest = recording.iter().map(way).fold(f64::INFINITY, f64::min);
     let mut sound: Vec<i16> = Vec::new();
-    for (timestamp, payload) in recording {
-        let place = (timestamp.wrapping_sub(first) / unit) as usize * crate::speech::FRAME;
-        let samples = decode(payload);
-        if place > sound.len() + 8_000 * 60 {
+    for heard in recording {
+        // A decoder's state goes on whether the packet was in time or not.
+        let samples = decode(&heard.payload);
+        let start = place(heard) * crate::speech::FRAME;
+        if start > sound.len() + 8_000 * 60 {
             continue;
         }
-        if sound.len() < place + samples.len() {
-            sound.resize(place + samples.len(), 0);
+        if sound.len() < start + samples.len() {
+            sound.resize(start + samples.len(), 0);
         }
-        sound[place..place + samples.len()].copy_from_slice(&samples);
+        if way(heard) - quickest <= patience.as_secs_f64() {
+            sound[start..start + samples.len()].copy_from_slice(&samples);
+        }
     }
     sound
 }

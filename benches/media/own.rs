@@ -1,7 +1,7 @@
 //! Our own figures over sockets: cost of each kind of call, memory, and how a stall of the machine is made up for.
 
 use crate::codec;
-use crate::crowd::{Crowd, FRAME_TIME, Measured, Talk, nothing_lost};
+use crate::crowd::{Crowd, FRAME_TIME, Measured, Talk, on_time};
 use crate::gateway::{Gateway, Tandem};
 use crate::machine::{self, resident};
 use crate::speech::{self, CONTINUOUS, Said, conversation, payloads};
@@ -114,7 +114,7 @@ fn stall(said: &[Said; 2]) {
             time: FRAME_TIME * 20,
             stagger: 0,
             last: false,
-            drops: &nothing_lost,
+            fate: &on_time,
         },
     );
     if !stopper.join().is_ok_and(|stopped| stopped) {
