@@ -92,7 +92,7 @@ impl Gateway {
     /// The first thing that can't be opened; then nothing keeps running.
     pub async fn start(options: Options) -> Result<Gateway, StartError> {
         let Options { path, loaded, log, tap } = options;
-        let Loaded { config, dialplan, warnings } = loaded;
+        let Loaded { config, dialplan, warnings, .. } = loaded;
         for warning in &warnings {
             tracing::warn!(target: "tandem::config", "{warning}");
         }

@@ -4,6 +4,7 @@ mod control;
 pub mod demo;
 pub mod explain;
 mod gateway;
+pub mod preflight;
 mod quality;
 mod reload;
 mod setup;

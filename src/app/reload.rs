@@ -14,7 +14,7 @@ pub async fn reload(context: &Context) -> ReloadReport {
         return refused(vec!["this gateway was not started from a file".to_owned()]);
     };
     let read = tokio::task::spawn_blocking(move || Config::load(&path)).await;
-    let Loaded { config, dialplan, warnings } = match read {
+    let Loaded { config, dialplan, warnings, .. } = match read {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(problems)) => return refused(problems.iter().map(ToString::to_string).collect()),
         Err(error) => return refused(vec![error.to_string()]),

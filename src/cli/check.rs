@@ -1,7 +1,8 @@
 //! `tandem check`: everything that can be known to be wrong before the gateway starts.
 
 use super::output::{self, Failure, Outcome};
-use crate::config::{self, Problem, Severity};
+use crate::app::preflight;
+use crate::config::{Problem, Severity};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ struct Finding<'a> {
 }
 
 pub fn run(args: Args) -> Outcome {
-    let problems = config::check(&args.config);
+    let problems = preflight::check(&args.config);
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     if args.json {
         output::print_json(&Report { ok: errors == 0, problems: problems.iter().map(finding).collect() })?;

@@ -5,6 +5,7 @@ use super::{
     dialplan::{ExpectFrom, Expectation, LoadedDialplan, load_dialplan},
     model::Config,
     read::{self, Read},
+    source::KeyLines,
     stir,
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Examined {
     /// Both are `None` where the file can't be read; wrong values are at their defaults.
     pub config: Option<Config>,
     pub dialplan: Option<Dialplan>,
+    /// Where the keys of the file stand.
+    pub lines: KeyLines,
     pub problems: Vec<Problem>,
 }
 
@@ -39,14 +42,15 @@ pub(super) fn examine(path: &Path, environment: &dyn Fn(&str) -> Option<String>)
         Err(error) => {
             let message = format!("{error}; write the path of a configuration file: --config FILE");
             let problems = vec![Problem::error(path, None, message)];
-            return Examined { config: None, dialplan: None, problems };
+            return Examined { config: None, dialplan: None, lines: KeyLines::new(), problems };
         }
     };
-    let Read { config, mut problems, trunk_lines, dialplan_line, stir_lines, .. } =
+    let Read { config, mut problems, trunk_lines, dialplan_line, stir_lines, lines, .. } =
         read::read(path, &text, path.parent().unwrap_or(Path::new("")), environment);
     problems.extend(ambiguous_trunks(path, &config, &trunk_lines));
     problems.extend(media_ports(path, &config));
-    problems.extend(missing_files(path, &config));
+    problems.extend(missing_files(path, &config, &lines, &trunk_lines));
+    problems.extend(shared_listener(path, &config, &lines));
     problems.extend(stir::files(path, &config.stir, &stir_lines));
     let dialplan = match load_dialplan(&config.dialplan, config.trunk_forms()) {
         Ok(loaded) => {
@@ -70,7 +74,7 @@ pub(super) fn examine(path: &Path, environment: &dyn Fn(&str) -> Option<String>)
             None
         }
     };
-    Examined { config: Some(config), dialplan, problems }
+    Examined { config: Some(config), dialplan, lines, problems }
 }
 
 /// Two trunks whose calls could not be told apart (decisions: "Who is calling").
@@ -152,7 +156,7 @@ fn media_ports(path: &Path, config: &Config) -> Vec<Problem> {
 }
 
 /// Files that must be there at the start.
-fn missing_files(path: &Path, config: &Config) -> Vec<Problem> {
+fn missing_files(path: &Path, config: &Config, lines: &KeyLines, trunk_lines: &[usize]) -> Vec<Problem> {
     let tls = &config.tls;
     let named = [
         ("tls.certificate", &tls.certificate),
@@ -160,15 +164,36 @@ fn missing_files(path: &Path, config: &Config) -> Vec<Problem> {
         ("tls.ca", &tls.ca),
         ("tls.client_ca", &tls.client_ca),
     ];
-    let of_trunks = config.trunks.iter().map(|trunk| ("trunk.tls_ca", &trunk.tls_ca));
+    let named = named.into_iter().map(|(key, file)| (key, file, lines.get(key).copied()));
+    let of_trunks = config.trunks.iter().zip(trunk_lines);
+    let of_trunks = of_trunks.map(|(trunk, line)| ("trunk.tls_ca", &trunk.tls_ca, Some(*line)));
     let mut problems = Vec::new();
-    for (key, file) in named.into_iter().chain(of_trunks) {
+    for (key, file, line) in named.chain(of_trunks) {
         let Some(file) = file else { continue };
         if let Err(error) = std::fs::File::open(file) {
-            problems.push(Problem::error(path, None, format!("{key}: {}: {error}", file.display())));
+            let message =
+                format!("{key}: {}: {error}; write the path of a file that is there", file.display());
+            problems.push(Problem::error(path, line, message));
         }
     }
     problems
+}
+
+/// The API at a port that calls come to.
+fn shared_listener(path: &Path, config: &Config, lines: &KeyLines) -> Option<Problem> {
+    let admin = config.admin.listen.filter(|admin| admin.port() != 0)?;
+    let taken = config.sip.listen.iter().find(|listen| {
+        let meets = listen.bind.ip() == admin.ip()
+            || listen.bind.is_ipv4() == admin.is_ipv4()
+                && (listen.bind.ip().is_unspecified() || admin.ip().is_unspecified());
+        listen.transport.is_reliable() && listen.bind.port() == admin.port() && meets
+    })?;
+    let message = format!(
+        "admin.listen {admin} is taken by sip.listen \"{}:{}\"; write another port",
+        taken.transport.as_str(),
+        taken.bind
+    );
+    Some(Problem::error(path, lines.get("admin.listen").copied(), message))
 }
 
 /// Runs the `[[expect]]` cases of a dialplan; each that fails is an error at its line.

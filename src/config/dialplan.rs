@@ -102,7 +102,7 @@ pub fn parse_dialplan(
         top.finish();
     }
     drop(root);
-    let (problems, _) = source.finish();
+    let (problems, ..) = source.finish();
     if problems.iter().any(Problem::is_error) {
         return Err(problems);
     }

@@ -20,6 +20,7 @@ pub use model::*;
 pub use parties::user_name;
 pub use problem::{Problem, Severity};
 pub use reload::Reloaded;
+pub use source::KeyLines;
 pub use stir::{StirConfig, StirVerify};
 pub use values::{DEFAULT_NETWORK, Listen, SecretSources, host_port};
 
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub dialplan: Dialplan,
     /// What works, but hardly as meant.
     pub warnings: Vec<Problem>,
+    /// Where the keys of the file stand.
+    pub lines: KeyLines,
 }
 
 impl Config {
@@ -57,7 +60,9 @@ impl Config {
             return Err(examined.problems);
         }
         match (examined.config, examined.dialplan) {
-            (Some(config), Some(dialplan)) => Ok(Loaded { config, dialplan, warnings: examined.problems }),
+            (Some(config), Some(dialplan)) => {
+                Ok(Loaded { config, dialplan, warnings: examined.problems, lines: examined.lines })
+            }
             (_, None) | (None, _) => Err(examined.problems),
         }
     }

@@ -4,7 +4,7 @@ use super::{
     model::*,
     parties,
     problem::Problem,
-    source::{At, Section, Source, nearest},
+    source::{At, KeyLines, Section, Source, nearest},
     stir,
     trunk::{self, optional, optional_seconds, seconds, some},
     values::{self, DEFAULT_NETWORK, Listen, SecretSources, word},
@@ -31,6 +31,8 @@ pub(super) struct Read {
     pub dialplan_line: Option<usize>,
     /// Where the keys of `[stir]` stand.
     pub stir_lines: stir::Lines,
+    /// Where the keys stand that the file writes.
+    pub lines: KeyLines,
     /// Every key that exists, as `section.key`.
     #[cfg_attr(not(test), expect(dead_code, reason = "only the test of the example file asks"))]
     pub known: Vec<String>,
@@ -97,8 +99,8 @@ pub(super) fn read(
         top.finish();
     }
     drop(root);
-    let (problems, known) = source.finish();
-    Read { config, problems, trunk_lines, dialplan_line, stir_lines, known }
+    let (problems, known, lines) = source.finish();
+    Read { config, problems, trunk_lines, dialplan_line, stir_lines, lines, known }
 }
 
 fn path(s: &Section<'_>, key: &'static str, base: &Path, default: PathBuf) -> PathBuf {

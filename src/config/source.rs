@@ -3,6 +3,7 @@
 use super::problem::{Problem, Severity};
 use std::{
     cell::RefCell,
+    collections::HashMap,
     ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
 };
@@ -24,12 +25,23 @@ pub struct Source {
     problems: RefCell<Vec<Problem>>,
     /// Every key that was asked for, as `section.key`; what the example file must show.
     known: RefCell<Vec<String>>,
+    /// Where the file writes each key that was asked for.
+    places: RefCell<KeyLines>,
 }
+
+/// Lines of keys, as `section.key`; of a section that stands several times the last.
+pub type KeyLines = HashMap<String, usize>;
 
 impl Source {
     pub fn new(file: &Path, text: &str) -> Source {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { file: file.to_owned(), lines, problems: RefCell::default(), known: RefCell::default() }
+        Source {
+            file: file.to_owned(),
+            lines,
+            problems: RefCell::default(),
+            known: RefCell::default(),
+            places: RefCell::default(),
+        }
     }
 
     /// Parses the text; syntax errors become problems and what could be read is given.
@@ -65,14 +77,14 @@ impl Source {
         self.problems.borrow_mut().push(Problem { severity, file: self.file.clone(), line, message });
     }
 
-    /// All problems in the order of the file, and all known keys.
-    pub fn finish(self) -> (Vec<Problem>, Vec<String>) {
+    /// All problems in the order of the file, all known keys, and where those stand that are written.
+    pub fn finish(self) -> (Vec<Problem>, Vec<String>, KeyLines) {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
         let mut known = self.known.into_inner();
         known.sort();
         known.dedup();
-        (problems, known)
+        (problems, known, self.places.into_inner())
     }
 }
 
@@ -120,7 +132,10 @@ impl<'a> Section<'a> {
 
     fn get(&self, key: &'static str) -> Option<&'a Value<'a>> {
         self.asked.borrow_mut().push(key);
-        self.table?.get(key)
+        let value = self.table?.get(key)?;
+        let line = self.source.line(value.span().start);
+        self.source.places.borrow_mut().insert(self.path(key), line);
+        Some(value)
     }
 
     /// True where the file writes this key.

@@ -79,14 +79,22 @@ impl Store {
     /// # Panics
     /// Outside a tokio runtime: the connections live in the one of the caller.
     pub fn connect(url: &Secret, keys: NumberKeys, options: StoreOptions) -> Result<Store, StoreError> {
-        let pool = if url.expose().starts_with("sqlite:") {
-            sqlite(url.expose(), options)?
-        } else if url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://") {
-            postgres(url.expose(), options)?
-        } else {
-            return Err(StoreError::Url("it begins with neither sqlite: nor postgres://".to_owned()));
+        let pool = match Kind::of(url)? {
+            Kind::Sqlite => sqlite(url.expose(), options)?,
+            Kind::Postgres => postgres(url.expose(), options)?,
         };
         Ok(Store { pool, keys: Arc::new(keys), options, prepared: Arc::default(), up: Arc::default() })
+    }
+
+    /// Whether [`connect`](Store::connect) would take this URL; nothing is opened or made.
+    ///
+    /// # Errors
+    /// The URL can't be understood, or names files that are not there.
+    pub fn check_url(url: &Secret) -> Result<(), StoreError> {
+        match Kind::of(url)? {
+            Kind::Sqlite => sqlite_options(url.expose()).map(drop),
+            Kind::Postgres => postgres_options(url.expose()).map(drop),
+        }
     }
 
     /// Reaches the database, and brings its tables up to date the first time.
@@ -166,8 +174,35 @@ impl Pool {
     }
 }
 
+/// Which database a URL names.
+enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    fn of(url: &Secret) -> Result<Kind, StoreError> {
+        let url = url.expose();
+        if url.starts_with("sqlite:") {
+            Ok(Kind::Sqlite)
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Ok(Kind::Postgres)
+        } else {
+            Err(StoreError::Url("it begins with neither sqlite: nor postgres://".to_owned()))
+        }
+    }
+}
+
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))
+}
+
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    PgConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))
+}
+
 fn sqlite(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
-    let connect = SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))?;
+    let connect = sqlite_options(url)?;
     let memory = url.contains(":memory:");
     let file = (!memory).then(|| connect.get_filename().to_owned());
     let connect = connect
@@ -189,9 +224,7 @@ fn sqlite(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
 }
 
 fn postgres(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
-    let connect = PgConnectOptions::from_str(url)
-        .map_err(|error| StoreError::Url(error.to_string()))?
-        .application_name("tandem");
+    let connect = postgres_options(url)?.application_name("tandem");
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.connect_patience)

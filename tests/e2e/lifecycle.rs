@@ -69,6 +69,57 @@ fn check_says_file_line_and_what_to_write_instead() {
 }
 
 #[test]
+fn check_refuses_what_the_gateway_could_not_start_with() {
+    let lane = Lane::take("lifecycle-preflight");
+    let folder = lane.make_folder("preflight");
+    let file = folder.join("tandem.toml");
+    let path = file.to_str().expect("a plain path");
+    let authority = Authority::new("lifecycle");
+    let (own, other) = (authority.issue("gw.example"), authority.issue("other.example"));
+    for (name, text) in [
+        ("dialplan.toml", "country_code = \"32\"\n"),
+        ("cert.pem", &own.certificate),
+        ("key.pem", &own.key),
+        ("other-key.pem", &other.key),
+        ("words.pem", "no certificate\n"),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+    let tls = |certificate: &str, key: &str| {
+        format!(
+            "[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n[sip]\nlisten = [\"tls:127.0.0.1:0\"]\n"
+        )
+    };
+    let check = |text: &str| {
+        std::fs::write(&file, format!("dialplan = \"dialplan.toml\"\n{text}")).expect("a configuration");
+        let output = tandem(&["check", "--config", path]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, told) = check(&tls("cert.pem", "key.pem"));
+    assert_eq!(code, Some(0), "{told}");
+    for (text, line, says) in [
+        (tls("words.pem", "key.pem"), 3, "tls.certificate"),
+        (tls("cert.pem", "other-key.pem"), 4, "write the key that belongs to tls.certificate"),
+        (tls("cert.pem", "nowhere.pem"), 4, "tls.key"),
+        ("[database]\nurl = \"postgres://u:hunter2@127.0.0.1/db?sslmode=sure\"\n".to_owned(), 3, "sslmode"),
+        ("[database]\nurl = \"mysql://127.0.0.1/db\"\n".to_owned(), 3, "sqlite:data"),
+        (
+            "[admin]\nlisten = \"127.0.0.1:5060\"\n[sip]\nlisten = [\"tcp:0.0.0.0:5060\"]\n".to_owned(),
+            3,
+            "write another port",
+        ),
+    ] {
+        let (code, told) = check(&text);
+        assert_eq!(code, Some(1), "{text}{told}");
+        let place = format!("{path}:{line}: error: ");
+        let found = told.lines().find(|told| told.starts_with(&place));
+        let found = found.unwrap_or_else(|| panic!("no {place}\n{told}"));
+        assert!(found.contains(says) && !found.contains("hunter2"), "{says}: {found}");
+        assert_eq!(tandem(&["run", "--config", path]).status.code(), Some(1), "{text}");
+    }
+}
+
+#[test]
 fn a_reload_takes_dialplan_trunks_and_users_and_leaves_running_calls_alone() {
     let lane = Lane::take("lifecycle-reload");
     let first = operator(&lane, "operator-answers").calls(2).start();

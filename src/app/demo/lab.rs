@@ -2,7 +2,7 @@
 
 use super::DemoError;
 use crate::app::StartError;
-use crate::config::{Config, Loaded, parse_dialplan};
+use crate::config::{Config, KeyLines, Loaded, parse_dialplan};
 use crate::routing::PeerMatch;
 use crate::types::{HostPort, Secret};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,5 +30,5 @@ pub fn configuration(scratch: &Path, operator: SocketAddr) -> Result<Loaded, Dem
     }
     let dialplan =
         parse_dialplan(Path::new("dialplans/lab.toml"), DIALPLAN, config.trunk_forms()).map_err(refused)?;
-    Ok(Loaded { config, dialplan: dialplan.dialplan, warnings: Vec::new() })
+    Ok(Loaded { config, dialplan: dialplan.dialplan, warnings: Vec::new(), lines: KeyLines::new() })
 }

@@ -19,7 +19,7 @@ mod udp;
 pub use event::{TransportEvent, TransportFailure, Turn};
 pub use settings::{Listener, NetworkSettings, StreamSettings, TransportSettings};
 pub use stats::TransportStats;
-pub use tls::{Identity, TlsError, TlsSettings, TlsTrust};
+pub use tls::{Identity, TlsError, TlsSettings, TlsTrust, check_tls};
 
 use crate::types::{NetworkId, Peer, Transport};
 use address::Addresses;

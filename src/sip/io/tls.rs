@@ -76,6 +76,14 @@ pub enum TlsError {
     Library(#[from] rustls::Error),
 }
 
+/// Whether these settings and their files would do for handshakes.
+///
+/// # Errors
+/// What is wrong with the first that would not.
+pub fn check_tls(settings: &TlsSettings) -> Result<(), TlsError> {
+    TlsContext::load(settings).map(drop)
+}
+
 /// Everything read and checked, for handshakes to come.
 pub(super) struct TlsContext {
     server: Option<Arc<ServerConfig>>,

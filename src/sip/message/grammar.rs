@@ -80,11 +80,6 @@ pub(crate) fn host_name_length(text: &str) -> usize {
     run(text.as_bytes(), 0, HOST)
 }
 
-/// A host name or IPv4 literal; no brackets.
-pub(crate) fn is_host_name(text: &str) -> bool {
-    all(text, HOST)
-}
-
 /// A header parameter's unquoted value, as liberal as the field needs.
 pub(crate) fn is_parameter_value(text: &str) -> bool {
     all(text, HEADER_PARAM)
