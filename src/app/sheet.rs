@@ -2,6 +2,7 @@
 
 use crate::call::core::ALLOW;
 use crate::config::{Config, Prack, SrtpMode, StirVerify, TrunkAuth, TrunkConfig};
+use crate::routing::{Dialplan, NumberMatch, Rule, RuleAction};
 use crate::types::{DtmfMode, Transport};
 use serde::Serialize;
 use std::fmt::Write;
@@ -38,6 +39,28 @@ impl Sheet {
             capacity(config, trunk),
         ];
         Sheet { trunk: trunk.name.clone(), carrier: trunk.carrier.clone(), sections }
+    }
+
+    /// Adds the test lines that the dialplan lets the trunk's engineers call.
+    pub fn with_test_lines(mut self, dialplan: &Dialplan) -> Sheet {
+        let Some(trunk) = dialplan.trunk_index(&self.trunk) else { return self };
+        let reached = |rule: &Rule| match rule.action {
+            RuleAction::Line(line) if rule.is_for_trunk(trunk) => {
+                let numbers = rule.numbers.iter().map(|number| match number {
+                    NumberMatch::Prefix(number) | NumberMatch::Short(number) => number.as_str(),
+                    NumberMatch::Pattern(pattern) => pattern.as_str(),
+                });
+                Some(row(line.as_str(), format!("{}: {}", listed(numbers), line.meaning())))
+            }
+            RuleAction::Line(_) | RuleAction::Reject(_) | RuleAction::Users | RuleAction::Trunks { .. } => {
+                None
+            }
+        };
+        let rows: Vec<Row> = dialplan.rules.iter().filter_map(reached).collect();
+        if !rows.is_empty() {
+            self.sections.push(Section { title: "Test numbers", rows });
+        }
+        self
     }
 
     pub fn markdown(&self) -> String {
@@ -245,7 +268,9 @@ fn capacity(config: &Config, trunk: &TrunkConfig) -> Section {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::parse_dialplan;
     use crate::types::{HostPort, Secret};
+    use std::path::Path;
 
     fn trunk() -> TrunkConfig {
         let proxy = vec![HostPort { host: "sbc.operator.example".into(), port: None }];
@@ -286,6 +311,19 @@ mod tests {
         let text = Sheet::of(&config, &signed).markdown();
         assert!(text.contains("certificate at https://cert.example.org/shaken.pem"), "{text}");
         assert!(Sheet::of(&config, &trunk()).markdown().contains("not signed"));
+    }
+
+    #[test]
+    fn an_operators_engineers_learn_the_numbers_of_the_test_lines_that_they_may_call() {
+        let config = Config { trunks: vec![trunk()], ..Config::default() };
+        let text = "[[rule]]\nfrom = \"any\"\nmatch = [\"+3225559901\", \"999\"]\nto = \"line:echo\"\n\
+                    [[rule]]\nmatch = \"+3225559902\"\nto = \"line:tone\"\n";
+        let plan = parse_dialplan(Path::new("d.toml"), text, config.trunk_forms()).unwrap().dialplan;
+        let text = Sheet::of(&config, &trunk()).with_test_lines(&plan).markdown();
+        assert!(text.contains("| echo | +3225559901, 999: the caller hears itself |"), "{text}");
+        assert!(!text.contains("+3225559902"), "only for users: {text}");
+        let none = Dialplan::empty(config.trunk_forms());
+        assert!(!Sheet::of(&config, &trunk()).with_test_lines(&none).markdown().contains("Test numbers"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Outcome {
-    let Loaded { config, .. } = remote::load(&args.config)?;
+    let Loaded { config, dialplan, .. } = remote::load(&args.config)?;
     let Some(trunk) = config.trunks.iter().find(|trunk| trunk.name == args.trunk) else {
         let names: Vec<&str> = config.trunks.iter().map(|trunk| trunk.name.as_str()).collect();
         return Err(Failure::Failed(format!(
@@ -32,6 +32,6 @@ pub fn run(args: Args) -> Outcome {
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         )));
     };
-    let sheet = Sheet::of(&config, trunk);
+    let sheet = Sheet::of(&config, trunk).with_test_lines(&dialplan);
     if args.json { output::print_json(&sheet) } else { output::print(&sheet.markdown()) }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::media::codec::g711::Law;
 use crate::media::codec::opus::{Encoded, Encoder};
 use crate::media::codec::speech::speech;
-use crate::media::config::{DtmfFormat, LegConfig, OpusSettings, Tone};
+use crate::media::config::{DtmfFormat, LegConfig, Line, OpusSettings, Tone};
 use crate::media::io::ports::LegSockets;
 use crate::media::rtp::{self, RtpHeader};
 use crate::types::{
@@ -229,6 +229,26 @@ fn silence_beyond_the_time_out_is_told() {
     bench.send(MediaCommand::OpenLeg { leg: id, kind: LegKind::Trunk, sockets, config });
     bench.send(MediaCommand::SetTimeout { leg: id, after: Some(Duration::from_millis(30)) });
     assert!(matches!(bench.event(), MediaEvent::TimedOut { leg } if leg == id));
+    bench.workers.shutdown();
+}
+
+#[test]
+fn a_test_line_answers_at_the_callers_own_port_and_its_call_is_known_to_live() {
+    let bench = Bench::new(1);
+    let caller = FarSide::new();
+    let (sockets, port) = sockets();
+    let id = leg(8, 0);
+    let (marks, marked) = mpsc::channel();
+    let config = Some(config(AudioCodec::Pcma, &caller));
+    bench.send(MediaCommand::OpenLeg { leg: id, kind: LegKind::Trunk, sockets, config });
+    bench.send(MediaCommand::Serve { leg: id, line: Line::Echo, mark: Some(Box::new(Marked(marks))) });
+    for n in 0..10u16 {
+        caller.send(port, 8, n, 160, &[n as u8; 160]);
+        assert_eq!(caller.receive(), (8, vec![n as u8; 160]));
+    }
+    assert!(marked.recv_timeout(PATIENCE).unwrap() > 0);
+    bench.send(MediaCommand::Serve { leg: id, line: Line::Speech, mark: None });
+    assert_eq!(caller.receive().1.len(), 160, "a line speaks without being spoken to");
     bench.workers.shutdown();
 }
 
