@@ -269,7 +269,7 @@ fn keys_in(sound: &[f64]) -> String {
         (sum(f64::sin).hypot(sum(f64::cos))) / frame.len() as f64
     };
     let heard = sound.chunks(160).map(|frame| {
-        KEYS.into_iter().find(|(_, tones)| tones.iter().all(|hertz| power(frame, *hertz) > 300.0))
+        KEYS.into_iter().find(|(_, tones)| tones.iter().all(|hertz| power(frame, *hertz) > 1_500.0))
     });
     let mut found: Vec<(char, usize)> = Vec::new();
     let mut last = None;
