@@ -50,7 +50,11 @@ impl Constraints {
         let says = |claim: &str, value: &str| match claims.get(claim) {
             None => true,
             Some(Value::String(text)) => text == value,
-            Some(other) => other.to_string() == value,
+            // Other values are compared as they are written.
+            Some(other) => {
+                let written = other.to_string();
+                written == value
+            }
         };
         self.must_include.iter().all(|claim| claims.contains_key(claim))
             && !self.must_exclude.iter().any(|claim| claims.contains_key(claim))

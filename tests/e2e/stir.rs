@@ -4,6 +4,7 @@
 use crate::metrics::certificate_end;
 use crate::scene::{ALICE, BLINK, MOBILE, STRANGER, alice, operator};
 use crate::support::{
+    baresip::Baresip,
     certificates::{CertificateServer, Serves},
     gateway::{Gateway, GatewayBuilder, tandem},
     kamailio::{Identities, Kamailio},
@@ -361,6 +362,110 @@ fn a_dead_certificate_server_delays_a_marked_call_as_long_as_it_may_and_refuses_
         incoming("stir-dead-require", &cast, &server.url(), &call, &[("stir.fetch_timeout_ms", 500.into())]);
     assert_eq!(outcome.cdr["end_cause"], "identity_unreachable");
     assert!(begun.elapsed() < Duration::from_secs(20), "not the whole patience of another setting");
+}
+
+#[test]
+fn a_signature_that_comes_again_with_another_call_does_not_pass() {
+    let lane = Lane::take("stir-replay");
+    let cast = Cast::new();
+    let server = cast.server();
+    let (device, from, thief) = (lane.port(), lane.port(), lane.port());
+    let builder = cast.believing(&lane);
+    let url = server.url();
+    let identities = Identities {
+        sign: Some((STRANGERS_DIGITS, ALICES_DIGITS, "A", &url)),
+        key: &cast.signer.key,
+        verify: false,
+        authority: &cast.authority,
+    };
+    let switch = SocketAddr::from(([127, 0, 0, 1], from));
+    let proxy = Kamailio::start_with_identities(&lane, switch, builder.udp(), &identities);
+    let gateway = builder
+        .trunk_with("operator-a", proxy.outer(), |trunk| {
+            trunk.set("stir_verify", "mark");
+        })
+        .trunk_with("operator-b", ([127, 0, 0, 1], thief).into(), |trunk| {
+            trunk.set("stir_verify", "mark");
+        })
+        .start();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let phone = operator(&lane, "user-answers").at_port(device).calls(2).start();
+    let call = |at: u16, to: SocketAddr| {
+        Sipp::client(&lane, "operator-calls", to)
+            .at_port(at)
+            .number(ALICE)
+            .key("calling", STRANGER)
+            .pause(BLINK)
+    };
+    call(from, proxy.inner()).start().succeed();
+    let heard = proxy.signed().expect("it signed the call");
+    call(thief, gateway.udp()).fill("more", &format!("Identity: {heard}")).start().succeed();
+    phone.succeed();
+    let results: Vec<Value> = gateway.wait_cdrs(2).iter().map(|cdr| cdr["stir_result"].clone()).collect();
+    assert_eq!(results, ["passed", "replayed"]);
+}
+
+#[test]
+fn a_reload_takes_a_new_key_to_sign_with() {
+    let lane = Lane::take("stir-reload");
+    let cast = Cast::new();
+    let server = cast.server();
+    let switch = operator(&lane, "operator-answers").start();
+    let gateway = cast
+        .believing(&lane)
+        .set("stir.certificate", "chain.pem")
+        .set("stir.key", "signer.pem")
+        .set("stir.x5u", server.url());
+    let identities = Identities { sign: None, key: "", verify: true, authority: &cast.authority };
+    let proxy = Kamailio::start_with_identities(&lane, switch.address(), gateway.udp(), &identities);
+    let gateway = gateway
+        .trunk_with("operator-a", proxy.outer(), |trunk| {
+            trunk.set("stir_sign", true);
+        })
+        .start();
+    let next = Cast { authority: cast.authority.clone(), signer: cast.authority.issue_signer("1234") };
+    server.serve(Serves::Document(next.signer.certificate.clone()));
+    alice(&lane, &gateway, "user-is-refused").code(438, "").start().succeed();
+    next.files(gateway.folder());
+    assert_eq!(gateway.ask("POST", "/api/v1/reload", None).status, 200);
+    alice(&lane, &gateway, "user-calls").start().succeed();
+    switch.succeed();
+}
+
+#[test]
+fn a_real_phone_rings_with_the_plain_number_of_a_caller_that_passed() {
+    let lane = Lane::take("stir-baresip");
+    let cast = Cast::new();
+    let server = cast.server();
+    let from = lane.port();
+    let builder = cast.believing(&lane).set("sip.digest", vec![Toml::from("MD5")]);
+    let url = server.url();
+    let identities = Identities {
+        sign: Some((STRANGERS_DIGITS, ALICES_DIGITS, "A", &url)),
+        key: &cast.signer.key,
+        verify: false,
+        authority: &cast.authority,
+    };
+    let switch = SocketAddr::from(([127, 0, 0, 1], from));
+    let proxy = Kamailio::start_with_identities(&lane, switch, builder.udp(), &identities);
+    let gateway = builder
+        .trunk_with("operator-a", proxy.outer(), |trunk| {
+            trunk.set("stir_verify", "mark");
+        })
+        .start();
+    let phone = Baresip::on(&lane, "alice").registers(gateway.udp(), "udp").start();
+    Sipp::client(&lane, "operator-calls", proxy.inner())
+        .at_port(from)
+        .number(ALICE)
+        .key("calling", STRANGER)
+        .pause(BLINK)
+        .start()
+        .succeed();
+    let rang = phone.wait_event("CALL_REMOTE_SDP");
+    let peer = rang["peeruri"].as_str().unwrap_or_default();
+    assert!(peer.contains(&format!("{STRANGER}@")), "{rang}");
+    phone.wait_event("CALL_CLOSED");
+    assert_eq!(gateway.wait_cdr()["stir_result"], "passed");
 }
 
 #[test]

@@ -140,7 +140,11 @@ impl Identities<'_> {
         );
         let from_switch = self.sign.map_or_else(String::new, |(orig, dest, attestation, x5u)| {
             let key = key.display();
-            format!("secsipid_add_identity(\"{orig}\", \"{dest}\", \"{attestation}\", \"\", \"{x5u}\", \"{key}\");")
+            format!(
+                "secsipid_build_identity(\"{orig}\", \"{dest}\", \"{attestation}\", \"\", \"{x5u}\", \"{key}\"); \
+                 xlog(\"L_NOTICE\", \"identity: $secsipid(val)\\n\"); \
+                 append_hf(\"Identity: $secsipid(val)\\r\\n\");"
+            )
         });
         let from_gateway = if self.verify {
             "if (!secsipid_check_identity(\"\")) { xlog(\"L_NOTICE\", \"identity refused: $rc\\n\"); \
@@ -323,6 +327,13 @@ request_route {{
     /// Where the operator's switch reaches it.
     pub fn inner(&self) -> SocketAddr {
         self.inner
+    }
+
+    /// The last Identity field that it signed a call with.
+    pub fn signed(&self) -> Option<String> {
+        let lines = self.log().lines();
+        let told = lines.iter().rev().find_map(|line| line.split_once("identity: "));
+        told.map(|(_, identity)| identity.trim().to_owned())
     }
 
     pub fn log(&self) -> &Log {
