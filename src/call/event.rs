@@ -155,6 +155,11 @@ pub enum Output {
         leg: LegId,
         line: Line,
     },
+    /// Brings a leg to the thread of another one, so that the two can be joined.
+    MoveMedia {
+        leg: LegId,
+        beside: LegId,
+    },
     SetMediaTimeout {
         leg: LegId,
         after: Option<Duration>,

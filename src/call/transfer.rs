@@ -76,9 +76,15 @@ impl Exchange {
         self.calls.get(&leg.call)?.leg(leg.index)
     }
 
-    /// The thread that has a leg's voice.
-    fn worker(&self, leg: LegId) -> Option<usize> {
-        Some(self.leg(leg)?.media.ports?.worker)
+    /// Brings the second leg's voice to the thread that has the first one's: no packet waits for another thread.
+    fn bring_together(&mut self, first: LegId, second: LegId) {
+        let home = self.leg(first).and_then(|leg| leg.media.ports).map(|ports| ports.worker);
+        let moved = self.calls.get_mut(&second.call).and_then(|call| call.leg_mut(second.index));
+        let ports = moved.and_then(|leg| leg.media.ports.as_mut());
+        if let Some((home, ports)) = home.zip(ports).filter(|(home, ports)| *home != ports.worker) {
+            ports.worker = home;
+            self.core.emit(Output::MoveMedia { leg: second, beside: first });
+        }
     }
 
     /// A blind transfer: a call of its own towards the target, routed, limited and charged as the transferor's.
@@ -159,14 +165,12 @@ impl Exchange {
             return self.refuse_refer(now, asked, 403);
         }
         let target = self.calls.get(&second.call).and_then(|call| call.remaining(second.index));
-        let Some(target) = target else { return self.refuse_refer(now, asked, 480) };
+        let Some(target) = target else {
+            return self.transfer_to_ringing(now, leg, remaining, second, asked);
+        };
         let meet = self.leg(remaining).zip(self.leg(target));
         if !meet.is_some_and(|(one, other)| one.party.may_meet(&other.party)) {
             return self.refuse_refer(now, asked, 403);
-        }
-        if self.worker(remaining) != self.worker(target) {
-            // Their voices are on different threads, and no packet waits for another thread.
-            return self.refuse_refer(now, asked, 503);
         }
         self.with_call(leg.call, |first, core, _| {
             first.begin_transfer(core, now, leg.index, second.call, asked);
@@ -175,6 +179,23 @@ impl Exchange {
             call.set_transfer_of(leg.call);
         }
         self.join(now, remaining, target);
+    }
+
+    /// The same while the second call still rings: its caller leaves it, and whoever answers talks to the one who remains
+    /// of the first (RFC 5589 §7.4).
+    fn transfer_to_ringing(&mut self, now: Now, leg: LegId, remaining: LegId, second: LegId, asked: &Asked) {
+        let stays = self.leg(remaining).map(|leg| leg.party.clone());
+        let Some((call, stays)) = self.calls.get_mut(&second.call).zip(stays) else { return };
+        if second.index != 0 || !call.rings() {
+            return self.refuse_refer(now, asked, 480);
+        }
+        if !call.keep_only_who_may_meet(&stays) {
+            return self.refuse_refer(now, asked, 403);
+        }
+        self.with_call(leg.call, |first, core, _| {
+            first.begin_transfer(core, now, leg.index, second.call, asked);
+        });
+        self.with_call(second.call, |call, core, _| call.serve_transfer(core, now, leg.call));
     }
 
     /// What an INVITE with Replaces takes over, or why it may not (RFC 3891 §3); `None` where it has no such wish.
@@ -210,6 +231,7 @@ impl Exchange {
 
     /// Two legs of two calls hear each other from now on.
     fn join(&mut self, now: Now, first: LegId, second: LegId) {
+        self.bring_together(first, second);
         self.core.emit(Output::Bridge { caller: first, callee: second });
         for (own, partner) in [(first, second), (second, first)] {
             let partner = self.leg(partner).map(|leg| (leg.id, leg.media.allowed));
@@ -253,7 +275,6 @@ impl Exchange {
                 let free = call.takes_over().filter(|remaining| {
                     let first = self.calls.get(&remaining.call);
                     first.is_some_and(|first| first.remaining(remaining.index).is_some())
-                        && self.worker(*remaining) == self.worker(own)
                 });
                 match free {
                     Some(remaining) => self.join(now, remaining, own),

@@ -131,9 +131,10 @@ impl BindingKeeper {
 
 /// Media of one call.
 struct CallMedia {
+    /// Where its legs are opened.
     worker: WorkerId,
-    /// Legs whose ports are open.
-    legs: Vec<LegId>,
+    /// Legs whose ports are open, each with the thread that has it.
+    legs: Vec<(LegId, WorkerId)>,
 }
 
 /// One signalling shard with all it owns.
@@ -286,7 +287,7 @@ impl Shard {
                 self.ports.release(sockets, now.instant);
                 self.tell_ports();
                 if let Some(media) = self.media.get_mut(&leg.call) {
-                    media.legs.retain(|open| *open != leg);
+                    media.legs.retain(|(open, _)| *open != leg);
                 }
                 self.exchange.handle_input(now, Input::MediaClosed { leg, report });
             }
@@ -347,6 +348,7 @@ impl Shard {
                     let mark = self.journal.last_media().slot(leg.call);
                     self.order(leg, MediaCommand::Serve { leg, line, mark });
                 }
+                Output::MoveMedia { leg, beside } => self.move_media(leg, beside),
                 Output::SetMediaTimeout { leg, after } => {
                     self.order(leg, MediaCommand::SetTimeout { leg, after });
                 }
@@ -395,7 +397,7 @@ impl Shard {
             legs: Vec::with_capacity(2),
         });
         let ports = MediaPorts { rtp, rtcp, worker: media.worker.0 };
-        media.legs.push(leg);
+        media.legs.push((leg, media.worker));
         workers.leave(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
         Ok(ports)
     }
@@ -410,8 +412,23 @@ impl Shard {
     }
 
     fn order(&self, leg: LegId, command: MediaCommand) {
-        if let Some(media) = self.media.get(&leg.call) {
-            self.workers.leave(media.worker, command);
+        if let Some(worker) = self.worker_of(leg) {
+            self.workers.leave(worker, command);
+        }
+    }
+
+    fn worker_of(&self, leg: LegId) -> Option<WorkerId> {
+        let legs = &self.media.get(&leg.call)?.legs;
+        legs.iter().find(|(open, _)| *open == leg).map(|(_, worker)| *worker)
+    }
+
+    /// Brings a leg to the thread that has another one.
+    fn move_media(&mut self, leg: LegId, beside: LegId) {
+        let (Some(from), Some(to)) = (self.worker_of(leg), self.worker_of(beside)) else { return };
+        self.workers.leave_move(leg, from, to);
+        let legs = self.media.get_mut(&leg.call).map(|media| media.legs.iter_mut());
+        for (_, worker) in legs.into_iter().flatten().filter(|(open, _)| *open == leg) {
+            *worker = to;
         }
     }
 

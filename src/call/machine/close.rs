@@ -169,7 +169,7 @@ impl Call {
     }
 
     /// The final failure answer to the caller's INVITE.
-    fn refuse_caller(&mut self, core: &mut Core, now: Now, cause: EndCause, status: u16) {
+    pub(super) fn refuse_caller(&mut self, core: &mut Core, now: Now, cause: EndCause, status: u16) {
         let LegState::Incoming { server, request } = &self.caller.state else { return };
         let server = *server;
         let refusal = with_reason(response(request, status, &self.caller.local_tag), cause);

@@ -8,7 +8,7 @@
 
 use super::{Asked, Call, Callee, Plan, Stage};
 use crate::call::core::{Core, Purpose, response};
-use crate::call::leg::{Leg, LegState};
+use crate::call::leg::{Leg, LegState, Party};
 use crate::sip::message::{HeaderName, Method, Status, Typed};
 use crate::types::{CallId, EndCause, LegId, MediaDirection, Now, ReleasedBy};
 
@@ -71,6 +71,39 @@ impl Call {
         let Stage::Talking { callee, .. } = self.stage else { return None };
         let other = if self.transfer?.by == 0 { callee.leg()? } else { 0 };
         self.leg(other).filter(|leg| matches!(leg.state, LegState::Established)).map(|leg| leg.id)
+    }
+
+    /// True while its caller waits for somebody to answer.
+    pub fn rings(&self) -> bool {
+        let waits = match self.stage {
+            Stage::Hunting { .. } => true,
+            Stage::Answering { cancelled, .. } => !cancelled,
+            Stage::Opening | Stage::Talking { .. } | Stage::Closing(_) => false,
+        };
+        waits && matches!(self.caller.state, LegState::Incoming { .. }) && self.takes_over().is_none()
+    }
+
+    /// Gives up on trunks whose far end may not hear this party; false where such a one is being rung.
+    pub fn keep_only_who_may_meet(&mut self, party: &Party) -> bool {
+        if !self.callees.iter().all(|leg| leg.is_gone() || leg.party.may_meet(party)) {
+            return false;
+        }
+        if let Plan::Trunks(candidates) = &mut self.plan {
+            candidates.retain(|candidate| Party::Trunk(candidate.trunk.clone()).may_meet(party));
+        }
+        true
+    }
+
+    /// The caller leaves who is being rung to the one it talks to in another call. Its own INVITE is over.
+    pub fn serve_transfer(&mut self, core: &mut Core, now: Now, first: CallId) {
+        self.refuse_caller(core, now, EndCause::CallerCancelled, 487);
+        self.caller.close_media(core);
+        (self.early, self.bridged) = (None, None);
+        self.serves_transfer = true;
+        self.set_transfer_of(first);
+        if self.ringing.is_some() {
+            self.notes.push(Note::Progress(180));
+        }
     }
 
     /// This call came out of another one.

@@ -389,21 +389,130 @@ fn nobody_joins_calls_of_others() {
 }
 
 #[test]
-fn voices_of_two_threads_are_not_joined() {
+fn a_voice_on_another_thread_is_brought_to_the_one_it_is_to_be_heard_with() {
     let mut w = World::new();
     w.register("carol", CAROL);
-    let (mut alice, callee) = w.talking();
+    let (mut alice, mut callee) = w.talking();
     w.media.worker = 1;
     let mut second = w.dial("alice", "carol");
     let carol = w.invited(CAROL);
     w.reply_with(&carol, 200, OPUS_ANSWER);
     w.heard(CAROL);
     w.ack(&mut second);
-    assert_eq!(refer(&mut w, &mut alice, &replacing(&second, false)), 503);
-    w.hang_up(&mut alice, &callee);
-    w.bye(&mut second);
+    assert_eq!(refer(&mut w, &mut alice, &replacing(&second, false)), 202);
+    let joined: Vec<_> = w.media.legs.values().filter(|leg| !leg.closed).map(|leg| leg.worker).collect();
+    assert_eq!(joined, [0, 0]);
+    w.bye(&mut callee);
     w.ok(&carol, Method::Bye);
     w.finish_all();
+}
+
+/// alice talks over trunk `a` and has carol's phone ringing beside.
+fn ringing(w: &mut World) -> (Side, Side, Side, Side) {
+    w.register("carol", CAROL);
+    let (alice, callee) = w.talking();
+    w.media.worker = 1;
+    let mut second = w.dial("alice", "carol");
+    let carol = w.invited(CAROL);
+    w.reply(&carol, 180);
+    let ringing = w.response(second.at, 180);
+    second.learn(&ringing);
+    (alice, callee, second, carol)
+}
+
+#[test]
+fn who_still_rings_is_left_to_the_other_call() {
+    for answers in [true, false] {
+        let mut w = World::new();
+        let (mut alice, mut callee, second, carol) = ringing(&mut w);
+        let request =
+            alice.request(Method::Refer).with_header(HeaderName::ReferTo, replacing(&second, false));
+        w.send(alice.at, &request);
+        let challenge = w.response(alice.at, 401);
+        w.send(alice.at, &alice.with_credentials(&request, &challenge));
+        w.response(alice.at, 202);
+        assert_eq!(report(&mut w, &alice), ("SIP/2.0 100 Trying".into(), false));
+        // Its own INVITE is over, so that a CANCEL behind it stops nobody's phone.
+        w.refused(&second, 487);
+        assert_eq!(report(&mut w, &alice), ("SIP/2.0 180 Ringing".into(), false));
+        w.send(second.at, &second.cancel());
+        w.response(second.at, 200);
+        assert!(w.heard(CAROL).is_empty() && w.heard(A).is_empty());
+        w.pass(secs(5));
+        if answers {
+            w.reply_with(&carol, 200, OPUS_ANSWER);
+            assert_eq!(w.heard(CAROL), ["ACK"]);
+            assert_eq!(report(&mut w, &alice), ("SIP/2.0 200 OK".into(), true));
+            w.ok(&alice, Method::Bye);
+            w.pass(secs(20));
+            w.bye(&mut callee);
+            w.ok(&carol, Method::Bye);
+        } else {
+            w.reply(&carol, 603);
+            assert_eq!(report(&mut w, &alice), ("SIP/2.0 603 Decline".into(), true));
+            assert!(w.call().is_live(), "the first call goes on");
+            w.hang_up(&mut alice, &callee);
+        }
+        w.finish_all();
+        let first = cdr(&w, |cdr| cdr.transfer_of.is_none());
+        let second = cdr(&w, |cdr| cdr.transfer_of == Some(first.id));
+        assert_eq!(second.caller.user.as_deref(), Some("alice"));
+        assert_eq!(second.duration_ms, if answers { 20_000 } else { 0 });
+        let cause = if answers { EndCause::NormalClearing } else { EndCause::Declined };
+        assert_eq!(second.end_cause, Some(cause));
+    }
+}
+
+#[test]
+fn who_is_left_to_a_ringing_phone_may_hang_up_meanwhile() {
+    let mut w = World::new();
+    let (mut alice, mut callee, second, carol) = ringing(&mut w);
+    assert_eq!(refer(&mut w, &mut alice, &replacing(&second, true)), 202);
+    w.bye(&mut callee);
+    assert_eq!(w.heard(CAROL), ["CANCEL"]);
+    w.reply(&carol, 487);
+    w.ok(&alice, Method::Bye);
+    w.finish_all();
+    assert_eq!(w.ends().len(), 2);
+}
+
+#[test]
+fn an_apps_network_meets_no_phone_network_by_a_transfer() {
+    // bob answers a call of the app's network, and calls a phone number beside: ringing first, then answered.
+    for answered in [false, true] {
+        let mut w = World::with(|config| config.trunks[1].app_side = true);
+        w.register("bob", BOB);
+        let mut caller = w.call_in_with(B, "+3225550002", OFFER, |_| {});
+        let mut bob = w.invited(BOB).with_password("bob", "bob-secret");
+        w.reply_with(&bob, 200, OPUS_ANSWER);
+        w.heard(BOB);
+        w.ack(&mut caller);
+        let mut second = w.dial("bob", "0499123456");
+        let callee = w.invited(A);
+        w.reply(&callee, 180);
+        let progress = w.response(second.at, 180);
+        second.learn(&progress);
+        if answered {
+            w.reply_with(&callee, 200, ANSWER);
+            w.heard(A);
+            w.ack(&mut second);
+        }
+        assert_eq!(refer(&mut w, &mut bob, &replacing(&second, false)), 403);
+        // Nor by one without a consultation.
+        assert_eq!(refer(&mut w, &mut bob, "<sip:0499123456@example.org>"), 202);
+        report(&mut w, &bob);
+        assert_eq!(report(&mut w, &bob), ("SIP/2.0 403 Forbidden".into(), true));
+        if answered {
+            w.bye(&mut second);
+            w.ok(&callee, Method::Bye);
+        } else {
+            w.cancel(&second);
+            w.reply(&callee, 487);
+        }
+        w.bye(&mut caller);
+        w.ok(&bob, Method::Bye);
+        w.finish_all();
+    }
 }
 
 #[test]

@@ -91,6 +91,8 @@ pub struct MediaLeg {
     pub line: Option<ServedLine>,
     /// The call whose thread it was to go to.
     pub beside: Option<CallId>,
+    /// The thread that has it.
+    pub worker: usize,
     pub closed: bool,
 }
 
@@ -346,7 +348,7 @@ impl World {
                 } else {
                     self.media.free -= 1;
                     let rtp = 20_000 + 2 * self.media.legs.len() as u16;
-                    let media = MediaLeg { beside, ..MediaLeg::default() };
+                    let media = MediaLeg { beside, worker: self.media.worker, ..MediaLeg::default() };
                     assert!(self.media.legs.insert(leg, media).is_none(), "{leg} opened twice");
                     Ok(MediaPorts { rtp, rtcp: rtp + 1, worker: self.media.worker })
                 };
@@ -359,6 +361,8 @@ impl World {
             }
             Output::Bridge { caller, callee } => {
                 self.media.bridges += 1;
+                let home = self.open_leg(caller).worker;
+                assert_eq!(self.open_leg(callee).worker, home, "no packet waits for another thread");
                 self.open_leg(caller).bridged_to = Some(callee);
                 self.open_leg(callee).bridged_to = Some(caller);
             }
@@ -366,6 +370,12 @@ impl World {
                 let media = self.open_leg(leg);
                 assert!(media.config.is_some(), "a line without an agreed session");
                 media.line = Some(line);
+            }
+            Output::MoveMedia { leg, beside } => {
+                let home = self.open_leg(beside).worker;
+                let media = self.open_leg(leg);
+                assert_ne!(media.worker, home, "{leg} is there already");
+                media.worker = home;
             }
             Output::SetMediaTimeout { leg, after } => self.open_leg(leg).timeout = after,
             Output::SetConversation { leg, on } => self.open_leg(leg).conversing = on,

@@ -1,6 +1,7 @@
 //! What signalling tells a media worker, and what a worker tells signalling.
 
 use super::ports::LegSockets;
+use super::worker::{GivenLeg, Heir};
 use crate::media::config::{LegConfig, Line, Tone};
 use crate::types::{ActivityMark, AudioFault, LegId, LegKind, LegReport, QualitySample};
 use std::fmt;
@@ -73,6 +74,43 @@ pub enum MediaCommand {
     CloseLeg {
         leg: LegId,
     },
+    /// Another worker gives this leg away to this one: orders about it wait until it is here.
+    AwaitLeg {
+        leg: LegId,
+    },
+    /// Gives a leg to another worker, which awaits it. It goes as it is, with what waits at its ports.
+    GiveLeg {
+        leg: LegId,
+        to: Heir,
+    },
+    /// Here it is; `None` if it had ended.
+    TakeLeg {
+        leg: LegId,
+        given: Option<GivenLeg>,
+    },
+}
+
+impl MediaCommand {
+    /// The legs an order is about.
+    pub(super) fn legs(&self) -> [LegId; 2] {
+        match self {
+            MediaCommand::Bridge { a, b, .. } => [*a, *b],
+            MediaCommand::OpenLeg { leg, .. }
+            | MediaCommand::ConfigureLeg { leg, .. }
+            | MediaCommand::Unbridge { leg }
+            | MediaCommand::PlayTone { leg, .. }
+            | MediaCommand::Serve { leg, .. }
+            | MediaCommand::StopTone { leg }
+            | MediaCommand::SetTimeout { leg, .. }
+            | MediaCommand::SetConversation { leg, .. }
+            | MediaCommand::Report { leg, .. }
+            | MediaCommand::Look { leg, .. }
+            | MediaCommand::CloseLeg { leg }
+            | MediaCommand::AwaitLeg { leg }
+            | MediaCommand::GiveLeg { leg, .. }
+            | MediaCommand::TakeLeg { leg, .. } => [*leg, *leg],
+        }
+    }
 }
 
 impl fmt::Debug for MediaCommand {
@@ -90,6 +128,9 @@ impl fmt::Debug for MediaCommand {
             MediaCommand::Report { leg, .. } => ("Report", leg),
             MediaCommand::Look { leg, .. } => ("Look", leg),
             MediaCommand::CloseLeg { leg } => ("CloseLeg", leg),
+            MediaCommand::AwaitLeg { leg } => ("AwaitLeg", leg),
+            MediaCommand::GiveLeg { leg, .. } => ("GiveLeg", leg),
+            MediaCommand::TakeLeg { leg, .. } => ("TakeLeg", leg),
         };
         write!(f, "{name}({leg})")
     }

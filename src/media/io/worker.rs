@@ -12,7 +12,7 @@ use crate::media::stats::WorkerStats;
 use crate::media::transmit::{Channel, Out, Wire, Workspace};
 use crate::types::{ActivityMark, LegId, LegKind, Now};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Batches taken from one port before the others have their turn: a flood at one port starves nobody.
@@ -43,6 +43,8 @@ pub(super) struct Worker {
     stats: Arc<WorkerStats>,
     load: Load,
     places: HashMap<LegId, usize>,
+    /// Legs that another worker gives away to this one, and what was ordered about them since.
+    awaited: HashMap<LegId, Vec<MediaCommand>>,
     entries: Vec<Option<Box<Entry>>>,
     free: Vec<usize>,
     /// Wishes of legs to be called; those whose leg has changed its mind since are passed over.
@@ -53,6 +55,16 @@ pub(super) struct Worker {
     work: Box<Workspace>,
     random: RandomState,
     opened: u64,
+}
+
+/// A leg on its way from one worker to another.
+pub struct GivenLeg(Box<Entry>);
+
+/// The worker that a leg is given to.
+pub struct Heir {
+    pub(super) orders: Sender<MediaCommand>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) legs: Arc<AtomicUsize>,
 }
 
 struct Entry {
@@ -84,6 +96,7 @@ impl Worker {
             stats,
             load: Load::new(limit, Instant::now()),
             places: HashMap::new(),
+            awaited: HashMap::new(),
             entries: Vec::new(),
             free: Vec::new(),
             deadlines: BinaryHeap::with_capacity(16 * WISHES),
@@ -162,6 +175,12 @@ impl Worker {
     }
 
     fn carry_out(&mut self, command: MediaCommand, now: Now) {
+        if !matches!(command, MediaCommand::TakeLeg { .. })
+            && let Some(leg) = command.legs().into_iter().find(|leg| self.awaited.contains_key(leg))
+        {
+            self.awaited.entry(leg).or_default().push(command);
+            return;
+        }
         match command {
             MediaCommand::OpenLeg { leg, kind, sockets, config } => {
                 self.open(leg, kind, sockets, config, now)
@@ -196,6 +215,19 @@ impl Worker {
                 }
             }
             MediaCommand::CloseLeg { leg } => self.close(leg, now),
+            MediaCommand::AwaitLeg { leg } => {
+                self.awaited.insert(leg, Vec::new());
+            }
+            MediaCommand::GiveLeg { leg, to } => self.give(leg, to),
+            MediaCommand::TakeLeg { leg, given } => {
+                if let Some(GivenLeg(entry)) = given {
+                    let place = self.install(entry);
+                    self.schedule(place);
+                }
+                for waiting in self.awaited.remove(&leg).unwrap_or_default() {
+                    self.carry_out(waiting, now);
+                }
+            }
         }
     }
 
@@ -236,7 +268,16 @@ impl Worker {
             scheduled: None,
             published: Counts::default(),
         });
+        self.install(entry);
+        if let Some(config) = config {
+            self.configure(id, *config, now);
+        }
+    }
+
+    /// Gives a leg a place here; gives the place.
+    fn install(&mut self, entry: Box<Entry>) -> usize {
         let place = self.free.pop().unwrap_or(self.entries.len());
+        let id = entry.id;
         self.watch(&entry.sockets, place);
         if place == self.entries.len() {
             self.entries.push(Some(entry));
@@ -246,9 +287,35 @@ impl Worker {
         self.places.insert(id, place);
         // Room is made here, so that no packet has to.
         self.deadlines.reserve(WISHES * self.places.len());
-        if let Some(config) = config {
-            self.configure(id, *config, now);
+        place
+    }
+
+    /// Takes a leg out of its place, its ports no longer looked at.
+    fn remove(&mut self, leg: LegId) -> Option<Box<Entry>> {
+        let place = self.places.remove(&leg)?;
+        self.part(place);
+        let entry = self.entries[place].take()?;
+        let rtcp = entry.sockets.rtcp.as_ref().map(AsRawFd::as_raw_fd);
+        for fd in [Some(entry.sockets.rtp.as_raw_fd()), rtcp].into_iter().flatten() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
+        self.free.push(place);
+        self.legs.fetch_sub(1, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Gives a leg away; whatever comes to its ports meanwhile waits there.
+    fn give(&mut self, leg: LegId, to: Heir) {
+        let given = self.remove(leg).map(|mut entry| {
+            entry.scheduled = None;
+            GivenLeg(entry)
+        });
+        if given.is_some() {
+            to.legs.fetch_add(1, Ordering::Relaxed);
+        }
+        // It fails only while all threads are being stopped.
+        let _ = to.orders.send(MediaCommand::TakeLeg { leg, given });
+        let _ = to.waker.wake();
     }
 
     fn watch(&self, sockets: &LegSockets, place: usize) {
@@ -324,18 +391,10 @@ impl Worker {
     }
 
     fn close(&mut self, leg: LegId, now: Now) {
-        let Some(place) = self.places.remove(&leg) else { return };
-        self.part(place);
-        let Some(mut entry) = self.entries[place].take() else { return };
+        let Some(mut entry) = self.remove(leg) else { return };
         let mut wire = SocketWire { sockets: &entry.sockets, stats: &self.stats };
         entry.leg.close(now, &mut Out { wire: &mut wire, work: &mut self.work });
         self.stats.add(entry.leg.kind(), &mut entry.published, &entry.leg.counts());
-        let rtcp = entry.sockets.rtcp.as_ref().map(AsRawFd::as_raw_fd);
-        for fd in [Some(entry.sockets.rtp.as_raw_fd()), rtcp].into_iter().flatten() {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        }
-        self.free.push(place);
-        self.legs.fetch_sub(1, Ordering::Relaxed);
         let report = entry.leg.report();
         (self.events)(MediaEvent::Closed { leg, report, sockets: entry.sockets });
     }

@@ -1,10 +1,10 @@
 //! The media threads as signalling sees them: starts them, gives each call one, hands orders over.
 
 use super::command::{MediaCommand, MediaEvent, WorkerId};
-use super::worker::Worker;
+use super::worker::{Heir, Worker};
 use crate::media::load::LoadLimit;
 use crate::media::stats::{MediaTotals, WorkerStats};
-use crate::types::CallId;
+use crate::types::{CallId, LegId};
 use mio::{Poll, Token, Waker};
 use std::cell::Cell;
 use std::io;
@@ -26,7 +26,7 @@ pub struct MediaWorkers {
 
 struct Handle {
     orders: Sender<MediaCommand>,
-    waker: Waker,
+    waker: Arc<Waker>,
     /// Orders were left that the thread was not woken for.
     left: Cell<bool>,
     legs: Arc<AtomicUsize>,
@@ -77,6 +77,17 @@ impl MediaWorkers {
         }
     }
 
+    /// Moves a leg from one worker to another, as it is. From here on its orders go to the other one, which carries them
+    /// out once the leg is there. As orders that are left, it may begin only at the next [`wake`](Self::wake).
+    pub fn leave_move(&self, leg: LegId, from: WorkerId, to: WorkerId) {
+        let Some(heir) = self.workers.get(to.0).filter(|_| from != to && from.0 < self.workers.len()) else {
+            return;
+        };
+        let heir = Heir { orders: heir.orders.clone(), waker: heir.waker.clone(), legs: heir.legs.clone() };
+        self.leave(to, MediaCommand::AwaitLeg { leg });
+        self.leave(from, MediaCommand::GiveLeg { leg, to: heir });
+    }
+
     /// Wakes the workers for which orders were left.
     pub fn wake(&self) {
         for worker in self.workers.iter().filter(|worker| worker.left.replace(false)) {
@@ -119,7 +130,7 @@ impl MediaWorkers {
 
 fn start(index: usize, limit: LoadLimit, events: EventHandler) -> io::Result<Handle> {
     let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKER)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (orders, inbox) = channel();
     let legs = Arc::new(AtomicUsize::new(0));
     let stats = Arc::new(WorkerStats::default());

@@ -447,7 +447,8 @@ fn one_colon_less(host: &str) -> Option<String> {
 
 /// A host as [`parse_host_port`] gave it, to keep.
 pub(crate) fn own_host(host: &str) -> String {
-    one_colon_less(host).unwrap_or_else(|| host.to_owned())
+    let literal = grammar::find(host, b':').is_some();
+    literal.then(|| one_colon_less(host)).flatten().unwrap_or_else(|| host.to_owned())
 }
 
 /// Nothing listens on port 0.

@@ -148,6 +148,74 @@ impl ActivityMark for Marked {
 }
 
 #[test]
+fn a_leg_moves_to_another_thread_while_it_is_spoken_to_and_what_was_ordered_meanwhile_is_done() {
+    let bench = Bench::new(2);
+    let fars: Vec<FarSide> = (0..3).map(|_| FarSide::new()).collect();
+    let (first, second) = (WorkerId(0), WorkerId(1));
+    let legs = [leg(1, 0), leg(2, 0), leg(2, 1)];
+    let mut ports = Vec::new();
+    for ((id, far), worker) in legs.into_iter().zip(&fars).zip([first, second, second]) {
+        let (sockets, port) = sockets();
+        ports.push(port);
+        let config = Some(config(AudioCodec::Pcma, far));
+        bench.workers.send(worker, MediaCommand::OpenLeg { leg: id, kind: LegKind::Trunk, sockets, config });
+    }
+    let [stays, moves, goes] = legs;
+    bench.workers.send(second, MediaCommand::Bridge { a: moves, b: goes, mark: None });
+    let voice = [Law::A.compress(1_000); 160];
+    for n in 0..5 {
+        fars[1].send(ports[1], 8, n, 160, &voice);
+        assert_eq!(fars[2].receive().0, 8);
+    }
+    // All at once: the first thread hears of the bridge and of the end long before it has the leg.
+    bench.workers.leave_move(moves, second, first);
+    bench.workers.leave(first, MediaCommand::Bridge { a: stays, b: moves, mark: None });
+    bench.workers.leave(first, MediaCommand::Report { leg: moves, tag: 7 });
+    bench.workers.leave(second, MediaCommand::CloseLeg { leg: goes });
+    bench.workers.wake();
+    let mut told = (None, None);
+    while told.0.is_none() || told.1.is_none() {
+        match bench.event() {
+            MediaEvent::Report { leg, tag: 7, report } if leg == moves => told.0 = Some(report),
+            MediaEvent::Closed { leg, report, .. } if leg == goes => told.1 = Some(report),
+            MediaEvent::FirstPacket { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told.0.unwrap().packets_received, 5, "its counts have come along");
+    for n in 5..10 {
+        fars[1].send(ports[1], 8, n, 160, &voice);
+        assert_eq!(fars[0].receive(), (8, voice.to_vec()));
+        fars[0].send(ports[0], 8, n, 160, &voice);
+        assert_eq!(fars[1].receive(), (8, voice.to_vec()));
+    }
+    assert_eq!(bench.workers.legs(), 2);
+    // One that has ended is not waited for.
+    bench.workers.leave_move(goes, second, first);
+    bench.workers.send(first, MediaCommand::CloseLeg { leg: goes });
+    for id in [stays, moves] {
+        bench.workers.send(first, MediaCommand::CloseLeg { leg: id });
+    }
+    let mut received = 0;
+    for _ in 0..2 {
+        loop {
+            match bench.event() {
+                MediaEvent::Closed { leg, report, .. } => {
+                    assert_ne!(leg, goes);
+                    received += report.packets_received;
+                    break;
+                }
+                MediaEvent::FirstPacket { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(received, 10 + 5);
+    assert_eq!((bench.workers.legs(), bench.workers.totals().trunk.received), (0, 15));
+    bench.workers.shutdown();
+}
+
+#[test]
 fn a_transcoded_call_runs_through_real_sockets() {
     let bench = Bench::new(1);
     let (app, trunk) = (FarSide::new(), FarSide::new());
