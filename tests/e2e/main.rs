@@ -45,6 +45,7 @@ mod stir;
 mod test_phone;
 mod torture;
 mod trace;
+mod transfer;
 mod transports;
 mod trunk;
 mod udp;

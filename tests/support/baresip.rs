@@ -280,6 +280,11 @@ impl Baresip {
         self.command("dial", uri);
     }
 
+    /// Moves its call to somebody else, without asking there first.
+    pub fn transfer(&mut self, uri: &str) {
+        self.command("transfer", uri);
+    }
+
     pub fn accept(&mut self) {
         self.command("accept", "");
     }

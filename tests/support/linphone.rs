@@ -242,6 +242,11 @@ impl Linphone {
         self.process.write_line("terminate");
     }
 
+    /// Leaves two calls to each other; they are numbered from 1 as they came.
+    pub fn leave_to_each_other(&mut self, first: u32, second: u32) {
+        self.process.write_line(&format!("transfer {first} --to-call {second}"));
+    }
+
     pub fn pause(&mut self) {
         self.process.write_line("pause");
     }

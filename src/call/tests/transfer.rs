@@ -480,9 +480,14 @@ fn who_is_left_to_a_ringing_phone_may_hang_up_meanwhile() {
 fn an_apps_network_meets_no_phone_network_by_a_transfer() {
     // bob answers a call of the app's network, and calls a phone number beside: ringing first, then answered.
     for answered in [false, true] {
-        let mut w = World::with(|config| config.trunks[1].app_side = true);
+        let mut w = World::with(|config| {
+            let mut app = config.trunks[1].clone();
+            (app.name, app.app_side) = ("app".into(), true);
+            app.proxy = vec![STRANGER.parse::<std::net::SocketAddr>().unwrap().into()];
+            config.trunks.push(app);
+        });
         w.register("bob", BOB);
-        let mut caller = w.call_in_with(B, "+3225550002", OFFER, |_| {});
+        let mut caller = w.call_in_with(STRANGER, "+3225550002", OFFER, |_| {});
         let mut bob = w.invited(BOB).with_password("bob", "bob-secret");
         w.reply_with(&bob, 200, OPUS_ANSWER);
         w.heard(BOB);

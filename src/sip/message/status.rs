@@ -105,6 +105,7 @@ impl Status {
 /// Codes newer than rsip's list, then the class.
 fn phrase_beyond_vocabulary(code: u16) -> &'static str {
     match code {
+        202 => "Accepted",
         425 => "Bad Alert Message",
         555 => "Push Notification Service Not Supported",
         608 => "Rejected",
