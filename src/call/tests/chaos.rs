@@ -5,6 +5,7 @@ mod features;
 
 use super::far::Side;
 use super::world::*;
+use crate::billing::Cdr;
 use crate::call::Input;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
 use crate::types::{EndCause, LegId};
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 const LIVELY: Duration = Duration::from_secs(90);
 /// A call may ring for 40 s and last for 60 s; then come 64 × T1 for each thing that may be lost.
 const QUIET: Duration = Duration::from_secs(400);
+
+/// Those of our users that call.
+const USERS: [&str; 2] = ["alice", "carol"];
 
 /// One far end in one dialog.
 struct Bot {
@@ -38,6 +42,8 @@ struct Bot {
     rseq: u32,
     /// A REFER that may be asked for a password.
     referring: Option<Request>,
+    /// That REFER leaves a phone to another call that still rings.
+    leaves_ringing: bool,
 }
 
 type Key = (SocketAddr, String);
@@ -51,6 +57,8 @@ enum Deed {
     InviteAgain(Key, u32),
     GiveUp(Key),
     Update(Key),
+    /// A far end that may have called somebody else meanwhile moves its call.
+    Refer(Key),
     Answer(Key, u16),
     /// A far end repeats its 2xx while it is not acknowledged.
     AnswerAgain(Key, u32),
@@ -68,6 +76,20 @@ struct Chaos {
     /// Messages lost, of a hundred; half as many come twice.
     loss: u64,
     seen: usize,
+    /// Transfers taken up while their target rang.
+    left_ringing: usize,
+}
+
+/// What a storm brought about.
+struct Storm {
+    ends: Vec<EndCause>,
+    /// Transferred calls that were answered.
+    joined: usize,
+    left_ringing: usize,
+    /// Legs that went to another media thread.
+    moves: usize,
+    /// Attempts that went where a trunk sent them.
+    redirected: usize,
 }
 
 #[test]
@@ -76,15 +98,16 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
     let seeds = only.map_or(0..120, |seed: u64| seed..seed + 1);
     let all = seeds.end - seeds.start > 1;
     let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut joined = 0;
+    let mut rare = [0; 4];
     for seed in seeds {
-        let (ends, transferred) = run(seed);
-        joined += transferred;
-        for cause in ends {
+        let storm = run(seed);
+        let seen = [storm.joined, storm.left_ringing, storm.moves, storm.redirected];
+        rare = std::array::from_fn(|kind| rare[kind] + seen[kind]);
+        for cause in storm.ends {
             *causes.entry(cause.as_str()).or_default() += 1;
         }
     }
-    assert!(!all || joined > 0, "no transfer came to a conversation");
+    assert!(!all || rare.iter().all(|count| *count > 0), "joined, left ringing, moved, redirected: {rare:?}");
     // A storm in which nothing but calm comes to pass proves nothing.
     for cause in [
         EndCause::NormalClearing,
@@ -111,8 +134,8 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
     }
 }
 
-/// One storm; why its calls ended, and how many transferred ones were answered.
-fn run(seed: u64) -> (Vec<EndCause>, usize) {
+/// One storm.
+fn run(seed: u64) -> Storm {
     let mut config = config();
     let mut dice = Dice(seed.wrapping_mul(0x1234_5678_9abc_def1) + 1);
     config.limits.ring = secs(if dice.percent(50) { 20 } else { 40 });
@@ -137,7 +160,8 @@ fn run(seed: u64) -> (Vec<EndCause>, usize) {
         w.unreachable.push(A.parse().unwrap());
     }
     let loss = [0, 5, 20, 40][dice.below(4) as usize];
-    let mut chaos = Chaos { w, dice, deeds: BTreeMap::new(), bots: HashMap::new(), loss, seen: 0 };
+    let mut chaos =
+        Chaos { w, dice, deeds: BTreeMap::new(), bots: HashMap::new(), loss, seen: 0, left_ringing: 0 };
     for _ in 0..12 {
         let at = ms(chaos.dice.below(60_000));
         chaos.plan(at, Deed::Dial);
@@ -147,11 +171,18 @@ fn run(seed: u64) -> (Vec<EndCause>, usize) {
         chaos.plan(at, Deed::Machinery);
     }
     chaos.play();
-    let Chaos { w, .. } = chaos;
+    let Chaos { w, left_ringing, .. } = chaos;
     // Calls whose room was never reserved have no Start; the others have one End each.
     w.assert_nothing_left();
-    let joined = w.ends().iter().filter(|cdr| cdr.transfer_of.is_some() && cdr.answered_at.is_some()).count();
-    (w.ends().iter().filter_map(|cdr| cdr.end_cause).collect(), joined)
+    let ends = w.ends();
+    let redirected = |cdr: &&&Cdr| cdr.legs.iter().any(|leg| leg.end_cause == Some(EndCause::Redirected));
+    Storm {
+        joined: ends.iter().filter(|cdr| cdr.transfer_of.is_some() && cdr.answered_at.is_some()).count(),
+        redirected: ends.iter().filter(redirected).count(),
+        ends: ends.iter().filter_map(|cdr| cdr.end_cause).collect(),
+        left_ringing,
+        moves: w.media.moves,
+    }
 }
 
 impl Chaos {
@@ -200,6 +231,7 @@ impl Chaos {
         self.w.media.opens_after =
             if self.dice.percent(70) { Duration::ZERO } else { ms(self.dice.below(200)) };
         self.w.media.closes_after = Some(ms(self.dice.below(1_000) * self.dice.below(2)));
+        self.w.media.worker = self.dice.below(2) as usize;
         self.w.media.free = if self.dice.percent(2) { 0 } else { 1_000 };
     }
 
@@ -238,7 +270,10 @@ impl Chaos {
     fn act(&mut self, deed: Deed) {
         match deed {
             Deed::Arrive(at, message) => self.w.send(at, message),
-            Deed::Dial => self.dial(),
+            Deed::Dial => {
+                let user = USERS[self.dice.below(2) as usize];
+                self.dial(user);
+            }
             Deed::InviteAgain(key, round) => self.invite_again(key, round),
             Deed::GiveUp(key) => {
                 if let Some(bot) = self.bots.get(&key).filter(|bot| !bot.decided && bot.heard) {
@@ -248,6 +283,11 @@ impl Chaos {
                 }
             }
             Deed::Update(key) => self.update(&key),
+            Deed::Refer(key) => {
+                self.refer(&key);
+                let next = ms(self.dice.below(8_000));
+                self.plan(next, Deed::Idea(key));
+            }
             Deed::Answer(key, status) => self.answer(key, status),
             Deed::AnswerAgain(key, round) => {
                 let Some(bot) = self.bots.get(&key).filter(|bot| !bot.acked && round < 10) else { return };
@@ -267,9 +307,8 @@ impl Chaos {
         }
     }
 
-    fn dial(&mut self) {
-        let users = ["alice", "carol"];
-        let user = users[self.dice.below(2) as usize];
+    /// A user calls somebody, or somebody calls from a trunk.
+    fn dial(&mut self, user: &str) {
         let phone = self.w.phone_of(user);
         let trunk: SocketAddr = A.parse().unwrap();
         let mut side = match self.dice.below(6) {
@@ -410,6 +449,9 @@ impl Chaos {
             let sdp = if key.0.to_string().starts_with("203") { ANSWER } else { OPUS_ANSWER };
             response = response.with_body("application/sdp", sdp);
         }
+        if status == 302 {
+            response.headers.set(HeaderName::Contact, format!("<sip:{}@{B}>", bot.side.invite.uri.user()));
+        }
         response = features::saying(response, bot, &mut self.dice);
         bot.decided = status >= 200;
         bot.answer = Some(Message::Response(response.clone()));
@@ -456,6 +498,9 @@ impl Chaos {
             self.prove_refer(&key, &response);
             return;
         }
+        if method == Method::Refer && response.status == 202 {
+            self.left_ringing += usize::from(std::mem::take(&mut bot.leaves_ringing));
+        }
         if method != Method::Invite {
             return;
         }
@@ -463,6 +508,9 @@ impl Chaos {
         let current = response.cseq() == bot.side.invite.cseq();
         match response.status {
             100..=199 => {
+                if response.status > 100 && !bot.decided {
+                    bot.side.learn(&response);
+                }
                 self.acknowledge_progress(&key, &response);
                 if self.dice.percent(10) {
                     self.plan(ms(100), Deed::Update(key));
@@ -493,7 +541,7 @@ impl Chaos {
                         bot.side.with_credentials(&invite, &response)
                     });
                     // A refused change leaves a conversation as it is.
-                    if again.is_none() && response.to_tag() != bot.side.other.tag() {
+                    if again.is_none() && (!bot.decided || response.to_tag() != bot.side.other.tag()) {
                         bot.decided = true;
                         bot.over = true;
                     }
@@ -516,9 +564,13 @@ impl Chaos {
                 self.plan(ms(900), Deed::Idea(key));
             }
             5 => {
-                self.refer(&key);
-                let next = ms(self.dice.below(8_000));
-                self.plan(next, Deed::Idea(key));
+                let user = USERS.into_iter().find(|user| self.w.phone_of(user) == key.0);
+                let mut patience = Duration::ZERO;
+                if let Some(user) = user.filter(|_| self.lively() && self.dice.percent(70)) {
+                    self.dial(user);
+                    patience = ms(self.dice.below(6_000));
+                }
+                self.plan(patience, Deed::Refer(key));
             }
             0 | 1 => {
                 let bye = Message::Request(bot.side.request(Method::Bye));
@@ -580,6 +632,7 @@ impl Bot {
             pracks: true,
             rseq: 40,
             referring: None,
+            leaves_ringing: false,
         }
     }
 }

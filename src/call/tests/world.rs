@@ -105,8 +105,11 @@ pub struct MediaStub {
     pub legs: BTreeMap<LegId, MediaLeg>,
     /// Bridges ordered, repeated ones too.
     pub bridges: usize,
-    /// The thread that the next leg goes to.
+    /// The thread that the next call goes to, and those of the calls there are.
     pub worker: usize,
+    pub homes: HashMap<CallId, usize>,
+    /// Legs that were brought to another thread.
+    pub moves: usize,
 }
 
 /// A message on its way.
@@ -192,6 +195,8 @@ impl World {
                 legs: BTreeMap::new(),
                 bridges: 0,
                 worker: 0,
+                homes: HashMap::new(),
+                moves: 0,
             },
             trace: Vec::new(),
             events: Vec::new(),
@@ -348,9 +353,10 @@ impl World {
                 } else {
                     self.media.free -= 1;
                     let rtp = 20_000 + 2 * self.media.legs.len() as u16;
-                    let media = MediaLeg { beside, worker: self.media.worker, ..MediaLeg::default() };
+                    let worker = *self.media.homes.entry(leg.call).or_insert(self.media.worker);
+                    let media = MediaLeg { beside, worker, ..MediaLeg::default() };
                     assert!(self.media.legs.insert(leg, media).is_none(), "{leg} opened twice");
-                    Ok(MediaPorts { rtp, rtcp: rtp + 1, worker: self.media.worker })
+                    Ok(MediaPorts { rtp, rtcp: rtp + 1, worker })
                 };
                 self.later(self.media.opens_after, Input::MediaOpened { leg, result });
             }
@@ -376,6 +382,7 @@ impl World {
                 let media = self.open_leg(leg);
                 assert_ne!(media.worker, home, "{leg} is there already");
                 media.worker = home;
+                self.media.moves += 1;
             }
             Output::SetMediaTimeout { leg, after } => self.open_leg(leg).timeout = after,
             Output::SetConversation { leg, on } => self.open_leg(leg).conversing = on,

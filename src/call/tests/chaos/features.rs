@@ -15,6 +15,7 @@ pub fn shape(config: &mut Config, dice: &mut Dice) {
             [Prack::Off, Prack::Supported, Prack::Supported, Prack::Required][dice.below(4) as usize];
         trunk.session_timer = dice.percent(60).then_some(secs(90));
         trunk.p_early_media = dice.percent(30);
+        trunk.redirect_to = vec![B.parse::<SocketAddr>().unwrap().into()];
         trunk.transfer = if dice.percent(50) { Transfer::Users } else { Transfer::Off };
     }
 }
@@ -102,7 +103,7 @@ impl Chaos {
         let mut running: Vec<_> = self
             .bots
             .iter()
-            .filter(|(key, bot)| key.0 == at && bot.decided && !bot.over)
+            .filter(|(key, bot)| key.0 == at && !bot.over && (bot.decided || bot.heard))
             .filter_map(|(key, bot)| {
                 let (to, from) = (bot.side.other.tag()?, bot.side.own.tag()?);
                 Some(format!("{};to-tag={to};from-tag={from}", key.1))
@@ -122,8 +123,14 @@ impl Chaos {
         let places =
             ["<sip:bob@example.org>", "<sip:0470123456@example.org>", "<sip:0900123@example.org>", "<tel:x>"];
         let place = places[self.dice.below(4) as usize].to_owned();
-        let place = replaces.filter(|_| self.dice.percent(50)).unwrap_or(place);
+        let replaces = replaces.filter(|_| self.dice.percent(80));
+        let rings = replaces.as_ref().and_then(|place| {
+            let named = |other: &&Key| other.0 == key.0 && place.contains(&format!("={}%3B", other.1));
+            Some(!self.bots.get(self.bots.keys().find(named)?)?.decided)
+        });
+        let place = replaces.unwrap_or(place);
         let Some(bot) = self.bots.get_mut(key) else { return };
+        bot.leaves_ringing = rings == Some(true);
         let refer = bot.side.request(Method::Refer).with_header(HeaderName::ReferTo, place);
         bot.referring = Some(refer.clone());
         self.say(key.0, &refer, Duration::ZERO);
