@@ -392,9 +392,9 @@ fn check_warns_of_ports_that_meet_and_misses_files() {
              media_ports",
             "t.toml: warning: sip.listen 0.0.0.0:20010 lies in the media ports 20000-29999 of the default network; \
              choose another port",
-            "t.toml:7: error: tls.certificate: c.pem: No such file or directory (os error 2); write the path of a \
+            "t.toml:8: error: tls.certificate: c.pem: No such file or directory (os error 2); write the path of a \
              file that is there",
-            "t.toml:8: error: tls.key: k.pem: No such file or directory (os error 2); write the path of a file that \
+            "t.toml:9: error: tls.key: k.pem: No such file or directory (os error 2); write the path of a file that \
              is there",
         ]
     );
