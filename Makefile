@@ -86,5 +86,6 @@ TEST_PACKAGES := \
   'postgresql=/usr/lib/postgresql/*/bin/postgres' \
   espeak-ng=espeak-ng \
   sox=sox \
+  'libspandsp2=/usr/lib/*/libspandsp.so.2' \
   'python3-venv=/usr/lib/python3*/ensurepip/__init__.py' \
   'python3-dev=/usr/include/python3*/Python.h'

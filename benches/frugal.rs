@@ -228,6 +228,7 @@ fn config(codec: AudioCodec, dtx: bool) -> LegConfig {
         srtp: None,
         latch: false,
         dtmf_mode: DtmfMode::Rfc4733,
+        clear: false,
         opus: OpusSettings { dtx, ..OpusSettings::default() },
     }
 }

@@ -88,6 +88,7 @@ fn config(codec: AudioCodec, srtp: Option<SrtpKeys>) -> LegConfig {
         latch: true,
         dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
+        clear: false,
     }
 }
 

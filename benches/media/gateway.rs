@@ -208,5 +208,6 @@ pub fn config(codec: AudioCodec, far: SocketAddr, opus: OpusSettings) -> LegConf
         latch: false,
         dtmf_mode: DtmfMode::Rfc4733,
         opus,
+        clear: false,
     }
 }

@@ -10,8 +10,14 @@ use tandem::types::AudioCodec;
 /// Samples of 20 ms.
 pub const FRAME: usize = 160;
 /// Continuous voice: what is measured is talking, not silence.
-pub const CONTINUOUS: OpusSettings =
-    OpusSettings { bitrate: 24_000, complexity: 5, fec: true, dtx: false, max_ptime_ms: 20 };
+pub const CONTINUOUS: OpusSettings = OpusSettings {
+    bitrate: 24_000,
+    complexity: 5,
+    fec: true,
+    dtx: false,
+    max_ptime_ms: 20,
+    most_bitrate: 510_000,
+};
 /// Frames of one turn of a conversation in which each side is silent for 55 % of the time.
 const TURN: usize = 200;
 const TALKING: usize = TURN * 45 / 100;

@@ -49,6 +49,7 @@ fn config(codec: AudioCodec, ptime_ms: u8, dtmf: bool, srtp: Option<SrtpKeys>) -
         latch: true,
         dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { complexity: 0, ..OpusSettings::default() },
+        clear: false,
     }
 }
 
@@ -65,11 +66,7 @@ impl Wire for Check {
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let [pick, options, rest @ ..] = input else { return };
     let (a, b, ptime_ms) = PAIRS[usize::from(*pick) % PAIRS.len()];
-    let srtp = (options & 1 != 0).then(|| SrtpKeys {
-        suite: SrtpSuite::AesCm128HmacSha1_80,
-        local: vec![1; 30],
-        remote: vec![1; 30],
-    });
+    let srtp = (options & 1 != 0).then(|| SrtpKeys::new(SrtpSuite::AesCm128HmacSha1_80, vec![1; 30], vec![1; 30]));
     let mut now = Now { instant: Instant::now(), unix_ms: 0 };
     let mut leg_a = Leg::new(LegKind::App, 3, now.instant);
     let mut leg_b = Leg::new(LegKind::Trunk, 4, now.instant);

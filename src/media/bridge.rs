@@ -37,6 +37,11 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
         return Outcome::default();
     }
     let outcome = to.feed(heard, now.instant, out);
+    if to.feed_is_clear() {
+        from.clear_feed();
+        from.set_concealed(to.feed_conceals());
+        to.set_concealed(from.feed_conceals());
+    }
     from.note(heard, outcome);
     if from.is_watching(now.instant) {
         from.judge(to, now.instant);

@@ -32,6 +32,8 @@ pub struct LegConfig {
     pub dtmf_mode: DtmfMode,
     /// How Opus is encoded towards this leg; unused where its codec is G.711.
     pub opus: OpusSettings,
+    /// The far side wants nothing done to what its modem says (V.152), from the first packet on.
+    pub clear: bool,
 }
 
 /// A telephone-event format as negotiated (RFC 4733).
@@ -48,6 +50,8 @@ pub struct DtmfFormat {
 pub struct OpusSettings {
     /// Target bit rate in bit/s, already limited by what the far side asked for (`maxaveragebitrate`).
     pub bitrate: u32,
+    /// The most the far side takes, in bit/s (`maxaveragebitrate`), where a modem speaks and not a voice.
+    pub most_bitrate: u32,
     /// 0 (cheapest) to 10.
     pub complexity: u8,
     /// In-band forward error correction, sent once the far side reports loss.
@@ -63,6 +67,7 @@ impl Default for OpusSettings {
         OpusSettings {
             // Beyond 20 kb/s a narrowband voice gains nothing a listener notices; some room for FEC on top.
             bitrate: 24_000,
+            most_bitrate: 510_000,
             // 0.02 PESQ below complexity 10 at two thirds of its cost.
             complexity: 5,
             fec: true,

@@ -6,6 +6,7 @@ use super::codec::g711::Law;
 use super::config::{LegConfig, OpusSettings};
 use super::dtmf::detector::{Detector, Found};
 use super::dtmf::{Event, EventCarrier, Outgoing};
+use super::fax::Ear;
 use super::recovery::reorder::{Reorder, Turn};
 use super::relay::{Passing, Relay, is_near};
 use super::rtp::{Arrival, RtpPacket};
@@ -15,6 +16,8 @@ use super::transmit::{Chunk, Out, Transmitter};
 use crate::types::{AudioCodec, DtmfMode};
 use std::time::{Duration, Instant};
 
+/// Bit rate of Opus for the sound of a modem, in bit/s; what a voice needs is no measure for it.
+const CLEAR_BITRATE: u32 = 64_000;
 /// A press whose packets stopped without an end is over after this long (RFC 4733 §2.5.2.3 leaves it to us).
 const PRESS_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -33,6 +36,10 @@ pub struct Feed {
     /// Where the source presses its keys as tones in the voice.
     listening: Option<Box<Listening>>,
     comfort: Comfort,
+    /// Listens for a fax or a modem where something is done to the sound of G.711.
+    ear: Option<Box<Ear>>,
+    /// One was heard, or the far side said so: nothing more is done to its sound than the laws ask for.
+    clear: bool,
     /// What became of packets that were let go by the clock; told with the next one that comes.
     untold: Outcome,
 }
@@ -104,7 +111,7 @@ impl Feed {
             (Some(law), None) => Path::Encode(Box::new(G711ToOpus::new(law, to.ptime_ms, to.opus))),
         };
         let event_rate = event_rate(from);
-        Feed {
+        let mut feed = Feed {
             shape,
             opus: to.opus,
             diet: Diet::default(),
@@ -115,25 +122,70 @@ impl Feed {
             press: None,
             listening: Listening::to(from),
             comfort: Comfort::default(),
+            ear: None,
+            clear: false,
             untold: Outcome::NOTHING,
+        };
+        feed.open_ear(from.comfort_noise);
+        if from.clear || to.clear {
+            feed.set_clear();
         }
+        feed
+    }
+
+    /// Listens for machines where there is anything to be undone; a relay does nothing to the sound.
+    fn open_ear(&mut self, takes_noise: bool) {
+        let meddles = !matches!(self.path, Path::Relay(_)) || self.listening.is_some() || takes_noise;
+        match law(self.shape.from).filter(|_| meddles && !self.clear) {
+            Some(law) => {
+                self.ear.get_or_insert_with(|| Box::new(Ear::new(law)));
+            }
+            None => self.ear = None,
+        }
+    }
+
+    /// A fax or a modem speaks, on this way or back: its sound passes clear to the end of the call.
+    pub fn set_clear(&mut self) {
+        self.clear = true;
+        self.ear = None;
+        self.listening = None;
+        self.comfort.next = None;
+        match &mut self.path {
+            Path::Relay(_) => {}
+            Path::Reframe(reframe) => reframe.set_clear(),
+            Path::Decode(decode) => decode.set_clear(),
+            Path::Encode(encode) => encode.set_clear(),
+        }
+        self.apply_wishes();
+    }
+
+    #[inline]
+    pub fn is_clear(&self) -> bool {
+        self.clear
     }
 
     /// Applies new configurations; what need not change goes on undisturbed.
     pub fn renew(&mut self, from: &LegConfig, to: &LegConfig) {
         if (self.shape.from, self.shape.to) != (from.codec, to.codec) {
-            let diet = self.diet;
+            let (diet, clear) = (self.diet, self.clear);
             *self = Feed::between(from, to);
             self.set_diet(diet);
+            if clear {
+                self.set_clear();
+            }
             return;
         }
         self.shape.ptime_ms = to.ptime_ms;
         self.opus = to.opus;
         self.apply_wishes();
         self.event_rate = event_rate(from);
-        let fresh = Listening::to(from);
+        let fresh = Listening::to(from).filter(|_| !self.clear);
         if self.listening.is_some() != fresh.is_some() {
             self.listening = fresh;
+        }
+        self.open_ear(from.comfort_noise);
+        if !self.clear && (from.clear || to.clear) {
+            self.set_clear();
         }
     }
 
@@ -145,7 +197,16 @@ impl Feed {
             Path::Reframe(reframe) => reframe.set_ptime(ptime_ms),
             Path::Decode(decode) => decode.set_ptime(ptime_ms),
             Path::Encode(encode) => {
-                let (settings, ptime_ms) = self.diet.limit(self.opus, ptime_ms);
+                let opus = match self.clear {
+                    false => self.opus,
+                    true => OpusSettings {
+                        bitrate: CLEAR_BITRATE.min(self.opus.most_bitrate).max(self.opus.bitrate),
+                        fec: false,
+                        dtx: false,
+                        ..self.opus
+                    },
+                };
+                let (settings, ptime_ms) = self.diet.limit(opus, ptime_ms);
                 encode.configure(settings);
                 encode.set_ptime(ptime_ms);
             }
@@ -156,7 +217,8 @@ impl Feed {
     pub fn conceals(&self) -> bool {
         match self.path {
             Path::Relay(_) => false,
-            Path::Reframe(_) | Path::Decode(_) | Path::Encode(_) => true,
+            Path::Reframe(_) | Path::Encode(_) => !self.clear,
+            Path::Decode(_) => true,
         }
     }
 
@@ -201,6 +263,9 @@ impl Feed {
         if self.comfort.next.is_some() {
             self.end_comfort(incoming, tx, out);
         }
+        if self.ear.as_mut().is_some_and(|ear| ear.hear(incoming.packet.payload)) {
+            self.set_clear();
+        }
         if self.listening.is_some() && self.hear_press(incoming, tx, out) {
             return Outcome::NOTHING;
         }
@@ -213,8 +278,12 @@ impl Feed {
                 Some((from, to)) => {
                     // Once packets of another length came, all are cut anew.
                     let mut reframe = Box::new(G711ToG711::new(from, to, self.shape.ptime_ms));
+                    if self.clear {
+                        reframe.set_clear();
+                    }
                     let outcome = reframe.voice(incoming, tx, out);
                     self.path = Path::Reframe(reframe);
+                    self.open_ear(false);
                     outcome
                 }
             },
@@ -261,6 +330,10 @@ impl Feed {
                 Path::Relay(_) | Path::Reframe(_) | Path::Encode(_),
                 Arrival::First | Arrival::Next | Arrival::Gap(_),
             ) => {
+                // No noise is made up beside a modem's sound.
+                if self.clear {
+                    return std::mem::take(&mut self.untold);
+                }
                 self.comfort.noise.describe(incoming.packet.payload);
                 self.comfort.next.get_or_insert(incoming.now + COMFORT_TIME);
             }

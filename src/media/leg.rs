@@ -219,6 +219,21 @@ impl Leg {
         }
     }
 
+    /// A fax or a modem was heard on the way from the leg's source.
+    #[inline]
+    pub fn feed_is_clear(&self) -> bool {
+        self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::is_clear)
+    }
+
+    /// A fax or a modem was heard on the way to the leg's source: the way back passes clear too.
+    #[inline]
+    pub fn clear_feed(&mut self) {
+        let feed = self.media.as_mut().and_then(|media| media.feed.as_mut());
+        if let Some(feed) = feed.filter(|feed| !feed.is_clear()) {
+            feed.set_clear();
+        }
+    }
+
     /// True if what the leg gets from its source is concealed on the way.
     pub fn feed_conceals(&self) -> bool {
         self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::conceals)

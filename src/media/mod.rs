@@ -7,6 +7,7 @@ pub mod bursts;
 pub mod codec;
 pub mod config;
 pub mod dtmf;
+pub mod fax;
 pub mod feed;
 pub mod io;
 pub mod latch;

@@ -79,6 +79,8 @@ pub struct Negotiated {
     pub dtmf: Option<DtmfFormat>,
     /// Both sides take comfort noise, payload type 13, beside this codec.
     pub comfort_noise: bool,
+    /// The far side says that this codec carries what its modem says (V.152): nothing is to be done to it.
+    pub clear: bool,
     /// Unspecified (`0.0.0.0`) where the far side holds the old way; then `direction` doesn't send.
     pub remote_rtp: SocketAddr,
     pub remote_rtcp: SocketAddr,

@@ -263,6 +263,7 @@ impl Local {
                 clock_rate,
             }),
             comfort_noise: choice.noise,
+            clear: carries_modems(&media, choice.payload_type),
             remote_rtp: choice.remote.rtp,
             remote_rtcp: choice.remote.rtcp,
             rtcp_mux: choice.remote.mux,
@@ -317,7 +318,7 @@ impl Local {
                 Format::Voice(_) | Format::Event { .. } | Format::Noise => None,
             })
             .ok_or(AnswerError::CodecNotOffered)?;
-        let comfort_noise = self.takes_noise(codec, &answered);
+        let comfort_noise = self.takes_noise(codec, &answered) && !is_never_silent(&media);
         let dtmf = event(codec, &answered)
             .filter(|_| self.capability.dtmf)
             .and_then(|(number, clock_rate)| {
@@ -337,6 +338,7 @@ impl Local {
             receive_payload_type,
             dtmf,
             comfort_noise,
+            clear: carries_modems(&media, send_payload_type),
             remote_rtp: remote.rtp,
             remote_rtcp: remote.rtcp,
             rtcp_mux: remote.mux,
@@ -388,7 +390,7 @@ impl Local {
             .find_map(find)
             .ok_or(Refusal::NoSharedCodec)?;
         let event = event(codec, &offered).filter(|_| self.capability.dtmf);
-        let noise = self.takes_noise(codec, &offered);
+        let noise = self.takes_noise(codec, &offered) && !is_never_silent(media);
         Ok(Choice { codec, payload_type, event, noise, crypto, remote })
     }
 
@@ -575,6 +577,20 @@ fn opus_fmtp(media: &Media<'_>, codec: AudioCodec, payload_type: u8) -> OpusRemo
         }
         AudioCodec::Pcma | AudioCodec::Pcmu => OpusRemote::default(),
     }
+}
+
+/// Whether a payload type is for voice-band data: `a=gpmd:8 vbd=yes` (V.152 §6.1).
+fn carries_modems(media: &Media<'_>, payload_type: u8) -> bool {
+    media.attributes("gpmd").any(|line| {
+        let Some((number, parameters)) = line.split_once(' ') else { return false };
+        let is_data = |parameter: &str| parameter.trim().eq_ignore_ascii_case("vbd=yes");
+        number.parse() == Ok(payload_type) && parameters.split(';').any(is_data)
+    })
+}
+
+/// Whether the far side wants no silence suppressed: `a=silenceSupp:off - - - -` (RFC 3108 §5.6.3.2).
+fn is_never_silent(media: &Media<'_>) -> bool {
+    media.attribute("silenceSupp").is_some_and(|value| value.trim_start().starts_with("off"))
 }
 
 /// Whether the far side asks for VoIP metrics. Each side asks for itself (RFC 3611 §5.2).

@@ -133,6 +133,30 @@ fn comfort_noise_is_agreed_beside_g711_where_both_want_it_and_never_otherwise() 
 }
 
 #[test]
+fn who_says_that_its_modem_speaks_or_that_silence_stays_is_believed() {
+    let voice = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n\
+                 m=audio 4000 RTP/AVP 8 0 13\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:13 CN/8000\r\n";
+    let willing = Capability { comfort_noise: true, ..g711() };
+    for (line, clear, noise) in [
+        ("", false, true),
+        ("a=gpmd:8 vbd=yes\r\n", true, true),
+        ("a=gpmd:8 x=1;vbd=YES\r\n", true, true),
+        ("a=gpmd:0 vbd=yes\r\n", false, true),
+        ("a=gpmd:8 vbd=no\r\n", false, true),
+        ("a=gpmd:x\r\n", false, true),
+        ("a=silenceSupp:off - - - -\r\n", false, false),
+        ("a=silenceSupp:on - - - -\r\n", false, true),
+    ] {
+        let (_, n) = answer(willing.clone(), &format!("{voice}{line}")).unwrap();
+        assert_eq!((n.clear, n.comfort_noise), (clear, noise), "{line}");
+        let mut local = Local::new(1, willing.clone());
+        local.offer(&mut random);
+        let n = local.accept(&session(&format!("{voice}{line}"))).unwrap();
+        assert_eq!((n.clear, n.comfort_noise), (clear, noise), "answered {line}");
+    }
+}
+
+#[test]
 fn what_nobody_shares_is_refused() {
     let opus = Capability { codecs: vec![AudioCodec::Opus], ..plain() };
     assert_eq!(answer(opus, samples::ASTERISK).unwrap_err(), Refusal::NoSharedCodec);

@@ -15,6 +15,7 @@ mod dialog;
 mod did;
 mod encoder;
 mod failover;
+mod fax;
 mod features;
 mod glare;
 mod harness;

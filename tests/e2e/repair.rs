@@ -360,6 +360,7 @@ fn config(codec: AudioCodec) -> LegConfig {
         latch: false,
         dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
+        clear: false,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod dashboard;
 pub mod digest;
 pub mod dns;
+pub mod fax;
 pub mod gateway;
 pub mod http;
 pub mod image;

@@ -90,7 +90,10 @@ impl Sipp {
             number: "service".to_owned(),
             keys: BTreeMap::new(),
             // Scenarios that can say something more have a place for it.
-            blanks: BTreeMap::from([("more".to_owned(), "Subject: a call".to_owned())]),
+            blanks: BTreeMap::from([
+                ("more".to_owned(), "Subject: a call".to_owned()),
+                ("audio".to_owned(), "[media_port]".to_owned()),
+            ]),
             digest_uri: None,
         };
         sipp.key("realm", REALM)

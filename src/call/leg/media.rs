@@ -254,6 +254,7 @@ impl LegMedia {
         let mut opus = self.policy.opus;
         if let Some(limit) = agreed.opus_fmtp.maxaveragebitrate {
             opus.bitrate = opus.bitrate.min(limit);
+            opus.most_bitrate = limit;
         }
         opus.fec &= agreed.opus_fmtp.useinbandfec;
         opus.dtx &= agreed.opus_fmtp.usedtx;
@@ -278,6 +279,7 @@ impl LegMedia {
             latch: self.policy.latch,
             dtmf_mode: self.policy.dtmf,
             opus,
+            clear: agreed.clear,
         })
     }
 

@@ -3,6 +3,7 @@
 mod calls;
 mod changes;
 mod faults;
+mod fax;
 mod lines;
 mod presses;
 mod quality;
@@ -52,6 +53,7 @@ fn config(codec: AudioCodec) -> LegConfig {
         latch: false,
         dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
+        clear: false,
     }
 }
 

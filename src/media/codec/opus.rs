@@ -132,7 +132,8 @@ impl Encoder {
     }
 
     fn apply(&mut self) -> Result<(), opus::Error> {
-        let OpusSettings { bitrate, complexity, fec, dtx: _, max_ptime_ms: _ } = self.settings;
+        let OpusSettings { bitrate, complexity, fec, most_bitrate: _, dtx: _, max_ptime_ms: _ } =
+            self.settings;
         // The range libopus has for one channel.
         self.inner.set_bitrate(opus::Bitrate::Bits(bitrate.clamp(6_000, 510_000) as i32))?;
         self.inner.set_complexity(i32::from(complexity.min(MAX_COMPLEXITY)))?;

@@ -64,6 +64,8 @@ pub struct OpusToG711 {
     described: Option<u8>,
     /// Key presses took the place of the voice since the last packet: the gap is theirs.
     pressed: bool,
+    /// A modem speaks: its time is not cut, its pauses are no silence to be described.
+    clear: bool,
 }
 
 /// When the next frame is due, and how long it is waited for.
@@ -90,7 +92,13 @@ impl OpusToG711 {
             silence: NoiseEstimator::default(),
             described: None,
             pressed: false,
+            clear: false,
         }
+    }
+
+    /// Cuts and describes nothing from now on.
+    pub fn set_clear(&mut self) {
+        self.clear = true;
     }
 
     /// Changes the length of the packets sent, from the next one on.
@@ -185,7 +193,7 @@ impl OpusToG711 {
         let level = Level::of_samples(&out.work.pcm[..samples]);
         self.quiet = self.background.is_all_of(&out.work.pcm[..samples]);
         let behind = self.track.behind() as usize;
-        if behind == 0 {
+        if behind == 0 || self.clear {
             self.emit(samples, now, tx, out);
             return Ok(level);
         }
@@ -270,7 +278,7 @@ impl OpusToG711 {
             out.work.pcm[..FRAME].fill(0);
         }
         // What follows a voice that broke off is concealment; what follows a pause is the pause.
-        if tx.takes_comfort_noise() && self.silent && self.quiet {
+        if tx.takes_comfort_noise() && self.silent && self.quiet && !self.clear {
             self.describe_silence(now, tx, out);
         } else {
             self.emit(FRAME, now, tx, out);

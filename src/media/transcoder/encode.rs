@@ -42,6 +42,8 @@ pub struct G711ToOpus {
     marker: bool,
     /// Frames of comfort noise since the trunk spoke.
     comforted: u32,
+    /// A modem speaks: what is lost stays silent.
+    clear: bool,
 }
 
 impl G711ToOpus {
@@ -60,7 +62,13 @@ impl G711ToOpus {
             start: 0,
             marker: true,
             comforted: 0,
+            clear: false,
         }
+    }
+
+    /// Makes up no sound from now on.
+    pub fn set_clear(&mut self) {
+        self.clear = true;
     }
 
     /// Changes the encoder's settings from the next frame on.
@@ -105,7 +113,9 @@ impl G711ToOpus {
             outcome.recovered_plc = self.fill_gap(missing, incoming, tx, out);
         }
         let samples = self.law.expand_into(packet.payload, &mut out.work.pcm);
-        self.concealer.heard(&mut out.work.pcm[..samples]);
+        if !self.clear {
+            self.concealer.heard(&mut out.work.pcm[..samples]);
+        }
         self.push(samples, now, tx, out);
         outcome
     }
@@ -120,6 +130,11 @@ impl G711ToOpus {
     ) -> u16 {
         let samples = (missing / UNITS) as usize;
         match incoming.arrival {
+            Arrival::Gap(_) if self.clear && samples <= MAX_CONCEALED => {
+                out.work.pcm[..samples].fill(0);
+                self.push(samples, incoming.now, tx, out);
+                0
+            }
             Arrival::Gap(lost) if samples <= MAX_CONCEALED => {
                 let mut next = [0; BEHIND];
                 let known = self.law.expand_into(incoming.packet.payload, &mut next);

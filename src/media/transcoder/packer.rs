@@ -82,6 +82,26 @@ impl Packer {
         }
     }
 
+    /// The same with code words of the law, as they are.
+    pub fn push_codes(
+        &mut self,
+        mut codes: &[u8],
+        now: Instant,
+        tx: &mut Transmitter,
+        wire: &mut dyn Wire,
+        buffer: &mut [u8],
+    ) {
+        while !codes.is_empty() {
+            let (next, later) = codes.split_at(codes.len().min(self.frame - self.len));
+            self.waiting[self.len..self.len + next.len()].copy_from_slice(next);
+            self.len += next.len();
+            codes = later;
+            if self.len == self.frame {
+                self.flush(now, tx, wire, buffer);
+            }
+        }
+    }
+
     #[inline]
     fn flush(&mut self, now: Instant, tx: &mut Transmitter, wire: &mut dyn Wire, buffer: &mut [u8]) {
         let duration = self.len as u32;

@@ -17,24 +17,34 @@ const MAX_CONCEALED: u32 = 480;
 /// Cuts one side's packets into the other's.
 pub struct G711ToG711 {
     from: Law,
+    to: Law,
     track: Track,
     concealer: Concealer,
     packer: Packer,
+    /// A modem speaks: what is lost stays silent.
+    clear: bool,
 }
 
 impl G711ToG711 {
     pub fn new(from: Law, to: Law, ptime_ms: u8) -> G711ToG711 {
         G711ToG711 {
             from,
+            to,
             track: Track::new(SAMPLE_RATE, SAMPLE_RATE),
             concealer: Concealer::default(),
             packer: Packer::new(to, ptime_ms),
+            clear: false,
         }
     }
 
     /// Changes the length of the packets sent, from the next one on.
     pub fn set_ptime(&mut self, ptime_ms: u8) {
         self.packer.set_ptime(ptime_ms);
+    }
+
+    /// Makes up no sound from now on.
+    pub fn set_clear(&mut self) {
+        self.clear = true;
     }
 
     /// Sends what a packet fills, after what is missing before it.
@@ -50,6 +60,11 @@ impl G711ToG711 {
         };
         let mut outcome = Outcome::default();
         match arrival {
+            Arrival::Gap(_) if self.clear && (1..=MAX_CONCEALED).contains(&missing) => {
+                // A modem's own error correction finds a silence; a sound that was never sent misleads it.
+                out.work.pcm[..missing as usize].fill(0);
+                self.emit(missing as usize, now, tx, out);
+            }
             Arrival::Gap(lost) if (1..=MAX_CONCEALED).contains(&missing) => {
                 let mut next = [0; BEHIND];
                 let known = self.from.expand_into(packet.payload, &mut next);
@@ -64,10 +79,23 @@ impl G711ToG711 {
             | Arrival::Duplicate
             | Arrival::Suspect => self.track.played(missing),
         }
+        if self.clear {
+            self.pass(packet.payload, now, tx, out);
+            return outcome;
+        }
         let samples = self.from.expand_into(packet.payload, &mut out.work.pcm);
         self.concealer.heard(&mut out.work.pcm[..samples]);
         self.emit(samples, now, tx, out);
         outcome
+    }
+
+    /// Sends code words as they are, or as the table of the laws has them.
+    fn pass(&mut self, codes: &[u8], now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let work = &mut *out.work;
+        let len = self.from.translate_into(self.to, codes, &mut work.coded);
+        self.packer.seek(self.track.position(), now, tx, out.wire, &mut work.packet);
+        self.packer.push_codes(&work.coded[..len], now, tx, out.wire, &mut work.packet);
+        self.track.played(len as u32);
     }
 
     /// Sends sound of our own making (a key press as tones) in place of the voice.

@@ -18,6 +18,7 @@ fn negotiated(codec: AudioCodec, to: &str, srtp: Option<SrtpKeys>) -> Negotiated
             clock_rate: codec.clock_rate(),
         }),
         comfort_noise: false,
+        clear: false,
         remote_rtp,
         remote_rtcp: SocketAddr::new(remote_rtp.ip(), remote_rtp.port() + 1),
         rtcp_mux: false,

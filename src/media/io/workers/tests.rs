@@ -90,6 +90,7 @@ fn config(codec: AudioCodec, far: &FarSide) -> Box<LegConfig> {
         latch: false,
         dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
+        clear: false,
     })
 }
 
