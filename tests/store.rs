@@ -20,8 +20,8 @@ use tandem::{
         StoreOptions, StoredUser,
     },
     types::{
-        Attestation, AudioCodec, AudioFault, CallId, Currency, Direction, EndCause, LegReport, Money,
-        Outcome, Rate, ReleasedBy, Secret, StirResult, TestLine, Transport,
+        Attestation, AudioCodec, AudioFault, CallId, Currency, Direction, Emergency, EndCause, LegReport,
+        Money, Outcome, Rate, ReleasedBy, Secret, StirResult, TestLine, Transport,
     },
 };
 
@@ -177,6 +177,7 @@ fn ended(n: u32) -> Cdr {
     cdr.sip_code = Some(200);
     cdr.q850 = Some(16);
     cdr.released_by = Some(ReleasedBy::Callee);
+    cdr.emergency = Some(Emergency::Callback);
     cdr.caller_codec = Some(AudioCodec::Opus);
     cdr.callee_codec = Some(AudioCodec::Pcma);
     cdr.called.line = Some(TestLine::NoAnswer);
@@ -494,6 +495,7 @@ fn user(name: &str, dids: &[&str]) -> StoredUser {
         dids: dids.iter().map(|did| did.parse().unwrap()).collect(),
         account: "default".into(),
         max_calls: Some(3),
+        place: Default::default(),
         source: UserSource::Database,
     };
     StoredUser { user, realm: "example.org".into() }

@@ -1,6 +1,6 @@
 //! The app users: who exists, what proves it, which numbers are theirs.
 
-use crate::types::{E164, Secret};
+use crate::types::{E164, Place, Secret};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use std::{
@@ -58,6 +58,8 @@ pub struct User {
     pub account: String,
     /// Its own limit of calls at once.
     pub max_calls: Option<u32>,
+    /// Where it is, for emergency calls whose device does not say; empty where nobody wrote it down.
+    pub place: Place,
     pub source: UserSource,
 }
 
@@ -156,6 +158,7 @@ mod tests {
             dids: dids.iter().map(|did| did.parse().unwrap()).collect(),
             account: "default".into(),
             max_calls: None,
+            place: Place::default(),
             source,
         }
     }

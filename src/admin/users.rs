@@ -148,6 +148,7 @@ impl UserSettings {
             dids: self.dids,
             account: self.account.unwrap_or_else(|| "default".to_owned()),
             max_calls: self.max_calls,
+            place: Default::default(),
             source: access::UserSource::Database,
         }
     }

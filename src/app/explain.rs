@@ -58,6 +58,7 @@ impl Explainer<'_> {
             dialled: query.to.clone(),
             number: number.map(str::to_owned),
             calling: decision.calling.as_ref().map(ToString::to_string),
+            emergency: decision.emergency,
             matched: decision.explain.clone(),
             outcome: self.outcome(query, &decision),
             rate: sell.map(|(prefix, price)| RateView {

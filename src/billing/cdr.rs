@@ -1,8 +1,8 @@
 //! The CDR: what is kept of one call attempt, from its first message to its last.
 
 use crate::types::{
-    Attestation, AudioCodec, CallId, Direction, E164, EndCause, LegReport, ReleasedBy, StirResult, TestLine,
-    UnixMillis,
+    Attestation, AudioCodec, CallId, Direction, E164, Emergency, EndCause, LegReport, ReleasedBy, StirResult,
+    TestLine, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,9 @@ pub struct Cdr {
     /// The call that a transfer took this one out of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer_of: Option<CallId>,
+    /// A call for help, or one back to who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<Emergency>,
     #[serde(default)]
     pub caller: Caller,
     #[serde(default)]
@@ -206,6 +209,7 @@ impl Cdr {
             state: CdrState::Open,
             direction,
             transfer_of: None,
+            emergency: None,
             caller: Caller::default(),
             called: Called::default(),
             ingress_trunk: None,

@@ -19,7 +19,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::header_rules::{Facts, Kind, Side};
 use crate::sip::message::{HeaderName, Method, Request, Scheme, Typed};
 use crate::sip::transaction::ServerKey;
-use crate::types::{CallId, Direction, E164, EndCause, LegId, Now, Peer};
+use crate::types::{CallId, Direction, E164, Emergency, EndCause, LegId, Now, Peer};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,6 +47,14 @@ pub(super) struct Refusal {
     status: Option<u16>,
     /// Of an offer that can't be answered (RFC 3261 §20.43).
     warning: Option<u16>,
+}
+
+/// What stands against an attempt before it is routed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hindrance {
+    pub ordinary: Option<Refusal>,
+    /// What stands against it even where it is a call for help.
+    pub urgent: Option<Refusal>,
 }
 
 impl From<EndCause> for Refusal {
@@ -88,15 +96,15 @@ impl Exchange {
         // From here on it is a call attempt, whatever comes of it, and has a record.
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
         let (offer, unusable) = self.read_offer(&source, &peer, &request);
-        let cause = self.draining.then_some(EndCause::Draining);
-        let refusal = cause.map(Refusal::from).or(fault.map(FormFault::refusal));
-        let refusal = refusal.or_else(|| {
-            let cause = self.source_refusal(&source);
-            cause.or_else(|| source.party().extension_fault(&request)).map(Refusal::from)
-        });
-        let refusal = refusal.or(unusable);
-        let mut admitted = self.route(now, call, &source, &peer, &request, refusal);
-        match self.take_over(&source, &request).filter(|_| refusal.is_none()) {
+        let extension = source.party().extension_fault(&request);
+        let source_refusal = self.source_refusal(&source);
+        let first = self.draining.then_some(EndCause::Draining).map(Refusal::from);
+        let first = first.or(fault.map(FormFault::refusal)).or(source_refusal.map(Refusal::from));
+        let ordinary = first.or(extension.map(Refusal::from)).or(unusable);
+        let urgent = fault.map(FormFault::refusal).or(extension.map(Refusal::from)).or(unusable);
+        let hindrance = Hindrance { ordinary, urgent };
+        let mut admitted = self.route(now, call, &source, &peer, &request, hindrance);
+        match self.take_over(&source, &request).filter(|_| ordinary.is_none()) {
             Some(Ok(remaining)) => admitted.take_over(remaining),
             Some(Err(cause)) => admitted.plan = Plan::Refused { cause, status: None },
             None => {}
@@ -162,7 +170,9 @@ impl Exchange {
         if !takes_sessions(request) {
             return (None, unusable(406, None));
         }
-        if request.body.is_empty() {
+        let nothing = request.body.is_empty();
+        // RFC 6442 §3: a location alone is no offer.
+        if nothing || (request.sdp().is_none() && request.location().is_some()) {
             return (None, None);
         }
         let Some(body) = request.sdp() else { return (None, unusable(415, None)) };
@@ -191,21 +201,22 @@ impl Exchange {
         source: &Source,
         peer: &Peer,
         request: &Request,
-        refusal: Option<Refusal>,
+        hindrance: Hindrance,
     ) -> Admitted {
-        let dialled = request.uri.subscriber();
+        let dialled = request.uri.called();
         let from = request.from().ok().map(|from| from.uri.subscriber());
         let trusted = match source {
             Source::User(_) => false,
             Source::Trunk(trunk) => trunk.config.trusted,
         };
         let identity = Identity::of(request, trusted);
+        let index = match source {
+            Source::User(_) => TrunkIndex(0),
+            Source::Trunk(trunk) => trunk_index(self.trunks.index_of(&trunk.name).unwrap_or_default()),
+        };
         let caller = match source {
             Source::User(user) => Caller::User { name: &user.name, caller_ids: &user.caller_ids },
-            Source::Trunk(trunk) => {
-                let index = self.trunks.index_of(&trunk.name).unwrap_or_default();
-                Caller::Trunk(trunk_index(index))
-            }
+            Source::Trunk(_) => Caller::Trunk(index),
         };
         let wanted = RouteRequest {
             caller,
@@ -218,6 +229,9 @@ impl Exchange {
         let settings = self.core.settings.clone();
         let cost = |trunk: TrunkIndex, number: &E164| settings.buy_price(trunk, number);
         let decision = self.dialplan.route(&wanted, &*self.directory, &cost);
+        let (decision, emergency) = self.emergency_of(now, source, index, request, &wanted, decision);
+        let location = (emergency == Some(Emergency::Call)).then(|| self.location_of(now, source, request));
+        let refusal = if emergency.is_some() { hindrance.urgent } else { hindrance.ordinary };
         let (party, account) = match source {
             Source::User(user) => {
                 (Party::User { name: user.name.clone() }, Some(user.account.as_str().into()))
@@ -282,8 +296,12 @@ impl Exchange {
         };
         provenance.calling = decision.calling.clone();
         provenance.network = decision.network.clone();
+        if emergency == Some(Emergency::Call) {
+            self.expect_callback(now, source, &plan);
+        }
         let (plan, incoming_channel) = match refusal {
             Some(Refusal { cause, status, .. }) => (Plan::Refused { cause, status }, None),
+            None if emergency.is_some() => (plan, self.channel_anyway(now, source)),
             None => self.limit(source, plan),
         };
         // A user that has two calls may want to join them.
@@ -302,12 +320,22 @@ impl Exchange {
             max_forwards: request.max_forwards().unwrap_or(70).saturating_sub(1),
             incoming_channel,
             plan,
-            identity,
             provenance,
             attestation: None,
+            identity: if emergency == Some(Emergency::Call) { identity.disclosed() } else { identity },
+            emergency,
+            location: location.flatten(),
             warning: refusal.and_then(|refusal| refusal.warning),
             transfer_of: None,
             beside,
+        }
+    }
+
+    /// The channel of the trunk that a call for help, or back to one, comes from: taken whatever its limits say.
+    fn channel_anyway(&mut self, now: Now, source: &Source) -> Option<Channel> {
+        match source {
+            Source::User(_) => None,
+            Source::Trunk(trunk) => self.trunks.take_incoming_anyway(now, &trunk.name).ok(),
         }
     }
 

@@ -6,8 +6,8 @@ use crate::media::{LegConfig, Line};
 use crate::routing::AdminState;
 use crate::sip::message::{Message, Method};
 use crate::types::{
-    Attestation, AudioFault, CallId, ConnectionId, Direction, EndCause, LegId, LegKind, LegReport, NetworkId,
-    Outcome, Peer, StirResult, Transport,
+    Attestation, AudioFault, CallId, ConnectionId, Direction, Emergency, EndCause, LegId, LegKind, LegReport,
+    NetworkId, Outcome, Peer, StirResult, Transport,
 };
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -268,6 +268,7 @@ pub enum Event {
         trunk: Option<Arc<str>>,
         direction: Direction,
         cause: EndCause,
+        emergency: Option<Emergency>,
         duration_ms: Option<u64>,
         /// What was measured of the caller's and the callee's leg; absent where nothing was agreed.
         caller: Option<(LegKind, LegReport)>,

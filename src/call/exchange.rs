@@ -4,6 +4,7 @@
 
 use super::admission::FormFault;
 use super::core::{ALLOW, Core, Owner, Purpose, Random, response};
+use super::emergency::Callbacks;
 use super::event::{Event, Input, Output, RefusedFor};
 use super::leg::Leg;
 use super::machine::{Asked, Call, FarReason, Note};
@@ -49,6 +50,8 @@ pub struct Exchange {
     pub(super) tls_names: HashMap<ConnectionId, Arc<[String]>>,
     /// Certificates and signatures of those who sign their calls.
     pub(super) known: Known,
+    /// Who made an emergency call and may be called back.
+    pub(super) callbacks: Callbacks,
     pub(super) draining: bool,
     /// The media workers have as much to do as they may.
     pub(super) media_busy: bool,
@@ -91,6 +94,7 @@ impl Exchange {
             flood_guard: parts.flood_guard,
             tls_names: HashMap::new(),
             known: Known::default(),
+            callbacks: Callbacks::default(),
             draining: false,
             media_busy: false,
             live: 0,
@@ -270,6 +274,11 @@ impl Exchange {
         act(call, &mut self.core, &mut self.trunks);
         if was_live && !call.is_live() {
             self.live -= 1;
+            Exchange::emergency_ended(
+                &mut self.callbacks,
+                call,
+                self.core.settings.limits.emergency_callback,
+            );
             for user in [call.caller.party.user_name(), call.callee_user.clone()].into_iter().flatten() {
                 if let Entry::Occupied(mut live) = self.live_of.entry(user) {
                     live.get_mut().retain(|(live, _)| *live != id);
@@ -316,7 +325,8 @@ impl Exchange {
             return;
         }
         let trunk = self.trunk_of(&peer, &request);
-        if trunk.is_none() && !self.admit(now, key, &peer, &request) {
+        let held = trunk.is_none() && !self.is_call_for_help(&peer, &request);
+        if held && !self.admit(now, key, &peer, &request) {
             return;
         }
         let in_dialog = request.to_tag().is_some();
@@ -489,9 +499,10 @@ impl Exchange {
         live
     }
 
-    /// Ends all calls, as at the deadline of a drain.
+    /// Ends all calls, as at the deadline of a drain. A call for help outlives a journal that can't be written.
     pub fn hang_up_all(&mut self, now: Now, cause: EndCause) {
-        let ids: Vec<CallId> = self.calls.keys().copied().collect();
+        let spared = |call: &Call| cause == EndCause::JournalFailed && call.emergency.is_some();
+        let ids: Vec<CallId> = self.calls.values().filter(|call| !spared(call)).map(|call| call.id).collect();
         for id in ids {
             self.with_call(id, |call, core, _| call.hang_up(core, now, cause));
         }

@@ -43,6 +43,11 @@ impl Identity {
         }
     }
 
+    /// The same of a call for help: who answers it must know who calls.
+    pub fn disclosed(&self) -> Identity {
+        Identity { withheld: false, ..self.clone() }
+    }
+
     /// The header fields that tell a trunk who calls; `network` is the caller's own number in the trunk's form, `host`
     /// what stands behind it.
     pub fn fields(&self, trunk: &Trunk, network: Option<&str>, host: &HostPort) -> Vec<(HeaderName, String)> {

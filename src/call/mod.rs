@@ -6,11 +6,13 @@
 
 pub mod admission;
 pub mod core;
+pub mod emergency;
 pub mod event;
 pub mod exchange;
 pub mod identity;
 pub mod io;
 pub mod leg;
+pub mod location;
 pub mod machine;
 pub mod peer;
 mod provenance;

@@ -61,9 +61,18 @@ impl Targets {
     /// after a failure only where there is no other, one that asked for a pause not at all. `draw` is uniform over
     /// `u32`.
     pub fn choose(&self, now: Instant, tried: &[Route], draw: u32) -> Option<&Target> {
+        self.choose_among(now, tried, draw, false)
+    }
+
+    /// As [`choose`](Self::choose), but one that asked for a pause comes last rather than never: for emergency calls.
+    pub fn choose_anyway(&self, now: Instant, tried: &[Route], draw: u32) -> Option<&Target> {
+        self.choose_among(now, tried, draw, false).or_else(|| self.choose_among(now, tried, draw, true))
+    }
+
+    fn choose_among(&self, now: Instant, tried: &[Route], draw: u32, paused: bool) -> Option<&Target> {
         let left = || {
             let untried = self.list.iter().filter(|target| !tried.contains(&Route::of(&target.peer)));
-            untried.filter(|target| self.paused_until(now, Route::of(&target.peer)).is_none())
+            untried.filter(move |target| paused || self.paused_until(now, Route::of(&target.peer)).is_none())
         };
         let key = |target: &Target| (self.is_resting(now, Route::of(&target.peer)), target.rank);
         let best = left().map(key).min()?;
@@ -213,6 +222,11 @@ mod tests {
         targets.pause(route(2), later(9));
         assert_eq!(port(targets.choose(later(4), &[], 0)), None);
         assert_eq!(targets.all_paused_until(later(4)), Some(later(5)));
+        assert_eq!(
+            port(targets.choose_anyway(later(4), &[], 0)),
+            Some(1),
+            "an emergency call asks all the same"
+        );
         targets.answered(route(1));
         assert_eq!(port(targets.choose(later(4), &[], 0)), None, "an answer to OPTIONS does not end it");
         assert_eq!(port(targets.choose(later(5), &[], 0)), Some(1));

@@ -3,7 +3,7 @@
 //! A transfer spends money in the name of the one who asks for it. So an app user proves itself again, may go no
 //! further than it could call itself, and pays; a trunk may at most move its call to an app user.
 
-use super::admission::Source;
+use super::admission::{Hindrance, Source};
 use super::core::{response, unsupported};
 use super::event::Output;
 use super::exchange::Exchange;
@@ -109,7 +109,8 @@ impl Exchange {
             .with_header(HeaderName::From, from)
             .with_header(HeaderName::MaxForwards, "70");
         let draining = self.draining.then_some(EndCause::Draining.into());
-        let mut admitted = self.route(now, id, source, &peer, &wanted, draining);
+        let hindrance = Hindrance { ordinary: draining, urgent: None };
+        let mut admitted = self.route(now, id, source, &peer, &wanted, hindrance);
         let allowed = match (&admitted.plan, policy) {
             (Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Refused { .. }, _)
             | (Plan::Trunks(_), Transfer::All) => true,

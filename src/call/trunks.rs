@@ -169,6 +169,35 @@ impl Trunks {
         Ok((channel, target))
     }
 
+    /// True where nothing but a limit would keep a call from the trunk.
+    pub fn is_well(&self, now: Now, name: &str) -> bool {
+        self.index_of(name).is_some_and(|index| {
+            let open = self.sides[index].targets.choose(now.instant, &[], 0).is_some();
+            open && self.table.is_well(trunk_index(index), now.instant)
+        })
+    }
+
+    /// As [`take`](Self::take), whatever the trunk's state and its limits say: for emergency calls.
+    pub fn take_anyway(
+        &mut self,
+        now: Now,
+        name: &str,
+        tried: &[Route],
+        draw: u32,
+    ) -> Result<(Channel, Target), Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        let target = self.sides[index].targets.choose_anyway(now.instant, tried, draw).cloned();
+        let target = target.ok_or(Refusal::Unavailable)?;
+        let channel = self.table.take_anyway(trunk_index(index), now.instant).map_err(refusal)?;
+        Ok((channel, target))
+    }
+
+    /// As [`take_incoming`](Self::take_incoming), whatever the trunk's state and its limits say.
+    pub fn take_incoming_anyway(&mut self, now: Now, name: &str) -> Result<Channel, Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        self.table.take_anyway(trunk_index(index), now.instant).map_err(refusal)
+    }
+
     /// One address of a trunk asked to be left alone for a while (RFC 3261 §21.5.4). Where none is left, the trunk gets
     /// no calls until the first of them may be asked again.
     pub fn pause_target(&mut self, now: Now, name: &str, route: Route, pause: Duration) {

@@ -81,12 +81,15 @@ fn moment(text: &str, zone: &TimeZone) -> Result<UnixMillis, Failure> {
 fn told(view: &RouteView) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<10}{}", output::printable(value));
+        let _ = writeln!(text, "{name:<11}{}", output::printable(value));
     };
     line("from", &view.from);
     line("dialled", &view.dialled);
     line("number", view.number.as_deref().unwrap_or(output::NONE));
     line("calling", view.calling.as_deref().unwrap_or(output::NONE));
+    if view.emergency {
+        line("emergency", "no limit holds it");
+    }
     for (index, step) in view.matched.iter().enumerate() {
         line(if index == 0 { "because" } else { "" }, step);
     }

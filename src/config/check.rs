@@ -277,6 +277,8 @@ fn differences(plan: &Dialplan, case: &Expectation, decision: &RouteDecision) ->
     compare("user", case.user.as_deref(), user);
     compare("line", case.test_line.map(TestLine::as_str), line);
     compare("reject", case.reject.map(|status| status.to_string()).as_deref(), status.as_deref());
+    let (wanted, is) = (case.emergency.map(yes_or_no), yes_or_no(decision.emergency));
+    compare("emergency", wanted, Some(is));
     if let Some(expected) = &case.trunks {
         let names: Vec<&str> = candidates.iter().map(|candidate| plan.trunk_name(candidate.trunk)).collect();
         let weighted = is_weighted(plan, decision);
@@ -286,6 +288,10 @@ fn differences(plan: &Dialplan, case: &Expectation, decision: &RouteDecision) ->
         }
     }
     found
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "true" } else { "false" }
 }
 
 /// Where the order is drawn, a case can only say which trunks, not in which order.

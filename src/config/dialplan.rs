@@ -8,7 +8,7 @@ use super::{
 use crate::{
     routing::{
         CallerMatch, Dialplan, NumberMatch, NumberPlan, Rewrite, Rule, RuleAction, RuleFrom, Schedule,
-        TrunkForm, TrunkIndex, TrunkOrder, WeightedTrunk, parse_days,
+        TrunkForm, TrunkIndex, TrunkOrder, WeightedTrunk, parse_days, service,
     },
     types::{TestLine, TimeZone, WallClock},
 };
@@ -42,6 +42,8 @@ pub struct Expectation {
     pub user: Option<String>,
     pub test_line: Option<TestLine>,
     pub reject: Option<u16>,
+    /// Whether no limit may hold it.
+    pub emergency: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +171,7 @@ fn rule(section: Section<'_>, plan: &Dialplan, line: usize) -> Option<Rule> {
     let called = rewrite(s, "called");
     let calling = rewrite(s, "calling");
     let action = action(s, plan);
+    let emergency = s.flag("emergency", false);
     let from_trunks = matches!(from, Some(RuleFrom::AnyTrunk));
     if from_trunks && matches!(action, Some(RuleAction::Trunks { .. })) {
         s.error(
@@ -193,20 +196,55 @@ fn rule(section: Section<'_>, plan: &Dialplan, line: usize) -> Option<Rule> {
         }
     }
     let wrong_from = s.has("from") && from.is_none();
-    section.finish();
-    if wrong_from || numbers.is_empty() {
-        return None;
-    }
-    Some(Rule {
+    let rule = (!wrong_from && !numbers.is_empty()).then(|| action.map(|action| (action, numbers))).flatten();
+    let rule = rule.map(|(action, numbers)| Rule {
         name,
+        emergency,
         from: from.unwrap_or(RuleFrom::Users),
         numbers,
         callers,
         schedule: Schedule { days, hours },
         called,
         calling,
-        action: action?,
-    })
+        action,
+    });
+    if let Some(rule) = &rule {
+        check_emergency(s, rule);
+    }
+    section.finish();
+    rule
+}
+
+/// An emergency call must get through, so its rule has to say everything.
+fn check_emergency(s: &Section<'_>, rule: &Rule) {
+    let names_service = rule.numbers.iter().any(|number| match number {
+        NumberMatch::Service(_) => true,
+        NumberMatch::Prefix(_) | NumberMatch::Short(_) | NumberMatch::Pattern(_) => false,
+    });
+    if !rule.emergency {
+        if names_service {
+            s.error(s.place("match"), "a rule for urn:service:sos needs emergency = true");
+        }
+        return;
+    }
+    match rule.action {
+        RuleAction::Trunks { .. } => {}
+        RuleAction::Users | RuleAction::Line(_) | RuleAction::Reject(_) => {
+            s.error(s.place("emergency"), "an emergency rule leads to trunks; write trunks = [\"…\"]");
+        }
+    }
+    if rule.called.is_none() && rule.own_number().is_none() {
+        s.error(
+            s.place("match"),
+            "an emergency rule needs a number for trunks that want one; write match = [\"112\", …] or called = \"112\"",
+        );
+    }
+    if !rule.callers.is_empty() || rule.schedule != Schedule::default() {
+        s.source.warning(
+            s.place("emergency"),
+            format!("rule \"{}\" takes emergency calls of some callers or at some times only", rule.name),
+        );
+    }
 }
 
 fn rule_from(text: &str, plan: &Dialplan) -> Result<RuleFrom, String> {
@@ -259,6 +297,9 @@ fn numbers(s: &Section<'_>, plan: &NumberPlan) -> Vec<NumberMatch> {
 
 /// Rules match the normalised number, so that is what must be written.
 fn prefix(text: &str, plan: &NumberPlan) -> Result<NumberMatch, String> {
+    if let Some(service) = service(text) {
+        return Ok(NumberMatch::Service(service));
+    }
     let digits = text.strip_prefix('+').unwrap_or(text);
     if !digits.bytes().all(|b| b.is_ascii_digit()) || digits.len() > 15 || text.is_empty() {
         return Err(format!(
@@ -420,6 +461,10 @@ fn test_line(name: &str) -> Result<TestLine, String> {
 fn shadowed(source: &Source, plan: &Dialplan, lines: &[usize]) {
     for (index, rule) in plan.rules.iter().enumerate() {
         let shadow = plan.rules[..index].iter().position(|before| {
+            if rule.emergency && !before.emergency {
+                // Emergency calls find their rule before all others.
+                return false;
+            }
             let always = before.callers.is_empty() && before.schedule == Schedule::default();
             let users = !rule.is_for_users() || before.is_for_users();
             let trunks = (0..plan.trunks.len())
@@ -451,7 +496,14 @@ fn covers(rule: &Rule, number: &NumberMatch) -> bool {
         (NumberMatch::Prefix(wider), NumberMatch::Prefix(prefix)) => prefix.starts_with(wider.as_str()),
         (NumberMatch::Short(wider), NumberMatch::Short(code)) => wider == code,
         (NumberMatch::Pattern(wider), NumberMatch::Pattern(pattern)) => wider.as_str() == pattern.as_str(),
-        (NumberMatch::Prefix(_) | NumberMatch::Short(_) | NumberMatch::Pattern(_), _) => false,
+        (NumberMatch::Service(wider), NumberMatch::Service(service)) => wider == service,
+        (
+            NumberMatch::Prefix(_)
+            | NumberMatch::Short(_)
+            | NumberMatch::Pattern(_)
+            | NumberMatch::Service(_),
+            _,
+        ) => false,
     })
 }
 
@@ -490,8 +542,9 @@ fn expectation(section: Section<'_>, plan: &Dialplan) -> Option<Expectation> {
         user: optional("user"),
         test_line: s.parsed("line", test_line),
         reject,
+        emergency: Some(s.flag("emergency", false)).filter(|_| s.has("emergency")),
     };
-    let promises = ["rule", "number", "called", "calling", "trunks", "user", "line", "reject"];
+    let promises = ["rule", "number", "called", "calling", "trunks", "user", "line", "reject", "emergency"];
     if !promises.iter().any(|key| s.has(key)) {
         s.error(
             s.span(),

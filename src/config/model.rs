@@ -6,7 +6,7 @@ use super::{
 };
 use crate::media::LoadLimit;
 use crate::sip::auth::Algorithm;
-use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Rate, Secret, SrtpSuite, Transport};
+use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Place, Rate, Secret, SrtpSuite, Transport};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
@@ -300,6 +300,8 @@ pub struct LimitsConfig {
     pub max_duration: Duration,
     /// A call that nobody answers is ended after this.
     pub ring: Duration,
+    /// So long after an emergency call its caller can be called back whatever the limits say.
+    pub emergency_callback: Duration,
 }
 
 impl Default for LimitsConfig {
@@ -310,6 +312,8 @@ impl Default for LimitsConfig {
             max_calls_per_user: 4,
             max_duration: Duration::from_secs(4 * 3_600),
             ring: Duration::from_secs(120),
+            // A line that broke down, or a helper that asks for the way, calls back within minutes.
+            emergency_callback: Duration::from_secs(1_800),
         }
     }
 }
@@ -507,4 +511,6 @@ pub struct UserConfig {
     pub account: String,
     /// Its own limit of calls at once; `None`: `limits.max_calls_per_user`.
     pub max_calls: Option<u32>,
+    /// Where it is, for emergency calls whose device does not say.
+    pub place: Place,
 }

@@ -6,7 +6,7 @@ use super::{
     trunk::{optional, some},
     values::SecretSources,
 };
-use crate::types::{Currency, E164, Rate};
+use crate::types::{Currency, E164, Place, Rate};
 use std::collections::HashMap;
 
 pub(super) fn users(top: &Section<'_>, secrets: &SecretSources<'_>) -> Vec<UserConfig> {
@@ -37,6 +37,7 @@ pub(super) fn users(top: &Section<'_>, secrets: &SecretSources<'_>) -> Vec<UserC
                 0..=10_000,
                 "calls at once, 0 = limits.max_calls_per_user",
             )),
+            place: place(&s),
         };
         let line = top.source.line(s.span().start);
         s.finish();
@@ -62,6 +63,21 @@ pub(super) fn users(top: &Section<'_>, secrets: &SecretSources<'_>) -> Vec<UserC
         users.push(user);
     }
     users
+}
+
+/// `address = { country = "BE", A3 = "Brussel", RD = "Wetstraat", HNO = "16" }` and `location = "50.8503, 4.3517"`.
+fn place(s: &Section<'_>) -> Place {
+    let mut place = Place::default();
+    for (name, text) in s.entries("address") {
+        if let Err(message) = place.add(&name.value, &text.value) {
+            s.error(name.span, format!("user.address: {message}"));
+        }
+    }
+    let point = s.parsed("location", |text| if text.is_empty() { Ok(None) } else { text.parse().map(Some) });
+    if let Some(point) = point.flatten() {
+        place.set_point(point);
+    }
+    place
 }
 
 /// What may stand before the @ unescaped (RFC 3261 §25.1 unreserved), so that a name is written one way only.

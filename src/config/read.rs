@@ -442,6 +442,12 @@ fn limits(s: Section<'_>) -> LimitsConfig {
             1..=600,
             "seconds until an unanswered call ends",
         )),
+        emergency_callback: seconds(s.number(
+            "emergency_callback_seconds",
+            d.emergency_callback.as_secs(),
+            0..=86_400,
+            "seconds in which the caller of an emergency call can be called back, 0 = none",
+        )),
     };
     s.finish();
     config

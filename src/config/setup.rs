@@ -29,6 +29,7 @@ impl Config {
             calling_format: trunk.calling_format,
             screening: trunk.screening.clone(),
             app_side: trunk.app_side,
+            emergency_format: trunk.emergency_format,
         };
         self.trunks.iter().map(form).collect()
     }
@@ -64,6 +65,7 @@ impl Config {
             dids: user.dids.clone(),
             account: user.account.clone(),
             max_calls: user.max_calls,
+            place: user.place.clone(),
             source: UserSource::File,
         };
         self.users.iter().map(user).collect()

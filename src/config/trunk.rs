@@ -8,7 +8,7 @@ use super::{
     values::{self, SecretSources, word},
 };
 use crate::{
-    routing::{FailoverTable, NumberFormat, PeerMatch, Screening, ScreeningAction},
+    routing::{EmergencyFormat, FailoverTable, NumberFormat, PeerMatch, Screening, ScreeningAction},
     sip::header_rules::HeaderRules,
     types::{AudioCodec, DtmfMode, E164, HostPort, NetworkId, Secret, SrtpSuite, Transport},
 };
@@ -99,6 +99,10 @@ pub struct TrunkConfig {
     pub trusted: bool,
     /// Another app's voice network (WhatsApp and the like): its calls may never reach a phone network, nor come from one.
     pub app_side: bool,
+    /// How it wants the called party of emergency calls.
+    pub emergency_format: EmergencyFormat,
+    /// Tell it where the caller of an emergency call is.
+    pub location: bool,
     /// Tell it who sent a call on before (Diversion, History-Info).
     pub diversion: bool,
     /// What its own callers may call with.
@@ -168,6 +172,8 @@ impl TrunkConfig {
             identity: IdentityHeader::Off,
             trusted: false,
             app_side: false,
+            emergency_format: EmergencyFormat::Number,
+            location: true,
             diversion: false,
             screening: Screening::default(),
             options: Some(Duration::from_secs(30)),
@@ -238,6 +244,8 @@ pub(super) fn read(
         identity: s.parsed("identity", identity).unwrap_or(default.identity),
         trusted: s.flag("trusted", default.trusted),
         app_side: s.flag("app_side", default.app_side),
+        emergency_format: s.parsed("emergency_format", emergency_format).unwrap_or(default.emergency_format),
+        location: s.flag("location", default.location),
         diversion: s.flag("diversion", default.diversion),
         screening: Screening {
             ranges: s.values("calling_ranges", Vec::new(), values::number_prefix),
@@ -415,6 +423,10 @@ fn identity(text: &str) -> Result<IdentityHeader, String> {
             ("rpid", IdentityHeader::RemoteParty),
         ],
     )
+}
+
+fn emergency_format(text: &str) -> Result<EmergencyFormat, String> {
+    word(text, &[("number", EmergencyFormat::Number), ("urn", EmergencyFormat::Urn)])
 }
 
 fn screening(text: &str) -> Result<ScreeningAction, String> {

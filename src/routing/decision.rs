@@ -1,7 +1,9 @@
 //! Decides where a call goes, and says why.
 
 use super::{
-    CallerMatch, Dialled, Dialplan, NotItsNumber, NumberFormat, Rule, RuleAction, TrunkIndex, TrunkOrder,
+    CallerMatch, Dialled, Dialplan, EmergencyFormat, NotItsNumber, NumberFormat, Rule, RuleAction,
+    TrunkIndex, TrunkOrder,
+    emergency::{self, Emergency},
     order::ordered,
 };
 use crate::types::{Direction, E164, EndCause, TestLine, UnixMillis};
@@ -20,7 +22,7 @@ pub enum Caller<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct RouteRequest<'a> {
     pub caller: Caller<'a>,
-    /// User part of the Request-URI, or a `tel:` number.
+    /// User part of the Request-URI, a `tel:` number, or the URN of an emergency service.
     pub called: &'a str,
     /// User part of From: the number the caller wants to be shown.
     pub calling: Option<&'a str>,
@@ -50,6 +52,8 @@ pub struct RouteDecision {
     /// The caller's own number, which may be another than the one it presents.
     pub network: Option<E164>,
     pub rule: Option<String>,
+    /// The call is for help.
+    pub emergency: bool,
     pub outcome: RouteOutcome,
     /// Each step in words. They hold whole numbers: for `tandem route`, never for logs.
     pub explain: Vec<String>,
@@ -75,7 +79,7 @@ pub enum RouteOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkCandidate {
     pub trunk: TrunkIndex,
-    /// In the trunk's format.
+    /// In the trunk's format: a number, or the URN of an emergency service.
     pub called: String,
     /// In the trunk's format; `None`: the caller has no number to present.
     pub calling: Option<String>,
@@ -111,7 +115,17 @@ impl Dialplan {
         users: &dyn Subscribers,
         cost: CostOf<'_>,
     ) -> RouteDecision {
-        Routing { plan: self, request, users, cost, trace: None, network: None }.decide()
+        Routing { plan: self, request, users, cost, trace: None, network: None, screened: true }.decide()
+    }
+
+    /// As [`route`](Self::route), but the trunk that calls may call with any number.
+    pub fn route_unscreened(
+        &self,
+        request: &RouteRequest<'_>,
+        users: &dyn Subscribers,
+        cost: CostOf<'_>,
+    ) -> RouteDecision {
+        Routing { plan: self, request, users, cost, trace: None, network: None, screened: false }.decide()
     }
 
     /// As [`route`](Self::route), saying each step.
@@ -121,7 +135,8 @@ impl Dialplan {
         users: &dyn Subscribers,
         cost: CostOf<'_>,
     ) -> RouteDecision {
-        Routing { plan: self, request, users, cost, trace: Some(Vec::new()), network: None }.decide()
+        let trace = Some(Vec::new());
+        Routing { plan: self, request, users, cost, trace, network: None, screened: true }.decide()
     }
 }
 
@@ -133,6 +148,8 @@ struct Routing<'a> {
     trace: Option<Vec<String>>,
     /// The caller's own number, once it is known.
     network: Option<E164>,
+    /// Trunks are held to the numbers they may call with.
+    screened: bool,
 }
 
 /// A decision before its explanation is added.
@@ -143,6 +160,12 @@ struct Decided {
     outcome: RouteOutcome,
 }
 
+impl Decided {
+    fn nowhere(outcome: RouteOutcome) -> Decided {
+        Decided { number: None, calling: None, rule: None, outcome }
+    }
+}
+
 impl<'a> Routing<'a> {
     fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
@@ -151,24 +174,56 @@ impl<'a> Routing<'a> {
     }
 
     fn decide(mut self) -> RouteDecision {
-        let decided = self.decided();
+        let urgent = self.emergency();
+        let emergency = urgent.is_some();
+        let decided = urgent.unwrap_or_else(|| self.decided());
         let Decided { number, calling, rule, outcome } = decided;
         RouteDecision {
             number,
             calling,
             network: self.network,
             rule,
+            emergency,
             outcome,
             explain: self.trace.unwrap_or_default(),
         }
     }
 
+    /// A call for help. Its rules come first, wherever they stand: no user's name, no DID and no ban hides them, and the
+    /// number that calls is told as it is. A service that no rule names goes where the first of them goes.
+    fn emergency(&mut self) -> Option<Decided> {
+        let plan = self.plan;
+        let mut rules = plan.rules.iter().filter(|rule| rule.emergency).peekable();
+        rules.peek()?;
+        let called = self.request.called.trim();
+        let dialled = match emergency::service(called) {
+            Some(service) => Dialled::Service(service),
+            None => plan.numbers.normalise_as(called, self.incoming_format()).ok()?,
+        };
+        let any_service = matches!(dialled, Dialled::Service(_));
+        let known =
+            rules.clone().any(|rule| rule.numbers.iter().any(|number| number.matches(dialled.text())));
+        if !known && !any_service {
+            return None;
+        }
+        let calling = self.calling(false).ok()?;
+        let rule =
+            rules.clone().find(|rule| self.applies(rule, &dialled, calling.as_ref())).or_else(|| {
+                rules.filter(|_| any_service).find(|rule| self.is_for_caller(rule, calling.as_ref()))
+            })?;
+        self.note(|| format!("\"{called}\" is an emergency call: no limit holds it"));
+        Some(self.follow(rule, dialled, calling))
+    }
+
     fn decided(&mut self) -> Decided {
         let called = self.request.called.trim();
-        let Ok(calling) = self.calling() else {
+        let Ok(calling) = self.calling(self.screened) else {
             let why = "the trunk may not call with this number";
-            let outcome = RouteOutcome::Reject { status: 403, cause: EndCause::Blocked, text: why.into() };
-            return Decided { number: None, calling: None, rule: None, outcome };
+            return Decided::nowhere(RouteOutcome::Reject {
+                status: 403,
+                cause: EndCause::Blocked,
+                text: why.into(),
+            });
         };
         let is_user_call = match self.request.caller {
             Caller::User { .. } => true,
@@ -195,6 +250,7 @@ impl<'a> Routing<'a> {
         self.note(|| match &dialled {
             Dialled::International(number) => format!("\"{called}\" is the number {number}"),
             Dialled::Short(code) => format!("\"{called}\" is the short code {code}"),
+            Dialled::Service(service) => format!("\"{called}\" is the service {service}"),
         });
         let owner = dialled.e164().and_then(|did| self.users.user_of_did(did));
         if let Some(name) = owner.filter(|_| is_user_call) {
@@ -221,8 +277,9 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// The number the caller may present. A user's own choice counts only among its `caller_ids`.
-    fn calling(&mut self) -> Result<Option<E164>, NotItsNumber> {
+    /// The number the caller may present. A user's own choice counts only among its `caller_ids`; a trunk's is held
+    /// against its policy where it is `screened`.
+    fn calling(&mut self, screened: bool) -> Result<Option<E164>, NotItsNumber> {
         let numbers = &self.plan.numbers;
         let read = |text: &str, format| {
             numbers.normalise_as(text, format).ok().and_then(|read| read.e164().cloned())
@@ -258,6 +315,10 @@ impl<'a> Routing<'a> {
                 }
                 let Some(screening) = form.map(|form| &form.screening) else { return Ok(presented) };
                 let own = asserted.or_else(|| presented.clone());
+                if !screened {
+                    self.network = own.clone();
+                    return Ok(presented.or(own));
+                }
                 self.network = screening.screen(own.clone())?;
                 if self.network != own {
                     let network = self.network.clone();
@@ -275,11 +336,16 @@ impl<'a> Routing<'a> {
     }
 
     fn applies(&mut self, rule: &Rule, dialled: &Dialled, calling: Option<&E164>) -> bool {
+        rule.numbers.iter().any(|number| number.matches(dialled.text())) && self.is_for_caller(rule, calling)
+    }
+
+    /// Whether a rule is for this caller at this time, whatever is called.
+    fn is_for_caller(&mut self, rule: &Rule, calling: Option<&E164>) -> bool {
         let from = match self.request.caller {
             Caller::User { .. } => rule.is_for_users(),
             Caller::Trunk(index) => rule.is_for_trunk(index),
         };
-        if !from || !rule.numbers.iter().any(|number| number.matches(dialled.text())) {
+        if !from {
             return false;
         }
         if !rule.callers.is_empty() && !rule.callers.iter().any(|caller| self.is_caller(caller, calling)) {
@@ -307,6 +373,7 @@ impl<'a> Routing<'a> {
 
     fn follow(&mut self, rule: &Rule, dialled: Dialled, calling: Option<E164>) -> Decided {
         self.note(|| format!("rule \"{}\" matches", rule.name));
+        let emergency = rule.emergency.then(|| rule.emergency(&dialled));
         let called = match &rule.called {
             None => Called::Dialled(dialled),
             Some(rewrite) => {
@@ -372,7 +439,9 @@ impl<'a> Routing<'a> {
                 let candidates: Vec<TrunkCandidate> = trunks
                     .into_iter()
                     .map(|trunk| {
-                        self.candidate(trunk, *order, &called, calling.as_ref(), raw_calling.as_deref())
+                        let emergency = emergency.as_ref();
+                        let calling = (calling.as_ref(), raw_calling.as_deref());
+                        self.candidate(trunk, *order, &called, calling, emergency)
                     })
                     .collect();
                 self.explain_candidates(&candidates, *order);
@@ -402,25 +471,31 @@ impl<'a> Routing<'a> {
         trunk: TrunkIndex,
         order: TrunkOrder,
         called: &Called,
-        calling: Option<&E164>,
-        raw_calling: Option<&str>,
+        (calling, raw_calling): (Option<&E164>, Option<&str>),
+        emergency: Option<&Emergency>,
     ) -> TrunkCandidate {
         let form = self.plan.trunk(trunk);
         let called_format = form.map_or(NumberFormat::default(), |form| form.called_format);
         let calling_format = form.map_or(NumberFormat::default(), |form| form.calling_format);
+        let urn = emergency.zip(form).and_then(|(emergency, form)| match form.emergency_format {
+            EmergencyFormat::Urn => Some(emergency.service.clone()),
+            EmergencyFormat::Number => None,
+        });
         let cost = match order {
             TrunkOrder::LeastCost => self.cost(trunk, called.e164()),
             TrunkOrder::Listed | TrunkOrder::Weighted => None,
         };
         TrunkCandidate {
             trunk,
-            called: match called {
+            called: urn.unwrap_or_else(|| match called {
                 Called::Dialled(Dialled::International(number)) => {
                     self.plan.numbers.format(number, called_format)
                 }
-                Called::Dialled(Dialled::Short(code)) => code.clone(),
-                Called::Raw(text) => text.clone(),
-            },
+                Called::Dialled(Dialled::Service(service)) => emergency
+                    .and_then(|emergency| emergency.number.clone())
+                    .unwrap_or_else(|| service.clone()),
+                Called::Dialled(Dialled::Short(text)) | Called::Raw(text) => text.clone(),
+            }),
             network: self.network.as_ref().map(|number| self.plan.numbers.format(number, calling_format)),
             calling: calling
                 .map(|number| self.plan.numbers.format(number, calling_format))

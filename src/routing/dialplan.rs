@@ -1,6 +1,6 @@
 //! What a dialplan is made of: rules in order, the first that matches decides.
 
-use super::{NumberFormat, NumberPlan, Schedule, Screening, TrunkIndex};
+use super::{EmergencyFormat, NumberFormat, NumberPlan, Schedule, Screening, TrunkIndex, emergency};
 use crate::types::{TestLine, TimeZone};
 use regex_lite::Regex;
 use std::borrow::Cow;
@@ -26,11 +26,15 @@ pub struct TrunkForm {
     pub screening: Screening,
     /// It is another app's voice network: its calls may never reach a phone network, nor come from one.
     pub app_side: bool,
+    /// How it wants the called party of emergency calls.
+    pub emergency_format: EmergencyFormat,
 }
 
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub name: String,
+    /// Its calls are for help: they come before all other rules and no limit stands in their way.
+    pub emergency: bool,
     pub from: RuleFrom,
     pub numbers: Vec<NumberMatch>,
     /// Empty: every caller.
@@ -59,6 +63,8 @@ pub enum NumberMatch {
     /// A short code, whole.
     Short(String),
     Pattern(Regex),
+    /// An emergency service and its kinds, by URN.
+    Service(String),
 }
 
 /// Which callers a rule is for.
@@ -138,6 +144,7 @@ impl NumberMatch {
             NumberMatch::Prefix(prefix) => text.starts_with(prefix.as_str()),
             NumberMatch::Short(code) => text == code,
             NumberMatch::Pattern(pattern) => pattern.is_match(text),
+            NumberMatch::Service(service) => emergency::is_kind_of(text, service),
         }
     }
 }

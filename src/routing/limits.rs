@@ -79,6 +79,17 @@ impl TrunkLimits {
         Ok(())
     }
 
+    /// Takes a channel though none may be free, for an emergency call. It counts like any other.
+    pub fn take_anyway(&mut self, now: Instant) {
+        if let Some(cps) = self.limits.cps {
+            self.sent.push_back(now);
+            while self.sent.len() > cps as usize {
+                self.sent.pop_front();
+            }
+        }
+        self.in_use += 1;
+    }
+
     /// Gives a channel back.
     pub fn release(&mut self) {
         debug_assert!(self.in_use > 0, "a channel was given back twice");
@@ -122,6 +133,19 @@ mod tests {
         assert_eq!(limits.take_incoming(), Err(LimitReached::Channels));
         limits.release();
         assert_eq!(limits.take_incoming(), Ok(()));
+    }
+
+    #[test]
+    fn an_emergency_call_takes_a_channel_where_none_is_free_and_counts() {
+        let now = Instant::now();
+        let mut limits = TrunkLimits::new(Limits { channels: Some(1), cps: Some(1) });
+        limits.take(now).unwrap();
+        limits.take_anyway(now);
+        assert_eq!((limits.in_use(), limits.take_incoming()), (2, Err(LimitReached::Channels)));
+        limits.release();
+        limits.release();
+        assert_eq!(limits.take(now), Err(LimitReached::Cps));
+        assert_eq!(limits.take(now + WINDOW), Ok(()));
     }
 
     #[test]

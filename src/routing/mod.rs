@@ -2,6 +2,7 @@
 
 mod decision;
 mod dialplan;
+mod emergency;
 mod failover;
 mod health;
 mod limits;
@@ -17,6 +18,7 @@ pub use dialplan::{
     CallerMatch, Dialplan, NumberMatch, Rewrite, Rule, RuleAction, RuleFrom, TrunkForm, TrunkOrder,
     WeightedTrunk,
 };
+pub use emergency::{EmergencyFormat, SOS, service};
 pub use failover::{FailoverAction, FailoverKey, FailoverTable, Failure};
 pub use health::{Evidence, Health, HealthOutput, HealthSettings, TrunkHealth};
 pub use limits::{LimitReached, Limits, TrunkLimits};

@@ -30,20 +30,22 @@ pub enum Dialled {
     International(E164),
     /// A short code such as 112: it means something only inside this plan.
     Short(String),
+    /// An emergency service by its URN (RFC 5031).
+    Service(String),
 }
 
 impl Dialled {
-    /// The text that rules match: `+` and digits, or the bare short code.
+    /// The text that rules match: `+` and digits, the bare short code, or the URN.
     pub fn text(&self) -> &str {
         match self {
             Dialled::International(number) => number.as_str(),
-            Dialled::Short(code) => code,
+            Dialled::Short(text) | Dialled::Service(text) => text,
         }
     }
     pub fn e164(&self) -> Option<&E164> {
         match self {
             Dialled::International(number) => Some(number),
-            Dialled::Short(_) => None,
+            Dialled::Short(_) | Dialled::Service(_) => None,
         }
     }
 }

@@ -213,6 +213,25 @@ impl TrunkTable {
         Ok(Channel { trunk: entry.name.clone() })
     }
 
+    /// True where nothing but a limit would keep a call from the trunk.
+    pub fn is_well(&self, trunk: TrunkIndex, now: Instant) -> bool {
+        self.trunks.get(usize::from(trunk.0)).is_some_and(|entry| {
+            entry.admin == AdminState::Open
+                && entry.paused_until.is_none_or(|until| until <= now)
+                && entry.health.health() != Health::Down
+        })
+    }
+
+    /// Takes a channel for an emergency call to or from the trunk, whatever its state and its limits say.
+    ///
+    /// # Errors
+    /// There is no such trunk.
+    pub fn take_anyway(&mut self, trunk: TrunkIndex, now: Instant) -> Result<Channel, Refusal> {
+        let entry = self.entry(trunk).ok_or(Refusal::Gone)?;
+        entry.limits.take_anyway(now);
+        Ok(Channel { trunk: entry.name.clone() })
+    }
+
     /// Gives a channel back.
     pub fn release(&mut self, channel: Channel) {
         if let Some(index) = self.trunks.iter().position(|entry| entry.name == channel.trunk) {

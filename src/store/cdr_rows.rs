@@ -10,8 +10,8 @@ use super::{
 use crate::{
     billing::{Called, Caller, Cdr, CdrLeg, CdrState, Charge, NotRated, Rated, Side},
     types::{
-        Attestation, AudioCodec, AudioFault, CallId, Direction, E164, EndCause, LegReport, Money, Rate,
-        ReleasedBy, StirResult, TestLine,
+        Attestation, AudioCodec, AudioFault, CallId, Direction, E164, Emergency, EndCause, LegReport, Money,
+        Rate, ReleasedBy, StirResult, TestLine,
     },
 };
 
@@ -41,6 +41,7 @@ pub(super) fn cdr_fields(cdr: &Cdr, keys: &NumberKeys) -> Fields {
         ("state", Value::text(cdr.state.as_str())),
         ("direction", Value::text(cdr.direction.as_str())),
         ("transfer_of", Value::maybe_text(cdr.transfer_of.map(|call| call.to_string()))),
+        ("emergency", Value::maybe_text(cdr.emergency.map(Emergency::as_str))),
         ("caller_user", Value::maybe_text(cdr.caller.user.as_deref())),
         ("account", Value::maybe_text(cdr.caller.account.as_deref())),
         ("caller_number", number(&cdr.caller.number)),
@@ -240,6 +241,8 @@ pub(super) fn read_cdr(row: &impl Columns) -> Result<CdrRow, StoreError> {
     cdr.sip_code = row.maybe_number("sip_code")?;
     cdr.q850 = row.maybe_number("q850")?;
     cdr.transfer_of = row.maybe_parsed("transfer_of", |text| text.parse().ok())?;
+    let emergency = |text: &str| Emergency::ALL.into_iter().find(|kind| kind.as_str() == text);
+    cdr.emergency = row.maybe_parsed("emergency", emergency)?;
     let released_by = [ReleasedBy::Caller, ReleasedBy::Callee, ReleasedBy::Gateway];
     cdr.released_by =
         row.maybe_parsed("released_by", |text| released_by.into_iter().find(|by| by.as_str() == text))?;

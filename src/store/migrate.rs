@@ -9,7 +9,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration {
         version: 1,
         sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
@@ -39,6 +39,11 @@ const MIGRATIONS: [Migration; 6] = [
         version: 6,
         sqlite: include_str!("../../migrations/sqlite/0006_signed_callers.sql"),
         postgres: include_str!("../../migrations/postgres/0006_signed_callers.sql"),
+    },
+    Migration {
+        version: 7,
+        sqlite: include_str!("../../migrations/sqlite/0007_emergency_calls.sql"),
+        postgres: include_str!("../../migrations/postgres/0007_emergency_calls.sql"),
     },
 ];
 

@@ -90,6 +90,7 @@ pub fn read_snapshot(path: &Path) -> Result<Vec<StoredUser>, StoreError> {
             dids: entry.dids,
             account: entry.account,
             max_calls: entry.max_calls,
+            place: Default::default(),
             source: UserSource::Database,
         },
     };
@@ -115,6 +116,7 @@ mod tests {
             dids: Vec::new(),
             account: "default".into(),
             max_calls: Some(2),
+            place: Default::default(),
             source: UserSource::Database,
         };
         let users = [StoredUser { user, realm: "example.org".into() }];

@@ -193,6 +193,7 @@ fn read(row: &impl Columns) -> Result<StoredUser, StoreError> {
         dids: Vec::new(),
         account: row.text("account")?,
         max_calls: row.maybe_number("max_calls")?,
+        place: Default::default(),
         source: UserSource::Database,
     };
     Ok(StoredUser { user, realm: row.text("realm")? })

@@ -9,6 +9,7 @@ pub mod line;
 pub mod money;
 pub mod net;
 pub mod number;
+pub mod place;
 pub mod q850;
 pub mod quality;
 pub mod secret;
@@ -24,6 +25,7 @@ pub use line::TestLine;
 pub use money::{Currency, Money, Rate};
 pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask, shorten_number};
+pub use place::{Place, Point};
 pub use quality::{AudioFault, LegReport, QualitySample};
 pub use secret::Secret;
 pub use stir::{Attestation, StirResult, Verstat};
@@ -53,6 +55,27 @@ impl Direction {
             Direction::TrunkToApp => "trunk_to_app",
             Direction::AppToApp => "app_to_app",
             Direction::TrunkToTrunk => "trunk_to_trunk",
+        }
+    }
+}
+
+/// A call for help, or one back to who asked for it: no limit stands in its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Emergency {
+    Call,
+    /// From those who answer emergency calls to somebody who made one (RFC 7090).
+    Callback,
+}
+
+impl Emergency {
+    pub const ALL: [Emergency; 2] = [Emergency::Call, Emergency::Callback];
+
+    /// The value of the CDR column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Emergency::Call => "call",
+            Emergency::Callback => "callback",
         }
     }
 }

@@ -129,6 +129,23 @@ pub struct WallClock {
     pub minute: u8,
 }
 
+impl WallClock {
+    /// What a clock in UTC shows.
+    pub fn of(unix_ms: UnixMillis) -> WallClock {
+        let seconds = unix_ms.div_euclid(1_000);
+        let (year, month, day) = civil(seconds.div_euclid(DAY));
+        let minutes = seconds.rem_euclid(DAY) / 60;
+        let small = |number: i64| number as u8;
+        WallClock {
+            year,
+            month: small(month),
+            day: small(day),
+            hour: small(minutes / 60),
+            minute: small(minutes % 60),
+        }
+    }
+}
+
 impl TimeZone {
     /// The moment at which a clock of this zone shows that. Of an hour that comes twice it is the first one, of an
     /// hour that is left out the same time after the change.
@@ -368,6 +385,7 @@ mod tests {
         let at = |text: &str| zone.unix_ms_of(text.parse().unwrap()) / 1_000;
         assert_eq!(at("2026-01-01 01:00"), 1_767_225_600);
         assert_eq!(at("2026-07-01T02:00"), 1_782_864_000);
+        assert_eq!(WallClock::of(1_782_864_059_999), "2026-07-01 00:00".parse().unwrap());
         // 02:30 is left out on 2026-03-29 and comes twice on 2026-10-25.
         assert_eq!(at("2026-03-29 02:30"), 1_774_746_000 + 1_800);
         assert_eq!(at("2026-10-25 02:30"), 1_792_890_000 - 1_800);

@@ -13,6 +13,7 @@ mod database;
 mod demo;
 mod dialog;
 mod did;
+mod emergency;
 mod encoder;
 mod failover;
 mod fax;

@@ -20,6 +20,7 @@ const COLUMNS: &[Column] = &[
     ("state", |c| plain(Some(c.state.as_str()))),
     ("direction", |c| plain(Some(c.direction.as_str()))),
     ("transfer_of", |c| plain(c.transfer_of)),
+    ("emergency", |c| plain(c.emergency.map(|kind| kind.as_str()))),
     ("caller_user", |c| text(&c.caller_user)),
     ("account", |c| text(&c.account)),
     ("caller_number", |c| text(&c.caller_number)),

@@ -4,8 +4,8 @@ use crate::admin::rfc3339;
 use crate::billing::{CdrLeg, CdrState, NotRated, Rated};
 use crate::store::CdrRow;
 use crate::types::{
-    Attestation, AudioCodec, CallId, Currency, Direction, EndCause, LegReport, Outcome, ReleasedBy,
-    StirResult, TestLine, UnixMillis, mask,
+    Attestation, AudioCodec, CallId, Currency, Direction, Emergency, EndCause, LegReport, Outcome,
+    ReleasedBy, StirResult, TestLine, UnixMillis, mask,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub struct CdrView {
     pub direction: Direction,
     /// The call that a transfer took this one out of.
     pub transfer_of: Option<CallId>,
+    /// A call for help, or one back to who asked for it.
+    pub emergency: Option<Emergency>,
     pub caller_user: Option<String>,
     /// The account that pays.
     pub account: Option<String>,
@@ -154,6 +156,7 @@ impl From<CdrRow> for CdrView {
             state: cdr.state,
             direction: cdr.direction,
             transfer_of: cdr.transfer_of,
+            emergency: cdr.emergency,
             caller_user: cdr.caller.user,
             account: cdr.caller.account,
             caller_number,

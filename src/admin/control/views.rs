@@ -292,6 +292,8 @@ pub struct RouteView {
     pub number: Option<String>,
     /// The number the callee would see, in E.164.
     pub calling: Option<String>,
+    /// It is an emergency call: no limit holds it.
+    pub emergency: bool,
     /// The rules matched and the rewrites made, one line each, in order.
     pub matched: Vec<String>,
     pub outcome: RouteOutcomeView,

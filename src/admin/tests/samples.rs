@@ -131,6 +131,7 @@ pub(super) fn route(query: &RouteQuery) -> RouteView {
         dialled: query.to.clone(),
         number: Some("+32470123456".to_owned()),
         calling: None,
+        emergency: false,
         matched: vec!["Belgium".to_owned()],
         outcome: RouteOutcomeView::Trunks {
             trunks: vec![RouteTrunkView {

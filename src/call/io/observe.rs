@@ -7,7 +7,7 @@ use crate::routing::AdminState;
 use crate::sip::message::{Message, ParseErrorKind, Typed};
 use crate::telemetry::metrics::{Flow, Metrics, Refused};
 use crate::telemetry::trace::{HepExport, Kept, KeptMessage, Octets, Recorder};
-use crate::types::{CallId, LegId, Peer};
+use crate::types::{CallId, Emergency, LegId, Outcome, Peer};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -153,10 +153,26 @@ impl Observer {
                 tracing::info!(target: "tandem::call", %call, trunk = trunk.as_deref(), direction = direction.as_str(), "call answered");
             }
             Event::LegKnown { leg, party, call_id } => self.recorder.leg(leg, party, &call_id),
-            Event::CallEnded { call, trunk, direction, cause, duration_ms, caller, callee, callee_leg } => {
+            Event::CallEnded {
+                call,
+                trunk,
+                direction,
+                cause,
+                emergency,
+                duration_ms,
+                caller,
+                callee,
+                callee_leg,
+            } => {
                 let heard = [&caller, &callee].map(|leg| leg.as_ref().map(|(_, report)| report.clone()));
                 self.recorder.end(call, cause, duration_ms, heard, callee_leg);
                 let handles = metrics.trunk(trunk.as_deref().unwrap_or(""));
+                if emergency == Some(Emergency::Call) {
+                    handles.emergency(cause.outcome());
+                    if !matches!(cause.outcome(), Outcome::Answered | Outcome::Cancelled) {
+                        tracing::error!(target: "tandem::call", %call, trunk = trunk.as_deref(), cause = cause.as_str(), "an emergency call failed");
+                    }
+                }
                 if let Some(duration) = duration_ms {
                     handles.duration(duration as f64 / 1e3);
                     handles.measured(caller.as_ref(), callee.as_ref());

@@ -15,11 +15,13 @@ pub struct InvitePlan {
     pub to: Uri,
     pub from: NameAddr,
     pub max_forwards: u8,
-    pub offer: String,
+    /// The offer, alone or beside a location.
+    pub content_type: String,
+    pub body: Bytes,
     /// Who moved the call to this callee.
     pub referred_by: Option<String>,
-    /// Fields that tell who calls, beside From.
-    pub identity: Vec<(HeaderName, String)>,
+    /// Fields that tell who calls, beside From, and in an emergency where from.
+    pub fields: Vec<(HeaderName, String)>,
 }
 
 impl Leg {
@@ -40,7 +42,7 @@ impl Leg {
         if self.party.prack() == Prack::Required {
             headers.push(HeaderName::Require, "100rel");
         }
-        for (name, value) in plan.identity {
+        for (name, value) in plan.fields {
             headers.push(name, value);
         }
         if let Some(referred_by) = plan.referred_by {
@@ -52,9 +54,8 @@ impl Leg {
         {
             headers.push(HeaderName::PEarlyMedia, "supported");
         }
-        headers.push(HeaderName::ContentType, "application/sdp");
-        let request =
-            Request { method: Method::Invite, uri: plan.request_uri, headers, body: Bytes::from(plan.offer) };
+        headers.push(HeaderName::ContentType, plan.content_type);
+        let request = Request { method: Method::Invite, uri: plan.request_uri, headers, body: plan.body };
         core.remember_own_dialog(&self.call_id, &self.local_tag, self.id);
         core.event(self.known());
         self.send_invite(core, now, request, patience);

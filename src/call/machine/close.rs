@@ -1,5 +1,6 @@
 //! The end of a call: voices stop, the last counts come in, the record becomes durable, then the far ends hear.
 
+use super::emergency::RECORD_PATIENCE;
 use super::reason::warning;
 use super::record::{AttemptEnd, counted_at_ingress};
 use super::{Asked, Call, Note, Stage};
@@ -26,8 +27,13 @@ pub struct Closing {
 
 #[derive(Debug)]
 enum Step {
-    AwaitingReports { until: Instant },
-    AwaitingRecord,
+    AwaitingReports {
+        until: Instant,
+    },
+    AwaitingRecord {
+        /// A call for help ends also where the disk does not answer.
+        until: Option<Instant>,
+    },
     Recorded,
 }
 
@@ -38,7 +44,8 @@ impl Closing {
     pub fn deadline(&self) -> Option<Instant> {
         match self.step {
             Step::AwaitingReports { until } => Some(until),
-            Step::AwaitingRecord | Step::Recorded => None,
+            Step::AwaitingRecord { until } => until,
+            Step::Recorded => None,
         }
     }
 }
@@ -112,8 +119,14 @@ impl Call {
         }
     }
 
-    pub(super) fn reports_overdue(&mut self, core: &mut Core, now: Now) {
-        self.write_end(core, now);
+    /// Reports or the record's word did not come in time.
+    pub(super) fn end_overdue(&mut self, core: &mut Core, now: Now) {
+        let Stage::Closing(closing) = &self.stage else { return };
+        match closing.step {
+            Step::AwaitingReports { .. } => self.write_end(core, now),
+            Step::AwaitingRecord { .. } => self.end_recorded(core, now, true),
+            Step::Recorded => {}
+        }
     }
 
     fn write_end(&mut self, core: &mut Core, now: Now) {
@@ -121,7 +134,8 @@ impl Call {
         if !matches!(closing.step, Step::AwaitingReports { .. }) {
             return;
         }
-        closing.step = Step::AwaitingRecord;
+        let until = self.emergency.map(|_| now.instant + RECORD_PATIENCE);
+        closing.step = Step::AwaitingRecord { until };
         self.judge_one_way(core);
         self.write_record(core, now, Some(RecordStep::End));
     }
@@ -129,8 +143,11 @@ impl Call {
     /// The end is on disk (or can't be): the waiting far ends get their answers.
     pub(super) fn end_recorded(&mut self, core: &mut Core, now: Now, durable: bool) {
         let Stage::Closing(closing) = &mut self.stage else { return };
+        if closing.is_recorded() {
+            return;
+        }
         closing.step = Step::Recorded;
-        let (cause, status) = if durable || self.answered.is_some() {
+        let (cause, status) = if durable || self.answered.is_some() || self.emergency.is_some() {
             (closing.cause, closing.status)
         } else {
             (EndCause::JournalFailed, EndCause::JournalFailed.sip_code())
@@ -161,6 +178,7 @@ impl Call {
             trunk: self.trunk_name(),
             direction: self.direction,
             cause,
+            emergency: self.emergency,
             duration_ms: self.duration_ms(now),
             caller,
             callee,

@@ -2,7 +2,7 @@
 
 use super::reason::FarReason;
 use super::record::AttemptEnd;
-use super::{Call, Device, Plan, Stage, TrunkCandidate};
+use super::{Call, Device, Plan, Stage, TrunkCandidate, emergency};
 use crate::call::core::Core;
 use crate::call::event::{Event, Target};
 use crate::call::leg::invite::InvitePlan;
@@ -12,7 +12,7 @@ use crate::call::leg::{self, Attempt, Leg, LegState, Party};
 use crate::call::provenance::Numbers;
 use crate::call::targets::Route;
 use crate::call::trunks::{Refusal, Trunks};
-use crate::routing::{Channel, FailoverAction, Failure};
+use crate::routing::{Channel, FailoverAction, Failure, service};
 use crate::sip::header_rules::Kind;
 use crate::sip::message::{NameAddr, Response, Uri};
 use crate::sip::transaction::ClientFailure;
@@ -37,7 +37,10 @@ impl Call {
                     self.close(core, now, EndCause::Unavailable, ReleasedBy::Gateway, None);
                 }
             }
-            Plan::Trunks(_) => self.try_next_trunk(core, trunks, now),
+            Plan::Trunks(_) => {
+                self.begin_search(core, now);
+                self.try_next_trunk(core, trunks, now);
+            }
             Plan::TakesOver { .. } => self.take_over(core, now),
             Plan::Line(line) => {
                 let line = *line;
@@ -93,6 +96,10 @@ impl Call {
 
     /// Takes the next trunk that may carry the call; ends the call when there is none.
     pub(super) fn try_next_trunk(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
+        if self.help.is_some() {
+            self.search_on(core, trunks, now);
+            return;
+        }
         let Plan::Trunks(candidates) = &mut self.plan else { return };
         while let Some(candidate) = candidates.pop_front() {
             match trunks.take(now, &candidate.trunk.name, &[], core.draw()) {
@@ -110,6 +117,11 @@ impl Call {
                 }
             }
         }
+        self.give_up(core, now);
+    }
+
+    /// No trunk is left: the caller hears what the last one said.
+    pub(super) fn give_up(&mut self, core: &mut Core, now: Now) {
         let none = (EndCause::NoRoute, EndCause::NoRoute.sip_code(), FarReason::default());
         let (cause, code, far) = self.failure.unwrap_or(none);
         self.far = far;
@@ -130,7 +142,7 @@ impl Call {
         self.caller.forget_heard();
         let trunk = candidate.trunk.clone();
         let route = Route::of(&target.peer);
-        self.stage = Stage::Hunting { give_up_at: now.instant + trunk.ring };
+        self.stage = Stage::Hunting { give_up_at: now.instant + self.patience_with(&trunk) };
         core.event(Event::AttemptStarted { trunk: Some(trunk.name.clone()), direction: self.direction });
         let policy = MediaPolicy::trunk(&trunk, &core.settings);
         let attempt = Attempt {
@@ -164,6 +176,7 @@ impl Call {
         let offer = leg.media.offer(address, session_id, direction, core.randomness());
         let Some((offer, attempt)) = offer.zip(leg.attempt.as_ref()) else { return };
         let request_uri = match &attempt.target {
+            Some(_) if service(&attempt.called).is_some() => Uri::parse(&attempt.called).ok(),
             Some(target) => Some(Uri::sip(Some(&attempt.called), target.host.clone())),
             None => Uri::parse(&attempt.called).ok(),
         };
@@ -177,12 +190,14 @@ impl Call {
         let mut from = Uri::sip(Some(&attempt.calling), HostPort { host: address.to_string(), port: None });
         if let Party::Trunk(trunk) = &leg.party {
             if let Some(domain) = trunk.own_domain() {
-                to.host = HostPort { host: domain.to_owned(), port: None };
-                from.host = to.host.clone();
+                from.host = HostPort { host: domain.to_owned(), port: None };
+                if to.is_sip() {
+                    to.host = from.host.clone();
+                }
             }
         }
         let anonymous = attempt.calling == ANONYMOUS || self.identity.withheld;
-        let identity = match &leg.party {
+        let mut fields = match &leg.party {
             Party::Trunk(trunk) => {
                 let mut fields = self.identity.fields(trunk, attempt.network.as_deref(), &from.host);
                 let (number, called) = (self.number.as_ref(), attempt.called.as_str());
@@ -202,6 +217,8 @@ impl Call {
             }
             Party::User { .. } => self.provenance.told(&from.host, anonymous, self.cdr.attestation),
         };
+        let body = emergency::describe(self.emergency, self.help.as_deref(), leg, core, &offer, &mut fields);
+        let (content_type, body) = body.unwrap_or_else(|| ("application/sdp".to_owned(), offer.into()));
         if anonymous {
             // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
             from = Uri::sip(Some(ANONYMOUS), HostPort { host: "anonymous.invalid".to_owned(), port: None });
@@ -213,9 +230,10 @@ impl Call {
             to,
             from,
             max_forwards: self.max_forwards,
-            offer,
+            content_type,
+            body,
             referred_by,
-            identity,
+            fields,
         };
         let patience = patience(&leg.party);
         let rules = self.rules_of(position);
@@ -411,6 +429,9 @@ impl Call {
             trunks.pause_target(now, &trunk, route, Duration::from_secs(seconds.into()));
         }
         match self.callees[position].party.clone() {
+            Party::Trunk(trunk) if self.help.is_some() => {
+                self.help_failed(core, trunks, now, &trunk, position, Failed { status, cause, why, far });
+            }
             Party::User { .. } => self.device_failed(core, now, (cause, status, far)),
             Party::Trunk(trunk) => match trunk.config.failover.action(why) {
                 FailoverAction::Next => {
@@ -489,7 +510,7 @@ impl Call {
 }
 
 /// True where one address of a trunk has failed and another one may not.
-fn is_unreachable(why: Failure) -> bool {
+pub(super) fn is_unreachable(why: Failure) -> bool {
     match why {
         Failure::NoReply | Failure::Transport => true,
         Failure::Status { code, .. } => code == 503,
@@ -499,11 +520,11 @@ fn is_unreachable(why: Failure) -> bool {
 
 /// How an attempt towards a callee failed.
 pub(super) struct Failed {
-    status: u16,
-    cause: EndCause,
-    why: Failure,
+    pub status: u16,
+    pub cause: EndCause,
+    pub why: Failure,
     /// What the far end said about it.
-    far: FarReason,
+    pub far: FarReason,
 }
 
 impl Failed {
@@ -525,6 +546,11 @@ impl Failed {
 
     fn absent(why: Failure) -> Failed {
         Failed::new(EndCause::Unavailable.sip_code(), EndCause::Unavailable, why)
+    }
+
+    /// It is nobody's fault but ours: the trunk is as good as it was.
+    pub(super) fn ours(cause: EndCause) -> Failed {
+        Failed::new(cause.sip_code(), cause, Failure::Status { code: 480, q850: None })
     }
 
     fn new(status: u16, cause: EndCause, why: Failure) -> Failed {

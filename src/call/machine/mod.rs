@@ -12,6 +12,7 @@ mod answer;
 mod audio;
 mod close;
 mod dialog;
+mod emergency;
 mod hunt;
 mod line;
 mod progress;
@@ -33,6 +34,7 @@ use super::event::{Event, MediaPorts, Output, PortsExhausted, RecordStep};
 use super::identity::Identity;
 use super::leg::media::allowed_by;
 use super::leg::{Leg, LegState, Party};
+use super::location::Location;
 use super::provenance::{Check, Provenance};
 use super::settings::Trunk;
 use super::targets::Route;
@@ -43,9 +45,11 @@ use crate::sip::message::Request;
 use crate::sip::transaction::ServerKey;
 use crate::stir::Verdict;
 use crate::types::{
-    Attestation, AudioFault, CallId, Direction, E164, EndCause, LegId, LegReport, Now, Peer, ReleasedBy,
-    StirResult, TestLine,
+    Attestation, AudioFault, CallId, Direction, E164, Emergency, EndCause, LegId, LegReport, Now, Peer,
+    ReleasedBy, StirResult, TestLine,
 };
+use emergency::Help;
+use hunt::Failed;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -158,6 +162,10 @@ pub struct Admitted {
     pub provenance: Provenance,
     /// Of a caller whose signature passed.
     pub attestation: Option<Attestation>,
+    /// It is a call for help, or back to one.
+    pub emergency: Option<Emergency>,
+    /// Where the caller is, for those who are to help.
+    pub location: Option<Location>,
     /// Why its offer can't be answered (RFC 3261 §20.43).
     pub warning: Option<u16>,
     /// The call that a transfer takes it out of.
@@ -176,6 +184,9 @@ pub struct Call {
     pub calling: String,
     pub dialled: String,
     pub number: Option<E164>,
+    pub emergency: Option<Emergency>,
+    /// Where the caller is, and how far the search for help has come.
+    help: Option<Box<Help>>,
     identity: Identity,
     pub provenance: Provenance,
     max_forwards: u8,
@@ -237,6 +248,7 @@ impl Call {
     pub fn open(core: &mut Core, now: Now, admitted: Admitted, caller: Leg, offer: Option<Session>) -> Call {
         let cdr = Box::new(record::opening(now, &admitted));
         let takes_over = matches!(admitted.plan, Plan::TakesOver { .. });
+        let help = Help::of(&admitted).map(Box::new);
         let mut call = Call {
             id: admitted.id,
             direction: admitted.direction,
@@ -246,6 +258,8 @@ impl Call {
             calling: admitted.calling,
             dialled: admitted.dialled,
             number: admitted.number,
+            emergency: admitted.emergency,
+            help,
             identity: admitted.identity,
             provenance: admitted.provenance,
             max_forwards: admitted.max_forwards,
@@ -298,7 +312,8 @@ impl Call {
         if !matches!(self.stage, Stage::Opening) {
             return;
         }
-        if !reserved {
+        // A call for help has its record if there is room for it.
+        if !reserved && self.emergency.is_none() {
             self.close(core, now, EndCause::JournalFailed, ReleasedBy::Gateway, None);
             return;
         }
@@ -325,6 +340,7 @@ impl Call {
     ) {
         if leg.index == 0 {
             self.caller.media.opening = false;
+            let waits = result.is_err() && self.wait_for_ports(now);
             match (result, &self.stage) {
                 (Ok(ports), Stage::Opening) => {
                     self.caller.media.ports = Some(ports);
@@ -341,6 +357,7 @@ impl Call {
                     self.caller.media.ports = Some(ports);
                     self.caller.close_media(core);
                 }
+                (Err(PortsExhausted), Stage::Opening) if waits => {}
                 (Err(PortsExhausted), _) => {
                     self.close(core, now, EndCause::GatewayCongested, ReleasedBy::Gateway, None);
                 }
@@ -359,6 +376,9 @@ impl Call {
                 } else {
                     self.callees[position].close_media(core);
                 }
+            }
+            Err(PortsExhausted) if waits && self.help.is_some() => {
+                self.callee_failed(core, trunks, now, position, Failed::ours(EndCause::GatewayCongested));
             }
             Err(PortsExhausted) if waits => {
                 self.callees[position].vanish(core);
@@ -436,6 +456,8 @@ impl Call {
     pub fn on_recorded(&mut self, core: &mut Core, now: Now, step: RecordStep, durable: bool) {
         match (step, durable) {
             (RecordStep::Answer, true) => self.answer_durable(core, now),
+            // Help does not wait for a disk.
+            (RecordStep::Answer, false) if self.emergency.is_some() => self.answer_durable(core, now),
             (RecordStep::Answer, false) => {
                 self.close(core, now, EndCause::JournalFailed, ReleasedBy::Gateway, None);
             }
@@ -461,6 +483,11 @@ impl Call {
     /// True while the call counts as going on: it has no end yet.
     pub fn is_live(&self) -> bool {
         !matches!(self.stage, Stage::Closing(_))
+    }
+
+    /// When the call ended, if it has.
+    pub fn released_at(&self) -> Option<Now> {
+        self.released
     }
 
     /// How far the call has come, for views.
@@ -509,8 +536,11 @@ impl Call {
     /// The next moment this call wants to be woken.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.stage {
-            Stage::Opening => self.provenance.deadline(),
-            Stage::Answering { .. } => None,
+            Stage::Opening => {
+                let ports = self.help.as_ref().and_then(|help| help.ports_again_at);
+                ports.into_iter().chain(self.provenance.deadline()).min()
+            }
+            Stage::Answering { .. } => self.unrecorded_at(),
             Stage::Hunting { give_up_at } => Some(*give_up_at),
             Stage::Talking { ends_at, interim_at, .. } => Some(*ends_at.min(interim_at)),
             Stage::Closing(closing) => closing.deadline(),
@@ -520,8 +550,9 @@ impl Call {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, core: &mut Core, trunks: &mut super::trunks::Trunks, now: Now) {
+        self.emergency_timeout(core, trunks, now);
         match &mut self.stage {
-            Stage::Hunting { give_up_at } if *give_up_at <= now.instant => {
+            Stage::Hunting { give_up_at } if *give_up_at <= now.instant && self.help.is_none() => {
                 self.close(core, now, EndCause::NoAnswer, ReleasedBy::Gateway, None);
             }
             Stage::Talking { ends_at, .. } if *ends_at <= now.instant => {
@@ -535,7 +566,7 @@ impl Call {
                 self.on_identity_checked(core, trunks, now, StirResult::Unreachable.into());
             }
             Stage::Closing(closing) if closing.deadline().is_some_and(|at| at <= now.instant) => {
-                self.reports_overdue(core, now);
+                self.end_overdue(core, now);
             }
             Stage::Opening
             | Stage::Hunting { .. }

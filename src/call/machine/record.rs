@@ -35,6 +35,7 @@ pub(super) fn opening(now: Now, admitted: &Admitted) -> Cdr {
     cdr.transfer_of = admitted.transfer_of;
     cdr.stir_result = admitted.provenance.result();
     cdr.attestation = admitted.attestation;
+    cdr.emergency = admitted.emergency;
     if let Party::Trunk(trunk) = &admitted.caller {
         cdr.ingress_trunk = Some(trunk.name.to_string());
         cdr.carrier = Some(trunk.carrier.to_string());

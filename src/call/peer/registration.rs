@@ -56,7 +56,7 @@ impl Exchange {
         // The password is checked also while a source is paused: right and wrong must not differ in time.
         let paused = match self.login_guard.verdict(now.instant, source, &claimed) {
             Verdict::Check => false,
-            Verdict::Refuse { .. } => true,
+            Verdict::Refuse { .. } => !self.is_call_for_help(peer, request),
         };
         match verified {
             Ok(verified) if !paused => {

@@ -18,6 +18,7 @@ pub fn config() -> Config {
         dids: vec![number.parse().unwrap()],
         account: name.into(),
         max_calls: None,
+        place: Default::default(),
     };
     let trunk = |name: &str, proxies: &[&str]| {
         let proxies =
@@ -72,6 +73,11 @@ to = "users"
 name = "premium"
 match = "+32900"
 reject = 403
+[[rule]]
+name = "help"
+emergency = true
+match = ["112", "urn:service:sos"]
+trunks = ["a", "b"]
 [[rule]]
 name = "only a"
 match = "+32499"

@@ -9,6 +9,7 @@ mod audio;
 mod cancel;
 mod chaos;
 mod delayed_offer;
+mod emergency;
 mod failover;
 mod fork;
 mod header_rules;

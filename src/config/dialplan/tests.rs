@@ -10,7 +10,7 @@ fn trunks() -> Vec<TrunkForm> {
         called_format: NumberFormat::PlusE164,
         calling_format: NumberFormat::PlusE164,
         screening: Default::default(),
-        app_side: false,
+        ..TrunkForm::default()
     };
     vec![form("operator-a"), form("operator-b")]
 }
@@ -269,4 +269,49 @@ fn no_rule_may_lead_an_apps_network_to_a_phone_network_or_back() {
     }
     let text = "country_code = \"32\"\n[[rule]]\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n";
     assert!(parse(text).is_ok());
+}
+
+#[test]
+fn an_emergency_rule_says_all_that_is_needed_and_is_never_hidden() {
+    let loaded = parse(
+        r#"
+        [[rule]]
+        name = "no short codes"
+        pattern = "^1"
+        match = "112"
+        reject = 403
+        [[rule]]
+        name = "help"
+        emergency = true
+        match = ["112", "urn:service:SOS"]
+        trunks = ["*"]
+        [[expect]]
+        from = "alice"
+        dial = "112"
+        emergency = true
+        "#,
+    )
+    .unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(loaded.dialplan.rules[1].emergency && loaded.expectations[0].emergency == Some(true));
+    let cases = [
+        (
+            "match = \"urn:service:sos\"\ntrunks = [\"*\"]",
+            "2: a rule for urn:service:sos needs emergency = true",
+        ),
+        (
+            "emergency = true\nmatch = \"112\"\nreject = 403",
+            "2: an emergency rule leads to trunks; write trunks = [\"…\"]",
+        ),
+        (
+            "emergency = true\nmatch = \"urn:service:sos\"\ntrunks = [\"*\"]",
+            "3: an emergency rule needs a number for trunks that want one; write match = [\"112\", …] or called = \"112\"",
+        ),
+    ];
+    for (rule, message) in cases {
+        assert_eq!(errors(&format!("[[rule]]\n{rule}\n")), [message]);
+    }
+    let at_night =
+        "[[rule]]\nemergency = true\nmatch = \"112\"\ntrunks = [\"*\"]\nhours = [\"22:00-06:00\"]\n";
+    assert_eq!(parse(at_night).unwrap().warnings.len(), 1);
 }

@@ -37,6 +37,7 @@ fn trunks(list: &[TrunkIndex]) -> RuleAction {
 fn rule(name: &str, from: RuleFrom, prefix: &str, action: RuleAction) -> Rule {
     Rule {
         name: name.into(),
+        emergency: false,
         from,
         numbers: vec![NumberMatch::Prefix(prefix.into())],
         callers: vec![],
@@ -54,6 +55,7 @@ fn plan(rules: Vec<Rule>) -> Dialplan {
         calling_format,
         screening: Default::default(),
         app_side: false,
+        emergency_format: EmergencyFormat::Number,
     };
     Dialplan {
         numbers: NumberPlan { country_code: "32".into(), ..NumberPlan::default() },
@@ -367,4 +369,85 @@ fn an_apps_network_and_a_phone_network_never_meet() {
             "{decision:?}"
         );
     }
+}
+
+/// Emergency calls to 112 and to any service over both trunks, police over one of them, at the end of a plan with a ban.
+fn helping() -> Dialplan {
+    let emergency = |name: &str, from, numbers: &[&str], to: &[TrunkIndex]| Rule {
+        emergency: true,
+        numbers: numbers
+            .iter()
+            .map(|text| match crate::routing::service(text) {
+                Some(service) => NumberMatch::Service(service),
+                None => NumberMatch::Short((*text).to_owned()),
+            })
+            .collect(),
+        ..rule(name, from, "", trunks(to))
+    };
+    let mut plan = plan(vec![
+        Rule {
+            numbers: vec![NumberMatch::Pattern(Regex::new("^1").unwrap())],
+            ..rule("ban", RuleFrom::Any, "", RuleAction::Reject(403))
+        },
+        emergency("police", RuleFrom::Users, &["101", "urn:service:sos.police"], &[B]),
+        emergency("help", RuleFrom::Users, &["112", "1001", "urn:service:sos"], &[A, B]),
+        emergency("transit", RuleFrom::Trunk(A), &["112"], &[B]),
+    ]);
+    plan.trunks[1].emergency_format = EmergencyFormat::Urn;
+    plan
+}
+
+fn called_at_trunks(decision: &RouteDecision) -> Vec<&str> {
+    match &decision.outcome {
+        RouteOutcome::Trunks(candidates) => candidates.iter().map(|one| one.called.as_str()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_call_for_help_comes_before_bans_names_and_numbers_and_each_trunk_reads_it_in_its_own_way() {
+    let plan = helping();
+    for (dialled, rule, called) in [
+        ("112", "help", vec!["112", "urn:service:sos"]),
+        ("1 1 2", "help", vec!["112", "urn:service:sos"]),
+        // There is a user of this name.
+        ("1001", "help", vec!["1001", "urn:service:sos"]),
+        ("URN:service:sos.Fire", "help", vec!["112", "urn:service:sos.fire"]),
+        ("101", "police", vec!["urn:service:sos.police"]),
+        ("urn:service:sos.police.federal", "police", vec!["urn:service:sos.police.federal"]),
+    ] {
+        let decision = user_call(&plan, dialled, None);
+        assert!(decision.emergency, "{dialled}");
+        assert_eq!(decision.rule.as_deref(), Some(rule), "{dialled}");
+        assert_eq!(called_at_trunks(&decision), called, "{dialled}");
+    }
+    let other = user_call(&plan, "118", None);
+    assert!(!other.emergency && matches!(other.outcome, RouteOutcome::Reject { status: 403, .. }));
+}
+
+#[test]
+fn a_service_that_no_rule_names_is_helped_all_the_same_and_none_is_help_without_such_a_rule() {
+    let mut plan = helping();
+    plan.rules.remove(2);
+    assert_eq!(called_at_trunks(&user_call(&plan, "urn:service:sos.fire", None)), ["urn:service:sos.fire"]);
+    plan.rules.retain(|rule| !rule.emergency);
+    let none = user_call(&plan, "urn:service:sos", None);
+    assert!(!none.emergency && matches!(none.outcome, RouteOutcome::Reject { .. }));
+    assert!(!plan.is_emergency_number("urn:service:sos") && helping().is_emergency_number("112"));
+}
+
+#[test]
+fn who_calls_for_help_through_a_trunk_may_call_with_any_number() {
+    let mut plan = helping();
+    plan.trunks[0].screening = crate::routing::Screening {
+        ranges: vec!["+3225550".into()],
+        default: None,
+        action: crate::routing::ScreeningAction::Reject,
+    };
+    let decision = trunk_call(&plan, A, "112", Some("+33123456789"));
+    assert!(
+        decision.emergency
+            && decision.calling.as_ref().is_some_and(|number| number.as_str() == "+33123456789")
+    );
+    assert!(plan.carries_emergency_calls(B));
 }

@@ -1,27 +1,49 @@
-//! Finds the session description in a body, alone or as a part of a multipart one (RFC 2046 §5.1, RFC 5621).
+//! Finds the session description and the location in a body, alone or as a part of a multipart one (RFC 2046 §5.1, RFC 5621).
 
 use super::grammar;
 use super::params::Params;
 use bytes::Bytes;
 
 const SDP: &str = "application/sdp";
+const LOCATION: &str = "application/pidf+xml";
+
+/// Multipart bodies inside each other (RFC 5621 §4).
+const MOST_NESTED: usize = 3;
 
 /// Parts looked at: a call setup has at most a few (SDP, ISUP, location).
 const MAX_PARTS: usize = 8;
 
 pub(crate) fn sdp(content_type: &str, body: &Bytes) -> Option<Bytes> {
+    let description = part(content_type, body, SDP, MOST_NESTED)?;
+    // The line end before a boundary belongs to the boundary, but SDP lines need theirs (RFC 4566 §5).
+    if description.is_empty() || description.ends_with(b"\n") {
+        Some(description)
+    } else {
+        Some(Bytes::from([&description[..], b"\r\n"].concat()))
+    }
+}
+
+pub(crate) fn location(content_type: &str, body: &Bytes) -> Option<Bytes> {
+    part(content_type, body, LOCATION, MOST_NESTED)
+}
+
+/// A body of the wanted type, or the first part that is one.
+fn part(content_type: &str, body: &Bytes, wanted: &str, nested: usize) -> Option<Bytes> {
     let (media_type, params) = content_type.split_at(content_type.find(';').unwrap_or(content_type.len()));
     let media_type = grammar::trim(media_type);
-    if media_type.eq_ignore_ascii_case(SDP) {
+    if media_type.eq_ignore_ascii_case(wanted) {
         return (!body.is_empty()).then(|| body.clone());
     }
     let multipart = media_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
-    if !multipart {
+    if !multipart || nested == 0 {
         return None;
     }
     let params = Params::parse_header(params)?;
     let boundary = params.value("boundary").filter(|boundary| !boundary.is_empty())?;
-    parts(body, boundary).find_map(|part| part_with_sdp(&part))
+    parts(body, boundary).find_map(|piece| {
+        let (content_type, content) = opened(&piece)?;
+        part(&content_type, &content, wanted, nested - 1)
+    })
 }
 
 /// The parts between the boundary lines. A body without a closing boundary ends its last part.
@@ -51,28 +73,23 @@ fn parts(body: &Bytes, boundary: &str) -> impl Iterator<Item = Bytes> {
         .map(move |((_, from), to)| body.slice(from..to))
 }
 
-fn part_with_sdp(part: &Bytes) -> Option<Bytes> {
-    let (head, content) = if part.starts_with(b"\r\n") {
-        (0, 2)
-    } else {
-        let end = find(part, b"\r\n\r\n")?;
-        (end, end + 4)
+/// The Content-Type and the content of a part; `None` where it has no type, or is encoded as mail is.
+fn opened(part: &Bytes) -> Option<(String, Bytes)> {
+    let end = find(part, b"\r\n\r\n").filter(|_| !part.starts_with(b"\r\n"))?;
+    let head = std::str::from_utf8(&part[..end]).ok()?;
+    let field = |wanted: &str| {
+        let fields = head.split("\r\n").filter_map(|line| line.split_once(':'));
+        let mut fields = fields.map(|(name, value)| (grammar::trim(name), grammar::trim(value)));
+        fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     };
-    let head = std::str::from_utf8(&part[..head]).ok()?;
-    let is_sdp = head.split("\r\n").filter_map(|line| line.split_once(':')).any(|(name, value)| {
-        let value = value.split(';').next().unwrap_or_default();
-        grammar::trim(name).eq_ignore_ascii_case("Content-Type")
-            && grammar::trim(value).eq_ignore_ascii_case(SDP)
-    });
-    is_sdp.then(|| {
-        let content = part.slice(content..);
-        // The line end before the boundary belongs to the boundary, but SDP lines need theirs (RFC 4566 §5).
-        if content.is_empty() || content.ends_with(b"\n") {
-            content
-        } else {
-            Bytes::from([&content[..], b"\r\n"].concat())
-        }
-    })
+    let encoding = field("Content-Transfer-Encoding").unwrap_or("binary");
+    if !["binary", "8bit", "7bit"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain)) {
+        return None;
+    }
+    // RFC 2046 §5.1.1: the line end before a boundary is part of the boundary.
+    let content = part.slice(end + 4..);
+    let content = if content.ends_with(b"\r\n") { content.slice(..content.len() - 2) } else { content };
+    Some((field("Content-Type")?.to_owned(), content))
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -101,6 +118,35 @@ mod tests {
         assert_eq!(sdp("multipart/mixed;boundary=\"b1\"", &body).unwrap(), "v=0\r\ns=-\r\n");
         assert_eq!(sdp("multipart/mixed;boundary=b2", &body), None);
         assert_eq!(sdp("multipart/mixed", &body), None);
+    }
+
+    #[test]
+    fn the_location_is_found_beside_the_description_also_one_level_down() {
+        let body = Bytes::from_static(
+            b"--b1\r\nContent-Type: multipart/related;boundary=b2\r\n\r\n--b2\r\n\
+              Content-Type: application/pidf+xml\r\nContent-ID: <1@a>\r\n\r\n<presence/>\r\n--b2--\r\n\r\n--b1\r\n\
+              Content-Type: application/sdp\r\n\r\nv=0\r\n\r\n--b1--\r\n",
+        );
+        assert_eq!(location("multipart/mixed;boundary=b1", &body).unwrap(), "<presence/>");
+        assert_eq!(sdp("multipart/mixed;boundary=b1", &body).unwrap(), "v=0\r\n");
+        assert_eq!(location("application/pidf+xml", &Bytes::from_static(b"<p/>")).unwrap(), "<p/>");
+        assert_eq!(location("application/sdp", &body), None);
+    }
+
+    #[test]
+    fn bodies_within_bodies_end_somewhere_and_encoded_parts_are_left_out() {
+        let mut body = "v=0\r\n".to_owned();
+        let mut content_type = "application/sdp".to_owned();
+        for level in 0..10 {
+            body = format!("--x{level}\r\nContent-Type: {content_type}\r\n\r\n{body}\r\n--x{level}--\r\n");
+            content_type = format!("multipart/mixed;boundary=x{level}");
+            let found = sdp(&content_type, &Bytes::from(body.clone()));
+            assert_eq!(found.is_some(), level < MOST_NESTED, "{level}");
+        }
+        let encoded = Bytes::from_static(
+            b"--b\r\nContent-Transfer-Encoding: base64\r\nContent-Type: application/sdp\r\n\r\ndj0w\r\n--b--",
+        );
+        assert_eq!(sdp("multipart/mixed;boundary=b", &encoded), None);
     }
 
     #[test]

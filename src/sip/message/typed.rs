@@ -138,6 +138,10 @@ pub trait Typed {
     fn sdp(&self) -> Option<Bytes> {
         super::body::sdp(self.headers().get(&HeaderName::ContentType)?, self.body())
     }
+    /// The location document (PIDF-LO, RFC 6442 §3): the body itself, or the first such part of a multipart body.
+    fn location(&self) -> Option<Bytes> {
+        super::body::location(self.headers().get(&HeaderName::ContentType)?, self.body())
+    }
     /// True if the option tag is in Supported or Require.
     fn supports(&self, option: &str) -> bool {
         self.headers().lists(&HeaderName::Supported, option) || self.requires(option)

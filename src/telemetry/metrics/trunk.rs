@@ -34,6 +34,7 @@ pub(super) struct Families {
     failovers: IntCounterVec,
     stir_verified: IntCounterVec,
     stir_signed: IntCounterVec,
+    emergency: IntCounterVec,
     mos_lq: HistogramVec,
     mos_cq: HistogramVec,
     jitter: HistogramVec,
@@ -119,6 +120,12 @@ impl Families {
                 "tandem_stir_signed_total",
                 "Calls to the trunk whose caller we signed, by attestation (STIR/SHAKEN).",
                 &["trunk", "attestation"],
+            ),
+            emergency: counters(
+                registry,
+                "tandem_emergency_calls_total",
+                "Ended emergency calls by outcome, each once; the trunk is the one that had it last.",
+                &["trunk", "outcome"],
             ),
             mos_lq: histograms(
                 registry,
@@ -228,6 +235,7 @@ impl Families {
             stir_verified: StirResult::ALL
                 .map(|r| self.stir_verified.with_label_values(&[trunk, r.as_str()])),
             stir_signed: Attestation::ALL.map(|a| self.stir_signed.with_label_values(&[trunk, a.as_str()])),
+            emergency: Outcome::ALL.map(|o| self.emergency.with_label_values(&[trunk, o.as_str()])),
             mos_lq: per_leg(&self.mos_lq),
             mos_cq: per_leg(&self.mos_cq),
             jitter: per_leg(&self.jitter),
@@ -261,6 +269,7 @@ impl Families {
         }
         for outcome in Outcome::ALL {
             let _ = self.failovers.remove_label_values(&[trunk, outcome.as_str()]);
+            let _ = self.emergency.remove_label_values(&[trunk, outcome.as_str()]);
         }
         for result in StirResult::ALL {
             let _ = self.stir_verified.remove_label_values(&[trunk, result.as_str()]);
@@ -292,6 +301,7 @@ pub struct TrunkMetrics {
     stir_verified: [IntCounter; StirResult::ALL.len()],
     stir_signed: [IntCounter; Attestation::ALL.len()],
     failovers: [IntCounter; 12],
+    emergency: [IntCounter; 12],
     mos_lq: [Histogram; 2],
     mos_cq: [Histogram; 2],
     jitter: [Histogram; 2],
@@ -333,6 +343,11 @@ impl TrunkMetrics {
     /// We signed who calls.
     pub fn stir_signed(&self, attestation: Attestation) {
         self.stir_signed[attestation as usize].inc();
+    }
+
+    /// An emergency call ends here.
+    pub fn emergency(&self, outcome: Outcome) {
+        self.emergency[outcome as usize].inc();
     }
 
     /// INVITE to the first 180, 183 or 200, in seconds; 182 does not count.

@@ -1,4 +1,4 @@
-//! Takes out of a message what a trace must not tell: numbers, credentials, keys.
+//! Takes out of a message what a trace must not tell: numbers, credentials, keys, where a caller is.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,55 @@ const SHORTEST_NUMBER: usize = 6;
 /// Digits of a number that stay, as elsewhere: about its country.
 const KEPT: usize = 3;
 
-/// The text of a message with numbers masked, and without credentials and SRTP keys. Whatever is no text is left out.
+/// The text of a message with numbers masked, and without credentials, SRTP keys and locations. Whatever is no text is
+/// left out.
 pub fn masked(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
     let mut shown = String::with_capacity(text.len());
+    let mut document = Document::None;
     for line in text.split_inclusive('\n') {
-        shown.push_str(&line_without_secrets(line));
+        document = document.next(line);
+        match document {
+            Document::Begins => shown.push_str("(location)\r\n"),
+            Document::GoesOn => {}
+            Document::None | Document::Announced | Document::Awaited => {
+                shown.push_str(&line_without_secrets(line))
+            }
+        }
     }
     without_numbers(&shown)
+}
+
+/// A location document (PIDF-LO) in a body, alone or as a part of one (RFC 6442 §3).
+#[derive(Clone, Copy)]
+enum Document {
+    None,
+    /// Its Content-Type was read.
+    Announced,
+    /// So was the empty line behind the fields.
+    Awaited,
+    Begins,
+    GoesOn,
+}
+
+impl Document {
+    fn next(self, line: &str) -> Document {
+        let name = line.split(':').next().unwrap_or_default().trim();
+        let field = ["Content-Type", "c"].iter().any(|known| name.eq_ignore_ascii_case(known))
+            || line.starts_with([' ', '\t']);
+        let announces = field && line.to_ascii_lowercase().contains("pidf+xml");
+        // No line of XML begins so: it is a boundary.
+        let boundary = line.starts_with("--");
+        match self {
+            Document::None if announces => Document::Announced,
+            Document::None => Document::None,
+            Document::Announced if line.trim().is_empty() => Document::Awaited,
+            Document::Announced => Document::Announced,
+            Document::Awaited | Document::Begins | Document::GoesOn if boundary => Document::None,
+            Document::Awaited => Document::Begins,
+            Document::Begins | Document::GoesOn => Document::GoesOn,
+        }
+    }
 }
 
 fn line_without_secrets(line: &str) -> Cow<'_, str> {
@@ -23,6 +64,10 @@ fn line_without_secrets(line: &str) -> Cow<'_, str> {
     // Challenges tell nothing; what answers them can be guessed at by whoever reads it.
     if name.eq_ignore_ascii_case("Authorization") || name.eq_ignore_ascii_case("Proxy-Authorization") {
         return format!("{name}: (credentials){ending}").into();
+    }
+    // What is fetched there is a location too; a cid only names a part of this message.
+    if name.eq_ignore_ascii_case("Geolocation") && !line.to_ascii_lowercase().contains("<cid:") {
+        return format!("{name}: (location){ending}").into();
     }
     if let Some(crypto) = line.strip_prefix("a=crypto:") {
         let kept = crypto.split("inline:").next().unwrap_or_default();
@@ -77,6 +122,31 @@ mod tests {
         assert!(!shown.contains("secret") && !shown.contains("c2VjcmV0"), "{shown}");
         assert!(shown.contains("proxy-authorization: (credentials)\r\n"));
         assert!(shown.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:(key)\r\na=ptime:20"));
+    }
+
+    #[test]
+    fn where_a_caller_is_is_never_shown() {
+        let document = "<?xml version=\"1.0\"?>\r\n<presence entity=\"pres:a@b\">\r\n<cl:RD>Wetstraat</cl:RD>\r\n\r\n\
+                        <gml:pos>50.85 4.35</gml:pos>\r\n</presence>\r\n";
+        let head = "INVITE urn:service:sos SIP/2.0\r\nGeolocation: <cid:1@a>\r\n";
+        let alone =
+            format!("{head}Content-Type: application/pidf+xml\r\nContent-Length: 9\r\n\r\n{document}");
+        let parts = format!(
+            "{head}Content-Type: multipart/mixed;boundary=x\r\n\r\n--x\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n\
+             --x\r\nContent-Type: application/pidf+xml\r\nContent-ID: <1@a>\r\n\r\n{document}--x\r\n\
+             Content-Type: text/plain\r\n\r\nend\r\n--x--\r\n"
+        );
+        for message in [alone, parts.clone()] {
+            let shown = masked(message.as_bytes());
+            for secret in ["Wetstraat", "50.85", "presence", "pres:"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+            assert!(shown.contains("(location)") && shown.contains("<cid:1@a>"), "{shown}");
+        }
+        let shown = masked(parts.as_bytes());
+        assert!(shown.contains("v=0") && shown.contains("end\r\n--x--"), "{shown}");
+        let fetched = masked(b"INVITE a SIP/2.0\r\nGeolocation: <https://lis.example/alice>\r\n\r\n");
+        assert!(!fetched.contains("alice"), "{fetched}");
     }
 
     #[test]
