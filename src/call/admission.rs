@@ -13,7 +13,7 @@ use super::provenance::Provenance;
 use super::settings::Trunk;
 use super::trunks::{self, trunk_index};
 use crate::access::User;
-use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex};
+use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex, service};
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
 use crate::sip::header_rules::{Facts, Kind, Side};
@@ -461,10 +461,15 @@ impl FormFault {
     /// Of any request that is for us alone (RFC 3261 §8.2.2).
     pub(super) fn of_head(request: &Request) -> Option<FormFault> {
         match &request.uri.scheme {
-            Scheme::Sip | Scheme::Sips | Scheme::Tel => {
+            // RFC 5031: who calls for help may name the service alone.
+            Scheme::Other(_)
+                if request.method != Method::Invite || service(&request.uri.called()).is_none() =>
+            {
+                Some(FormFault::UnknownScheme)
+            }
+            Scheme::Sip | Scheme::Sips | Scheme::Tel | Scheme::Other(_) => {
                 unsupported(request).is_some().then_some(FormFault::UnknownExtension)
             }
-            Scheme::Other(_) => Some(FormFault::UnknownScheme),
         }
     }
 

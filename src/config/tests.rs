@@ -73,7 +73,7 @@ fn show(path: &str, table: &toml::Table, shown: &mut BTreeSet<String>) {
     for (key, value) in table {
         let path = format!("{path}.{key}");
         let inner = match value {
-            toml::Value::Table(inner) if key != "failover" => vec![inner],
+            toml::Value::Table(inner) if !["failover", "address"].contains(&key.as_str()) => vec![inner],
             toml::Value::Array(items) => items.iter().filter_map(toml::Value::as_table).collect(),
             _ => vec![],
         };
