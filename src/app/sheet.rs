@@ -47,7 +47,9 @@ impl Sheet {
         let reached = |rule: &Rule| match rule.action {
             RuleAction::Line(line) if rule.is_for_trunk(trunk) => {
                 let numbers = rule.numbers.iter().map(|number| match number {
-                    NumberMatch::Prefix(number) | NumberMatch::Short(number) => number.as_str(),
+                    NumberMatch::Prefix(text) | NumberMatch::Short(text) | NumberMatch::Service(text) => {
+                        text.as_str()
+                    }
                     NumberMatch::Pattern(pattern) => pattern.as_str(),
                 });
                 Some(row(line.as_str(), format!("{}: {}", listed(numbers), line.meaning())))
