@@ -10,6 +10,7 @@ use crate::routing::NumberFormat;
 use crate::sip::message::{HeaderName, Request, Typed};
 use crate::stir::{Certificates, Claim, Examined, Lookup, ReplayGuard, Statement, Verdict, date, examine};
 use crate::types::{Attestation, CallId, E164, EndCause, HostPort, Now, StirResult};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Signatures remembered so that none serves twice: a thousand calls a second for as long as each is fresh.
@@ -40,7 +41,7 @@ pub enum Check {
     None,
     /// It waits for a certificate.
     Waits {
-        examined: Box<Examined>,
+        examined: Arc<Examined>,
         until: Instant,
         required: bool,
     },
@@ -95,6 +96,14 @@ impl Provenance {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.check {
             Check::Waits { until, .. } => Some(*until),
+            Check::None | Check::Done { .. } => None,
+        }
+    }
+
+    /// What waits for a certificate.
+    pub fn waiting(&self) -> Option<Arc<Examined>> {
+        match &self.check {
+            Check::Waits { examined, .. } => Some(examined.clone()),
             Check::None | Check::Done { .. } => None,
         }
     }
@@ -234,27 +243,20 @@ impl Exchange {
         let policy = &settings.stir_policy;
         let unix = now.unix_ms / 1_000;
         let examined = examine(request.headers.all(&HeaderName::Identity), &claim, policy, unix);
-        let verdict = examined.map_err(Verdict::from).and_then(|examined| {
-            match self.known.certificates.look_up(now.instant, &examined.url, admitted.id) {
-                Lookup::Known(Ok(certificate)) => {
-                    Err(examined.conclude(&certificate, policy, unix, &mut self.known.seen))
-                }
-                Lookup::Known(Err(result)) => Err(result.into()),
-                Lookup::Full => Err(StirResult::Unreachable.into()),
-                Lookup::Waits => Ok(examined),
-                Lookup::Fetch => {
-                    self.core.emit(Output::FetchCertificate { url: examined.url.clone() });
-                    Ok(examined)
-                }
-            }
-        });
+        let verdict = match examined {
+            Ok(examined) => match self.advance(now, admitted.id, &examined) {
+                Some(verdict) => Err(verdict),
+                None => Ok(examined),
+            },
+            Err(result) => Err(Verdict::from(result)),
+        };
         match verdict {
             Ok(examined) => {
                 // RFC 8224 §6.2: a dead server must not hold up a call that goes on anyway.
                 let (long, short) = (settings.stir.fetch_timeout + LATE, settings.stir.max_delay);
                 let patience = if required { long } else { short };
                 let until = now.instant + patience;
-                admitted.provenance.check = Check::Waits { examined: Box::new(examined), until, required };
+                admitted.provenance.check = Check::Waits { examined: Arc::new(examined), until, required };
             }
             Err(verdict) => {
                 admitted.provenance.check = Check::Done { result: verdict.result, required };
@@ -296,6 +298,26 @@ impl Exchange {
         }
     }
 
+    /// Takes a check as far as the certificates that are known lead; `None`: it waits for one.
+    fn advance(&mut self, now: Now, call: CallId, examined: &Examined) -> Option<Verdict> {
+        let mut known = Vec::new();
+        let mut waits = false;
+        for url in examined.urls() {
+            match self.known.certificates.look_up(now.instant, url, call) {
+                Lookup::Known(Ok(certificate)) => known.push(certificate),
+                Lookup::Known(Err(result)) => return Some(result.into()),
+                Lookup::Full => return Some(StirResult::Unreachable.into()),
+                Lookup::Waits => waits = true,
+                Lookup::Fetch => {
+                    self.core.emit(Output::FetchCertificate { url: url.to_owned() });
+                    waits = true;
+                }
+            }
+        }
+        let (policy, unix) = (&self.core.settings.stir_policy, now.unix_ms / 1_000);
+        (!waits).then(|| examined.conclude(&known, policy, unix, &mut self.known.seen))
+    }
+
     /// A certificate came, or will not come: the calls that wait for it go on.
     pub(super) fn on_certificate(
         &mut self,
@@ -303,27 +325,22 @@ impl Exchange {
         url: &str,
         fetched: Result<(Vec<u8>, Option<Duration>), StirResult>,
     ) {
-        let unix = now.unix_ms / 1_000;
         let (known, max_age) = match fetched {
             Ok((pem, max_age)) => {
                 let authorities = &self.core.settings.stir_material.authorities;
-                (crate::stir::certificates::judge(&pem, authorities, unix), max_age)
+                (crate::stir::certificates::judge(&pem, authorities, now.unix_ms / 1_000), max_age)
             }
             Err(result) => (Err(result), None),
         };
-        let waiting = self.known.certificates.fetched(now.instant, url, known.clone(), max_age);
-        for id in waiting {
-            let Some(Check::Waits { examined, .. }) = self.calls.get(&id).map(|call| &call.provenance.check)
-            else {
+        for id in self.known.certificates.fetched(now.instant, url, known, max_age) {
+            let Some(examined) = self.calls.get(&id).and_then(|call| call.provenance.waiting()) else {
                 continue;
             };
-            let settings = self.core.settings.clone();
-            let policy = &settings.stir_policy;
-            let verdict = match &known {
-                Ok(certificate) => examined.conclude(certificate, policy, unix, &mut self.known.seen),
-                Err(result) => (*result).into(),
-            };
-            self.with_call(id, |call, core, trunks| call.on_identity_checked(core, trunks, now, verdict));
+            if let Some(verdict) = self.advance(now, id, &examined) {
+                self.with_call(id, |call, core, trunks| {
+                    call.on_identity_checked(core, trunks, now, verdict);
+                });
+            }
         }
     }
 

@@ -68,7 +68,9 @@ impl Certificates {
                 if waiting.len() >= MOST_WAITING {
                     return Lookup::Full;
                 }
-                waiting.push(call);
+                if !waiting.contains(&call) {
+                    waiting.push(call);
+                }
                 return Lookup::Waits;
             }
             Some(Kept::Known { .. }) | None => {}

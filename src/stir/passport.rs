@@ -16,6 +16,8 @@ pub enum Extension {
     Base,
     /// RFC 8588.
     Shaken,
+    /// Signed by who sent a call on to another number (RFC 8946).
+    Div,
     /// One that nobody here understands.
     Other(String),
 }
@@ -25,6 +27,7 @@ impl Extension {
         match ppt {
             None => Extension::Base,
             Some("shaken") => Extension::Shaken,
+            Some("div") => Extension::Div,
             Some(other) => Extension::Other(other.to_owned()),
         }
     }
@@ -33,6 +36,7 @@ impl Extension {
         match self {
             Extension::Base => None,
             Extension::Shaken => Some("shaken"),
+            Extension::Div => Some("div"),
             Extension::Other(other) => Some(other),
         }
     }
@@ -65,6 +69,8 @@ pub struct Passport {
     pub iat: i64,
     /// Only of SHAKEN.
     pub shaken: Option<Shaken>,
+    /// Whom the call was for before it was sent on; only of `div`.
+    pub div: Option<Party>,
 }
 
 /// Why a text is no PASSporT that could be checked.
@@ -119,7 +125,7 @@ impl Passport {
                 dest.insert(key.into(), json!(names));
             }
         }
-        let orig = match &self.orig {
+        let one = |party: &Party| match party {
             Party::Number(digits) => json!({ "tn": digits }),
             Party::Uri(uri) => json!({ "uri": uri }),
         };
@@ -128,8 +134,11 @@ impl Passport {
             claims.insert("attest".into(), shaken.attestation.as_str().into());
         }
         claims.insert("dest".into(), Value::Object(dest));
+        if let Some(div) = &self.div {
+            claims.insert("div".into(), one(div));
+        }
         claims.insert("iat".into(), self.iat.into());
-        claims.insert("orig".into(), orig);
+        claims.insert("orig".into(), one(&self.orig));
         if let Some(shaken) = &self.shaken {
             claims.insert("origid".into(), shaken.origid.as_str().into());
         }
@@ -239,7 +248,7 @@ fn read(header: &Map<String, Value>, claims: &Map<String, Value>) -> Result<Pass
     };
     let extension = Extension::of(ppt);
     let shaken = match &extension {
-        Extension::Base | Extension::Other(_) => None,
+        Extension::Base | Extension::Div | Extension::Other(_) => None,
         Extension::Shaken => {
             let attest = text(claims, "attest");
             let attestation =
@@ -249,18 +258,23 @@ fn read(header: &Map<String, Value>, claims: &Map<String, Value>) -> Result<Pass
             Some(Shaken { attestation, origid })
         }
     };
+    let div = match &extension {
+        Extension::Base | Extension::Shaken | Extension::Other(_) => None,
+        Extension::Div => Some(one(claims.get("div")).ok_or(PassportError::Claims)?),
+    };
     Ok(Passport {
         x5u,
         extension,
-        orig: orig(claims.get("orig")).ok_or(PassportError::Claims)?,
+        orig: one(claims.get("orig")).ok_or(PassportError::Claims)?,
         dest: dest(claims.get("dest")).ok_or(PassportError::Claims)?,
         iat: claims.get("iat").and_then(Value::as_i64).ok_or(PassportError::Claims)?,
         shaken,
+        div,
     })
 }
 
 /// RFC 8225 §5.2.1: exactly one identity.
-fn orig(claim: Option<&Value>) -> Option<Party> {
+fn one(claim: Option<&Value>) -> Option<Party> {
     let claim = claim?.as_object()?;
     match (claim.get("tn"), claim.get("uri")) {
         (Some(Value::String(digits)), None) => Some(Party::Number(digits.clone())),
@@ -295,6 +309,7 @@ mod tests {
             dest: vec![Party::Uri("sip:alice@example.com".into())],
             iat: 1_471_375_418,
             shaken: None,
+            div: None,
         }
     }
 
@@ -400,8 +415,29 @@ mod tests {
 
     #[test]
     fn an_unknown_extension_is_read_and_known_as_one() {
-        let div = Passport { extension: Extension::Other("div".into()), ..example() };
-        assert_eq!(Signed::read(&div.full_form(&[1; 64])).unwrap().passport.extension, div.extension);
+        let rph = Passport { extension: Extension::Other("rph".into()), ..example() };
+        assert_eq!(Signed::read(&rph.full_form(&[1; 64])).unwrap().passport.extension, rph.extension);
+    }
+
+    #[test]
+    fn a_diversion_says_whom_the_call_was_for() {
+        // As in RFC 8946 §3.
+        let div = Passport {
+            extension: Extension::Div,
+            orig: Party::Number("12155551212".into()),
+            dest: vec![Party::Number("12155551214".into())],
+            iat: 1_443_208_345,
+            div: Some(Party::Number("12155551213".into())),
+            ..example()
+        };
+        assert_eq!(
+            div.claims_json(),
+            r#"{"dest":{"tn":["12155551214"]},"div":{"tn":"12155551213"},"iat":1443208345,"orig":{"tn":"12155551212"}}"#
+        );
+        let token = div.full_form(&[1; 64]);
+        assert_eq!(Signed::read(&token).unwrap().passport, div);
+        let plain = Passport { div: None, ..div };
+        assert_eq!(Signed::read(&plain.full_form(&[1; 64])), Err(PassportError::Claims));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Signer {
             dest: vec![Party::Number(statement.dest.to_owned())],
             iat: statement.iat,
             shaken: Some(Shaken { attestation: statement.attestation, origid: statement.origid.to_owned() }),
+            div: None,
         };
         let signature = self.key.sign(passport.signing_input().as_bytes())?;
         // RFC 8588 §7: SHAKEN always uses the full form.

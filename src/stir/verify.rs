@@ -7,6 +7,7 @@ use super::replay::ReplayGuard;
 use super::sign::verifies;
 use super::url::{Hosts, Location};
 use crate::types::{Attestation, StirResult};
+use std::sync::Arc;
 
 /// Identity fields of one call that are looked at.
 const MOST_FIELDS: usize = 8;
@@ -45,13 +46,19 @@ impl From<StirResult> for Verdict {
     }
 }
 
-/// A PASSporT that is fine so far, and waits for its certificate.
+/// One PASSporT that is fine so far, and waits for its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    url: String,
+    signed: Signed,
+    /// The number for which its certificate must speak.
+    speaks_for: String,
+}
+
+/// What was signed of a call, by who began it first and by those who sent it on; it waits for the certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
-    /// Where its certificate is.
-    pub url: String,
-    signed: Signed,
-    orig: String,
+    parts: Vec<Part>,
     call_id: String,
 }
 
@@ -65,7 +72,54 @@ pub fn examine<'a>(
     policy: &Policy,
     now: i64,
 ) -> Result<Examined, StirResult> {
-    let (field, extension) = choose(fields)?;
+    let read: Vec<_> = fields.take(MOST_FIELDS).map(IdentityField::parse).collect();
+    let known = read.iter().flatten().map(|field| (field, Extension::of(field.ppt.as_deref())));
+    // RFC 8224 §6.2: what nobody here understands is as if it were not there.
+    let main = known
+        .clone()
+        .find(|(_, extension)| *extension == Extension::Shaken)
+        .or_else(|| known.clone().find(|(_, extension)| *extension == Extension::Base));
+    let Some((field, extension)) = main else {
+        let junk = read.iter().any(Result::is_err);
+        return Err(if junk { StirResult::Malformed } else { StirResult::NoIdentity });
+    };
+    let main = part(field, &extension, claim, policy, now)?;
+    if !is_number(&main.signed.passport.orig, &claim.orig) {
+        return Err(StirResult::OrigMismatch);
+    }
+    let diversions = known.filter(|(_, extension)| *extension == Extension::Div);
+    let diversions: Vec<Part> = diversions
+        .filter_map(|(field, extension)| part(field, &extension, claim, policy, now).ok())
+        .filter(|part| is_number(&part.signed.passport.orig, &claim.orig))
+        .collect();
+    let parts = lead(main, diversions, claim).ok_or(StirResult::DestMismatch)?;
+    Ok(Examined { parts, call_id: claim.call_id.clone() })
+}
+
+/// From whom the caller meant to whom the call is for now, by those who sent it on (RFC 8946 §6); `None` where that
+/// leads nowhere.
+fn lead(main: Part, mut diversions: Vec<Part>, claim: &Claim) -> Option<Vec<Part>> {
+    let mut parts = vec![main];
+    loop {
+        let dest = &parts.last()?.signed.passport.dest;
+        if dest.iter().any(|signed| claim.dest.iter().any(|dest| is_number(signed, dest))) {
+            return Some(parts);
+        }
+        let next = diversions.iter().position(|part| {
+            dest.iter().any(|dest| matches!(dest, Party::Number(digits) if *digits == part.speaks_for))
+        })?;
+        parts.push(diversions.swap_remove(next));
+    }
+}
+
+/// Reads one PASSporT and checks what can be known of it alone.
+fn part(
+    field: &IdentityField,
+    extension: &Extension,
+    claim: &Claim,
+    policy: &Policy,
+    now: i64,
+) -> Result<Part, StirResult> {
     if field.alg.as_deref().is_some_and(|alg| alg != "ES256") {
         return Err(StirResult::Malformed);
     }
@@ -74,42 +128,23 @@ pub fn examine<'a>(
     if !policy.hosts.allow(&location) {
         return Err(StirResult::BadInfo);
     }
-    let signed = read(&field, &extension, claim)?;
+    let signed = token(field, extension, claim)?;
     let passport = &signed.passport;
-    if passport.x5u != field.info || passport.extension != extension {
+    if passport.x5u != field.info || passport.extension != *extension {
         return Err(StirResult::Malformed);
     }
     if (now - passport.iat).abs() > policy.freshness {
         return Err(StirResult::Stale);
     }
-    if !is_number(&passport.orig, &claim.orig) {
-        return Err(StirResult::OrigMismatch);
-    }
-    if !passport.dest.iter().any(|signed| claim.dest.iter().any(|dest| is_number(signed, dest))) {
-        return Err(StirResult::DestMismatch);
-    }
-    Ok(Examined { url: field.info, signed, orig: claim.orig.clone(), call_id: claim.call_id.clone() })
+    let speaks_for = match &passport.div {
+        None => claim.orig.clone(),
+        Some(Party::Number(digits)) => digits.clone(),
+        Some(Party::Uri(_)) => return Err(StirResult::Malformed),
+    };
+    Ok(Part { url: field.info.clone(), signed, speaks_for })
 }
 
-/// SHAKEN where there is one, else a plain one. RFC 8224 §6.2: what nobody here understands is as if it were not there.
-fn choose<'a>(fields: impl Iterator<Item = &'a str>) -> Result<(IdentityField, Extension), StirResult> {
-    let (mut plain, mut fault) = (None, StirResult::NoIdentity);
-    for value in fields.take(MOST_FIELDS) {
-        let Ok(field) = IdentityField::parse(value) else {
-            fault = StirResult::Malformed;
-            continue;
-        };
-        let extension = Extension::of(field.ppt.as_deref());
-        match extension {
-            Extension::Shaken => return Ok((field, extension)),
-            Extension::Base => plain = plain.or(Some((field, extension))),
-            Extension::Other(_) => {}
-        }
-    }
-    plain.ok_or(fault)
-}
-
-fn read(field: &IdentityField, extension: &Extension, claim: &Claim) -> Result<Signed, StirResult> {
+fn token(field: &IdentityField, extension: &Extension, claim: &Claim) -> Result<Signed, StirResult> {
     let malformed = |_| StirResult::Malformed;
     match extension {
         // RFC 8588 §7: SHAKEN has no compact form.
@@ -121,10 +156,11 @@ fn read(field: &IdentityField, extension: &Extension, claim: &Claim) -> Result<S
                 dest: vec![Party::Number(claim.dest.first().cloned().unwrap_or_default())],
                 iat: claim.date.ok_or(StirResult::Malformed)?,
                 shaken: None,
+                div: None,
             };
             Signed::read_compact(&field.token, expected).map_err(malformed)
         }
-        Extension::Base | Extension::Shaken | Extension::Other(_) => {
+        Extension::Base | Extension::Shaken | Extension::Div | Extension::Other(_) => {
             Signed::read(&field.token).map_err(malformed)
         }
     }
@@ -139,35 +175,53 @@ fn is_number(party: &Party, digits: &str) -> bool {
 }
 
 impl Examined {
-    /// The rest of the check, with a certificate that leads to a trusted authority.
+    /// Where the certificates are, in the order in which [`conclude`](Self::conclude) wants them.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.url.as_str())
+    }
+
+    /// The rest of the check, with certificates that lead to a trusted authority.
     pub fn conclude(
         &self,
-        certificate: &Certificate,
+        certificates: &[Arc<Certificate>],
         policy: &Policy,
         now: i64,
         seen: &mut ReplayGuard,
     ) -> Verdict {
-        let passport = &self.signed.passport;
-        if !certificate.is_valid(now) {
-            return StirResult::Expired.into();
+        for (part, certificate) in self.parts.iter().zip(certificates) {
+            if let Err(result) = part.conclude(certificate, now) {
+                return result.into();
+            }
         }
-        if !verifies(&certificate.key, self.signed.input.as_bytes(), &self.signed.signature) {
-            return StirResult::BadSignature.into();
+        let (Some(first), Some(last)) = (self.parts.first(), self.parts.last()) else {
+            return StirResult::NoIdentity.into();
+        };
+        if certificates.len() < self.parts.len() {
+            return StirResult::Unreachable.into();
         }
-        if !certificate.covers(&self.orig) || !certificate.allows(&self.signed.claims()) {
-            return StirResult::NotCovered.into();
-        }
-        let keep = passport.iat + policy.freshness;
-        let fresh = self
-            .signed
-            .signature
-            .first_chunk()
-            .is_some_and(|signature| seen.admit(now, keep, signature, &self.call_id));
-        if !fresh {
+        // A call that rings several numbers has one signature of its caller, and another for each way it was sent on.
+        let keep = last.signed.passport.iat + policy.freshness;
+        let signature = last.signed.signature.first_chunk();
+        if !signature.is_some_and(|signature| seen.admit(now, keep, signature, &self.call_id)) {
             return StirResult::Replayed.into();
         }
-        let attestation = passport.shaken.as_ref().map(|shaken| shaken.attestation);
+        let attestation = first.signed.passport.shaken.as_ref().map(|shaken| shaken.attestation);
         Verdict { result: StirResult::Passed, attestation }
+    }
+}
+
+impl Part {
+    fn conclude(&self, certificate: &Certificate, now: i64) -> Result<(), StirResult> {
+        if !certificate.is_valid(now) {
+            return Err(StirResult::Expired);
+        }
+        if !verifies(&certificate.key, self.signed.input.as_bytes(), &self.signed.signature) {
+            return Err(StirResult::BadSignature);
+        }
+        if !certificate.covers(&self.speaks_for) || !certificate.allows(&self.signed.claims()) {
+            return Err(StirResult::NotCovered);
+        }
+        Ok(())
     }
 }
 

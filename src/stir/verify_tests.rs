@@ -63,7 +63,10 @@ impl World {
 
     fn check_all(&mut self, fields: &[&str], claim: &Claim, now: i64) -> Verdict {
         match examine(fields.iter().copied(), claim, &self.policy, now) {
-            Ok(examined) => examined.conclude(&self.certificate, &self.policy, now, &mut self.seen),
+            Ok(examined) => {
+                let certificates = vec![Arc::new(self.certificate.clone()); examined.urls().count()];
+                examined.conclude(&certificates, &self.policy, now, &mut self.seen)
+            }
             Err(result) => result.into(),
         }
     }
@@ -223,6 +226,47 @@ fn shaken_is_found_among_other_fields() {
 }
 
 #[test]
+fn a_call_that_was_sent_on_passes_where_each_step_is_signed() {
+    const MEANT: &str = "33140000000";
+    const BETWEEN: &str = "33140000001";
+    let step = |world: &World, from: &str, to: &str, iat: i64| {
+        let passport = Passport {
+            x5u: X5U.into(),
+            extension: Extension::Div,
+            orig: Party::Number(CALLING.into()),
+            dest: vec![Party::Number(to.into())],
+            iat,
+            shaken: None,
+            div: Some(Party::Number(from.into())),
+        };
+        let signature = world.key.sign(passport.signing_input().as_bytes()).unwrap();
+        IdentityField::new(passport.full_form(&signature), X5U, &Extension::Div).to_string()
+    };
+    let mut world = world();
+    let field = world.field(Statement { dest: MEANT, ..statement() });
+    let (first, second) = (step(&world, MEANT, BETWEEN, NOW), step(&world, BETWEEN, CALLED, NOW));
+    assert_eq!(world.check(&field, &claim(), NOW).result, StirResult::DestMismatch);
+    assert_eq!(
+        world.check_all(&[&field, &second], &claim(), NOW).result,
+        StirResult::DestMismatch,
+        "a step is missing"
+    );
+    let verdict = world.check_all(&[&second, &field, &first], &claim(), NOW);
+    assert_eq!(verdict, Verdict { result: StirResult::Passed, attestation: Some(Attestation::A) });
+    let stale = step(&world, MEANT, CALLED, NOW - 61);
+    assert_eq!(world.check_all(&[&field, &stale], &claim(), NOW).result, StirResult::DestMismatch);
+    // Who sends a call on must have the number it was for.
+    let entries = vec![Entry::One(CALLING.into()), Entry::One(MEANT.into())];
+    world.certificate.entries = Some(entries.clone());
+    let other = Claim { call_id: "call-2".into(), ..claim() };
+    assert_eq!(world.check_all(&[&field, &first, &second], &other, NOW).result, StirResult::NotCovered);
+    let own = step(&world, MEANT, CALLED, NOW);
+    assert_eq!(world.check_all(&[&field, &own], &other, NOW).result, StirResult::Passed);
+    let bad = own.replacen(&own[own.len() / 2..own.len() / 2 + 4], "AAAA", 1);
+    assert_ne!(world.check_all(&[&field, &bad], &other, NOW).result, StirResult::Passed);
+}
+
+#[test]
 fn a_plain_passport_passes_without_attestation_in_both_forms() {
     let mut world = world();
     let passport = Passport {
@@ -232,6 +276,7 @@ fn a_plain_passport_passes_without_attestation_in_both_forms() {
         dest: vec![Party::Number(CALLED.into())],
         iat: NOW,
         shaken: None,
+        div: None,
     };
     let signature = world.key.sign(passport.signing_input().as_bytes()).unwrap();
     let full = IdentityField::new(passport.full_form(&signature), X5U, &Extension::Base).to_string();

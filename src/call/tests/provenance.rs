@@ -16,7 +16,7 @@ use crate::stir::io::Key;
 use crate::stir::passport::{Extension, Party, Passport, Signed};
 use crate::stir::sign::verifies;
 use crate::stir::tn_auth_list::Entry;
-use crate::stir::{Signer, Statement, date};
+use crate::stir::{Authorities, Signer, Statement, date};
 use crate::types::{Attestation, EndCause, StirResult};
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ const ALICES: &str = "3225550001";
 /// A world whose gateway signs with a certificate of `authority`, and believes that authority.
 struct Signing {
     w: World,
+    /// The PEM of the authority that is believed.
+    authority: String,
     issued: Issued,
     signer: Signer,
 }
@@ -46,7 +48,7 @@ fn signing(change: impl FnOnce(&mut Config)) -> Signing {
     let settings = Arc::new(Settings::new(config.clone()).with_stir(material));
     w.exchange.reload(w.now, settings, directory(&config), dialplan(&config));
     w.resolve();
-    Signing { w, issued, signer }
+    Signing { w, authority: authority.pem, issued, signer }
 }
 
 fn signs_to_a(config: &mut Config) {
@@ -423,6 +425,7 @@ fn a_plain_passport_passes_without_an_attestation() {
         dest: vec![Party::Number(ALICES.into())],
         iat: NOW,
         shaken: None,
+        div: None,
     };
     let certificate = Certificate::read(s.issued.pem.as_bytes()).unwrap();
     let key = Key::read(s.issued.key.as_bytes(), &certificate).unwrap();
@@ -508,4 +511,41 @@ fn a_call_goes_unsigned_and_that_is_told_once_our_certificate_has_ended() {
     let invite = s.w.invited(A).invite;
     assert!(!invite.headers.contains(&HeaderName::Identity));
     assert!(s.w.events.iter().any(|event| matches!(event, Event::StirUnsigned { .. })));
+}
+
+#[test]
+fn a_call_that_was_sent_on_waits_for_both_certificates() {
+    let mut s = signing(checks(StirVerify::Mark));
+    let div = "https://cert.example.net/div.pem";
+    let authority = Authority::new();
+    let own = authority.issue_between(&[Entry::Provider("77".into())], NOW - 10, NOW + 1_000);
+    let trust = [s.authority.clone(), authority.pem.clone()].concat();
+    let material = StirMaterial { signer: None, authorities: Authorities::read(trust.as_bytes()).unwrap() };
+    let config = s.w.exchange.settings().config.clone();
+    let settings = Arc::new(Settings::new(config.clone()).with_stir(material));
+    s.w.exchange.reload(s.w.now, settings, directory(&config), dialplan(&config));
+    s.w.resolve();
+    let passport = Passport {
+        x5u: div.into(),
+        extension: Extension::Div,
+        orig: Party::Number(CALLING.into()),
+        dest: vec![Party::Number(ALICES.into())],
+        iat: NOW,
+        shaken: None,
+        div: Some(Party::Number("33140000000".into())),
+    };
+    let certificate = Certificate::read(own.pem.as_bytes()).unwrap();
+    let key = Key::read(own.key.as_bytes(), &certificate).unwrap();
+    let signature = crate::stir::sign::Sign::sign(&key, passport.signing_input().as_bytes()).unwrap();
+    let div_field = IdentityField::new(passport.full_form(&signature), div, &Extension::Div).to_string();
+    let field = s.field(CALLING, "33140000000", NOW);
+    s.call_alice(&[&field, &div_field]);
+    assert_eq!(s.w.fetches, [X5U, div]);
+    s.certificate_comes(Ok(()));
+    assert!(s.w.inbox(ALICE.parse().unwrap()).is_empty(), "one certificate is still to come");
+    s.w.input(Input::CertificateFetched { url: div.into(), fetched: Ok((own.pem.into_bytes(), None)) });
+    let phone = s.w.invited(ALICE);
+    assert_eq!(s.results(), [StirResult::Passed]);
+    s.w.reply(&phone, 486);
+    s.w.finish_all();
 }
