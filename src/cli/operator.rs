@@ -111,6 +111,9 @@ pub struct Args {
     /// Number that calls are placed from
     #[arg(long, value_name = "NUMBER", default_value = "+32470123456")]
     from: String,
+    /// Placed calls come from somebody who does not want to be shown
+    #[arg(long)]
+    withheld: bool,
     /// The gateway's address for calls that are placed [default: where it registers or sends OPTIONS from]
     #[arg(long, value_name = "ADDR")]
     via: Option<SocketAddr>,
@@ -131,6 +134,7 @@ pub struct Args {
 enum Event<'a> {
     Listening { address: SocketAddr },
     Registered { user: &'a str, contact: &'a str, expires: u32 },
+    Alive { status: u16 },
     Call(&'a Entry),
 }
 
@@ -189,6 +193,7 @@ fn settings(args: &Args) -> Result<RunSettings, Failure> {
     let orders = args.call.iter().map(|number| OrderPlan {
         number: number.clone(),
         from: args.from.clone(),
+        withheld: args.withheld,
         via: args.via.map(|via| (transport, via)),
         // A placed call that nobody would end: ten seconds are enough to hear it.
         talk: Some(Duration::from_secs(args.talk.unwrap_or(10))),
@@ -266,6 +271,7 @@ fn print_event(notice: &Notice) -> Outcome {
         Notice::Registered { user, contact, expires } => {
             Event::Registered { user, contact, expires: *expires }
         }
+        Notice::Alive { status } => Event::Alive { status: *status },
         Notice::Call(entry) => Event::Call(entry),
     };
     let line = serde_json::to_string(&event).map_err(|error| Failure::Failed(error.to_string()))?;
@@ -277,6 +283,7 @@ fn told(notice: &Notice, about: &str) -> String {
         Notice::Listening(address) => format!("operator on udp and tcp {address}: {about}\n"),
         Notice::Registered { user, contact, expires: 0 } => format!("{user} no longer at {contact}\n"),
         Notice::Registered { user, contact, expires } => format!("{user} at {contact} for {expires} s\n"),
+        Notice::Alive { status } => format!("the gateway answers OPTIONS with {status}\n"),
         Notice::Call(entry) => format!("{}\n", output::printable(&call_line(entry))),
     }
 }

@@ -158,6 +158,10 @@ fn both_ways(test: &str, name: &'static str, codec: &str) {
     if profile.text("auth") == Some("register") {
         operator.0.log().wait_for("\"registered\"", wait::SOON);
     }
+    if name == "teams-direct-routing" {
+        // It sends no calls to a trunk that does not answer its own OPTIONS.
+        operator.0.log().wait_for("{\"event\":\"alive\",\"status\":200}", wait::SOON);
+    }
     let mut phone = Baresip::on(&lane, "alice").voice(Voice::Caller).registers(gateway.udp(), "udp").start();
     phone.dial(MOBILE);
     phone.wait_event("CALL_ESTABLISHED");
@@ -227,6 +231,27 @@ fn teams_direct_routing_works_both_ways() {
 #[test]
 fn whatsapp_business_calling_works_both_ways_in_opus() {
     both_ways("operators-whatsapp", "whatsapp-business-calling", "opus");
+}
+
+#[test]
+fn a_caller_that_an_ims_border_does_not_show_stays_hidden_and_is_known() {
+    let lane = Lane::take("operators-withheld");
+    let profile = Profile::read("ims-nni", &lane);
+    let gateway = profile.gateway(&lane).start();
+    let device = lane.port();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let phone = Sipp::server(&lane, "user-answers").at_port(device).fill("extra", "Server: phone");
+    let phone = phone.pause(SECOND).start();
+    let via = gateway.udp().to_string();
+    let arguments = ["--call", ALICE, "--from", MOBILE, "--withheld", "--talk", "1", "--via", &via];
+    let operator = profile.operator(&lane, &arguments);
+    assert_eq!(operator.entry()["status"], 200);
+    let invite = phone.wait_request("INVITE");
+    let from = invite.header("From").unwrap_or_default().to_owned();
+    assert!(from.contains("anonymous@anonymous.invalid") && !invite.body().contains(MOBILE), "{from}");
+    for name in ["From", "Contact", "P-Asserted-Identity", "Diversion", "History-Info"] {
+        assert!(!invite.header(name).unwrap_or_default().contains("470123456"), "{name} tells who calls");
+    }
 }
 
 #[test]

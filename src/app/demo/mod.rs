@@ -252,7 +252,7 @@ impl Operator {
             Notice::Call(entry) => {
                 let _ = heard.try_send(*entry);
             }
-            Notice::Registered { .. } => {}
+            Notice::Registered { .. } | Notice::Alive { .. } => {}
         };
         let task = tokio::spawn(operator::run(settings, notice, async move {
             let _ = stopped.await;

@@ -26,6 +26,8 @@ pub(super) enum Purpose {
     Invite(CallHandle),
     Inside(CallHandle),
     Register,
+    /// Whether the far end lives.
+    Options,
     /// CANCEL, or the BYE of a fork nobody wants: its answer changes nothing.
     Stray,
 }
@@ -230,6 +232,9 @@ impl UserAgent {
                         }
                         Some(Purpose::Inside(handle)) => self.on_inside_response(now, handle, key, response),
                         Some(Purpose::Register) => self.on_register_response(now, peer, response),
+                        Some(Purpose::Options) => {
+                            self.outputs.push_back(Output::Alive { status: response.status })
+                        }
                         Some(Purpose::Stray) | None => {}
                     }
                 }
@@ -248,6 +253,7 @@ impl UserAgent {
                             );
                         }
                         Some(Purpose::Register) => self.register_failed(status, phrase),
+                        Some(Purpose::Options) => self.outputs.push_back(Output::Alive { status }),
                         Some(Purpose::Stray) | None => {}
                     }
                 }
@@ -270,6 +276,23 @@ impl UserAgent {
             Phase::Talking => self.bye(now, handle),
             Phase::HangingUp | Phase::Over => {}
         }
+        self.drain(now);
+    }
+
+    /// Asks a far end whether it lives; the answer is told.
+    pub fn ask_alive(&mut self, now: Now, peer: Peer) {
+        let (tag, call_id) = (self.token(), self.token());
+        let to = Uri::sip(None, HostPort::from(peer.remote));
+        let request = Request::new(Method::Options, to.clone())
+            .with_header(HeaderName::MaxForwards, "70")
+            .with_header(HeaderName::From, self.identity().with_tag(&tag).to_string())
+            .with_header(HeaderName::To, NameAddr::new(to).to_string())
+            .with_header(HeaderName::CallId, call_id)
+            .with_header(HeaderName::CSeq, "1 OPTIONS")
+            .with_header(HeaderName::Contact, NameAddr::new(self.contact(&peer)).to_string())
+            .with_header(HeaderName::UserAgent, self.settings.product.clone());
+        let client = self.layer.send_request(now.instant, peer, request);
+        self.clients.insert(client, Purpose::Options);
         self.drain(now);
     }
 

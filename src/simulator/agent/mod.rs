@@ -204,6 +204,10 @@ pub enum Output {
         expires: u32,
         peer: Peer,
     },
+    /// What the far end said when it was asked whether it lives.
+    Alive {
+        status: u16,
+    },
     /// Somebody asked whether we live.
     Polled {
         peer: Peer,

@@ -104,7 +104,7 @@ impl Wire {
                         Output::Registered { status, expires, .. } => {
                             self.sides[from].registered.push((status, expires));
                         }
-                        Output::Polled { .. } => {}
+                        Output::Polled { .. } | Output::Alive { .. } => {}
                         Output::Registration { user, expires, .. } => {
                             self.sides[from].registrations.push((user, expires));
                         }

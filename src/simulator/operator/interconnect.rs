@@ -22,6 +22,8 @@ pub struct Interconnect {
     /// In seconds; `None`: it knows no session timers.
     pub session_timer: Option<u32>,
     pub allow: &'static str,
+    /// It asks whether the gateway lives once it was asked itself, as Teams does with a trunk.
+    pub asks_back: bool,
     /// What each call towards it must have.
     pub demands: &'static [Demanded],
     /// Numbers with their `+`.
@@ -78,6 +80,7 @@ const ORDINARY: Interconnect = Interconnect {
     p_early_media: false,
     session_timer: None,
     allow: PLAIN,
+    asks_back: false,
     demands: &[Demanded::Number],
     plus: true,
     tells: &[],
@@ -149,6 +152,7 @@ pub static INTERCONNECTS: [Interconnect; 7] = [
         secure: true,
         early_media: true,
         session_timer: Some(3_600),
+        asks_back: true,
         demands: &[Demanded::Number, Demanded::AssertedIdentity, Demanded::FromHost],
         tells: &[Told::AssertedIdentity, Told::Diversion],
         ..ORDINARY
@@ -227,13 +231,19 @@ impl Interconnect {
         if self.plus { number } else { number.strip_prefix('+').unwrap_or(number) }
     }
 
-    /// What its own calls say of the caller.
-    pub fn fields(&self, calling: &str, host: &HostPort, name: &str) -> Vec<(HeaderName, String)> {
+    /// What its own calls say of the caller, who may wish not to be shown (RFC 3325 §7).
+    pub fn fields(
+        &self,
+        calling: &str,
+        host: &HostPort,
+        name: &str,
+        withheld: bool,
+    ) -> Vec<(HeaderName, String)> {
         let address = |user: &str| NameAddr::new(Uri::sip(Some(user), host.clone())).to_string();
         let told = |told: &Told| match told {
             Told::AssertedIdentity => vec![
                 (HeaderName::PAssertedIdentity, address(calling)),
-                (HeaderName::Privacy, "none".to_owned()),
+                (HeaderName::Privacy, if withheld { "id" } else { "none" }.to_owned()),
             ],
             Told::Diversion => vec![
                 (HeaderName::Diversion, format!("{};reason=unconditional", address("+3220000001"))),

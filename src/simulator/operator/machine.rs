@@ -86,6 +86,8 @@ pub enum Output {
     CloseMedia { line: Line },
     /// A call is over.
     Ledger(Box<Entry>),
+    /// The gateway was asked whether it lives, and said this.
+    Alive { status: u16 },
     /// The gateway asked whether we live, and is reached there.
     Polled { peer: Peer },
     /// The gateway registered, and is reached there.
@@ -100,6 +102,8 @@ pub struct Order {
     pub to: Uri,
     /// The number it comes from.
     pub from: String,
+    /// The caller does not want to be shown.
+    pub withheld: bool,
     /// Hang up so long after the answer; `None`: the far end does.
     pub talk: Option<Duration>,
     /// Give up so long after the INVITE without an answer.
@@ -262,9 +266,16 @@ impl Operator {
                 call.stage = Stage::Calling { give_up_at: now.instant + order.patience };
                 let host = HostPort::from(order.peer.local);
                 let fields = self.settings.interconnect.map_or_else(Vec::new, |interconnect| {
-                    interconnect.fields(&order.from, &host, &format!("{line:?}"))
+                    interconnect.fields(&order.from, &host, &format!("{line:?}"), order.withheld)
                 });
-                let from = Some(NameAddr::new(Uri::sip(Some(&order.from), host)));
+                let from = if order.withheld {
+                    // RFC 3323 §4.1.1.3.
+                    let nowhere = HostPort { host: "anonymous.invalid".to_owned(), port: None };
+                    Uri::sip(Some("anonymous"), nowhere)
+                } else {
+                    Uri::sip(Some(&order.from), host)
+                };
+                let from = Some(NameAddr::new(from));
                 let invitation = Invitation { peer: order.peer, to: order.to, from, fields };
                 let handle = self.agent.call(now, invitation, capability);
                 if let Some(call) = self.calls.get_mut(&line) {
@@ -332,7 +343,13 @@ impl Operator {
                 Act::Registration { user, contact, expires, peer } => {
                     self.outputs.push_back(Output::Registration { user, contact, expires, peer });
                 }
-                Act::Polled { peer } => self.outputs.push_back(Output::Polled { peer }),
+                Act::Polled { peer } => {
+                    if self.settings.interconnect.is_some_and(|interconnect| interconnect.asks_back) {
+                        self.agent.ask_alive(now, peer.clone());
+                    }
+                    self.outputs.push_back(Output::Polled { peer });
+                }
+                Act::Alive { status } => self.outputs.push_back(Output::Alive { status }),
                 Act::Registered { .. } | Act::Ladder(_) => {}
             }
         }

@@ -104,6 +104,7 @@ impl Wire {
                     Act::Registered { .. }
                     | Act::Registration { .. }
                     | Act::Polled { .. }
+                    | Act::Alive { .. }
                     | Act::Ladder(_) => {}
                 }
             }
@@ -138,7 +139,7 @@ impl Wire {
                 self.operator.media_closed(line, media, Some("a.wav".to_owned()));
             }
             Output::Ledger(entry) => self.ledger.push(*entry),
-            Output::Polled { .. } => {}
+            Output::Polled { .. } | Output::Alive { .. } => {}
             Output::Registration { user, contact, .. } => {
                 self.registrations.push(format!("{user} {contact}"))
             }
@@ -325,6 +326,7 @@ fn a_call_of_its_own_is_placed_and_hung_up() {
         peer: to_gateway(),
         to: Uri::sip(Some("+3225550001"), host("192.0.2.1")),
         from: "+32470123456".to_owned(),
+        withheld: false,
         talk: Some(5 * SECOND),
         patience: 20 * SECOND,
     };

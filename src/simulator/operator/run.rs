@@ -47,6 +47,8 @@ pub struct RunSettings {
 pub struct OrderPlan {
     pub number: String,
     pub from: String,
+    /// The caller does not want to be shown.
+    pub withheld: bool,
     /// Where the gateway listens; `None`: where it registers or asks from.
     pub via: Option<(Transport, SocketAddr)>,
     pub talk: Option<Duration>,
@@ -60,6 +62,8 @@ pub enum Notice {
     Listening(SocketAddr),
     /// The gateway registered; `expires` in seconds, 0 when it takes that back.
     Registered { user: String, contact: String, expires: u32 },
+    /// The gateway was asked whether it lives, and said this.
+    Alive { status: u16 },
     /// A call has ended.
     Call(Box<Entry>),
 }
@@ -281,8 +285,8 @@ impl House {
             if peer.transport != Transport::Udp {
                 to.params.set("transport", Some(peer.transport.as_str()));
             }
-            let OrderPlan { number: _, from, via: _, talk, patience } = plan;
-            self.operator.place(now, Order { peer, to, from, talk, patience });
+            let OrderPlan { number: _, from, withheld, via: _, talk, patience } = plan;
+            self.operator.place(now, Order { peer, to, from, withheld, talk, patience });
         }
     }
 
@@ -333,6 +337,7 @@ impl House {
                         self.place_orders(Now::read(), Some((&peer, &contact)));
                     }
                 }
+                Output::Alive { status } => notice(Notice::Alive { status }),
                 Output::Polled { peer } => {
                     // A stream that the gateway opened leads back to it; its own port there is nobody's.
                     let host = Uri::sip(None, HostPort::from(peer.remote));

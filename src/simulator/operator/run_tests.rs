@@ -24,6 +24,7 @@ fn order(number: &str, transport: Transport, via: SocketAddr) -> OrderPlan {
     OrderPlan {
         number: number.to_owned(),
         from: "+32470123456".to_owned(),
+        withheld: false,
         via: Some((transport, via)),
         talk: Some(Duration::from_millis(400)),
         patience: Duration::from_secs(20),
@@ -41,7 +42,7 @@ async fn converse(
     let mut listening = Some(listening);
     let notice = move |notice: Notice| match notice {
         Notice::Listening(address) => drop(listening.take().map(|listening| listening.send(address))),
-        Notice::Registered { .. } | Notice::Call(_) => {}
+        Notice::Registered { .. } | Notice::Alive { .. } | Notice::Call(_) => {}
     };
     let running = tokio::spawn(run(callee.clone(), notice, async { drop(stopped.await) }));
     let caller =
@@ -107,7 +108,7 @@ async fn a_call_to_nobody_is_given_up_and_told() {
     let mut told = Vec::new();
     let notice = |notice: Notice| match notice {
         Notice::Call(entry) => told.push(*entry),
-        Notice::Listening(_) | Notice::Registered { .. } => {}
+        Notice::Listening(_) | Notice::Registered { .. } | Notice::Alive { .. } => {}
     };
     run(quiet, notice, async {
         drop(tokio::time::timeout(Duration::from_millis(200), std::future::pending::<()>()).await)

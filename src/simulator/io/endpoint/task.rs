@@ -237,7 +237,7 @@ impl Task {
                     let _ =
                         self.visits.send(Visit::Binding(Box::new(Binding { user, contact, expires, peer })));
                 }
-                Output::Polled { peer: _ } => {}
+                Output::Polled { peer: _ } | Output::Alive { status: _ } => {}
                 Output::Ladder(step) => {
                     if let Some(observer) = &self.observer {
                         observer(&step);
