@@ -183,7 +183,7 @@ impl Exchange {
     }
 
     /// The same while the second call still rings: its caller leaves it, and whoever answers talks to the one who remains
-    /// of the first (RFC 5589 §7.4).
+    /// of the first (RFC 5589 §7.6).
     fn transfer_to_ringing(&mut self, now: Now, leg: LegId, remaining: LegId, second: LegId, asked: &Asked) {
         let stays = self.leg(remaining).map(|leg| leg.party.clone());
         let Some((call, stays)) = self.calls.get_mut(&second.call).zip(stays) else { return };

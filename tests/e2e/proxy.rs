@@ -125,3 +125,22 @@ fn a_call_of_the_operator_ends_by_its_own_bye_through_the_proxy() {
         kind.check(&proxy, &["INVITE", "ACK", "BYE"]);
     }
 }
+
+#[test]
+fn a_call_runs_through_two_proxies() {
+    let lane = Lane::take("proxy-two");
+    let switch = operator(&lane, "operator-holds-and-resumes").pause(SECOND).start();
+    let gateway = Gateway::on(&lane);
+    // What begins behind the second one finds its way by the routes, never by this address.
+    let far = Kamailio::start(&lane, Outer::Udp, switch.address(), lane.address(), None);
+    let near = Kamailio::start(&lane, Outer::Udp, far.outer(), gateway.udp(), None);
+    let gateway = behind(gateway, &near, "udp");
+    let caller = Sipp::client(&lane, "user-is-held-and-hung-up-on", gateway.udp()).at(lane.own_ip());
+    caller.user("alice").number(MOBILE).pause(SECOND).start().succeed();
+    let switch = switch.succeed();
+    assert_eq!(switch.request("INVITE").headers("Record-Route").count(), 4);
+    for proxy in [near, far] {
+        Kind::Loose(Outer::Udp, "udp").check(&proxy, &["INVITE", "ACK", "BYE"]);
+    }
+    gateway.wait_idle();
+}

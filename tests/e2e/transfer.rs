@@ -59,6 +59,32 @@ fn baresip_moves_its_call_without_asking() {
     paid_by_alice(&gateway);
 }
 
+#[test]
+fn a_target_that_is_busy_or_not_there_leaves_the_call_where_it_is() {
+    for (code, phrase) in [(486, "Busy Here"), (480, "Temporarily Unavailable")] {
+        let lane = Lane::take(&format!("transfer-failed-{code}"));
+        let switch = operator(&lane, "operator-answers").start();
+        let gateway = Gateway::on(&lane).user("alice", ALICE).user("bob", BOB);
+        let gateway = gateway.trunk("operator-a", switch.address()).start();
+        let phone = (code == 486).then(|| {
+            let device = lane.port();
+            Sipp::register(&lane, gateway.udp(), "bob", device);
+            operator(&lane, "operator-refuses-at-once").code(code, phrase).at_port(device).start()
+        });
+        let caller = alice(&lane, &gateway, "user-fails-to-transfer").fill("target", "bob");
+        caller.code(code, phrase).start().succeed();
+        // alice hung up herself, so that her call had gone on.
+        assert_eq!(switch.succeed().requests("BYE").len(), 1);
+        if let Some(phone) = phone {
+            let phone = phone.succeed();
+            assert_eq!(phone.request("INVITE").header("Referred-By"), Some("<sip:alice@tandem.test>"));
+        }
+        let cdrs = gateway.wait_cdrs(2);
+        assert_eq!(cdrs.iter().filter(|cdr| !cdr["transfer_of"].is_null()).count(), 1);
+        gateway.wait_idle();
+    }
+}
+
 /// linphone talks to the landline, calls bob beside it, and leaves the two to each other: once bob has answered, or
 /// while his phone still rings.
 fn linphone_consults(test: &str, answered: bool) {
@@ -103,6 +129,32 @@ fn linphone_leaves_two_calls_to_each_other() {
 #[test]
 fn linphone_leaves_its_call_to_a_phone_that_still_rings() {
     linphone_consults("transfer-ringing", false);
+}
+
+/// RFC 3891: what one phone has begun another one of the same user goes on with.
+#[test]
+fn another_phone_of_the_user_takes_the_call_over() {
+    let lane = Lane::take("transfer-replaces");
+    let switch = operator(&lane, "operator-answers").start();
+    let gateway = Gateway::on(&lane).user("alice", ALICE).trunk("operator-a", switch.address()).start();
+    let first = alice(&lane, &gateway, "user-calls-and-is-hung-up-on").start();
+    let answer = first.wait_status(200);
+    let tag = |name: &str| {
+        let field = answer.header(name).unwrap_or_default();
+        field.split("tag=").nth(1).unwrap_or_else(|| panic!("no tag in {field}")).to_owned()
+    };
+    let call_id = answer.header("Call-ID").expect("a Call-ID");
+    let replaces = format!("Replaces: {call_id};to-tag={};from-tag={}", tag("To"), tag("From"));
+    let second =
+        alice(&lane, &gateway, "user-calls").fill("more", &format!("{replaces}\n      Require: replaces"));
+    second.start().succeed();
+    assert_eq!(first.succeed().requests("BYE").len(), 1);
+    let switch = switch.succeed();
+    let calls: Vec<_> =
+        switch.requests("INVITE").iter().filter_map(|invite| invite.header("Call-ID")).collect();
+    assert!(calls.iter().all(|id| *id == calls[0]), "the operator keeps its one call: {calls:?}");
+    assert_eq!(switch.requests("BYE").len(), 1);
+    paid_by_alice(&gateway);
 }
 
 /// Numbers that the operator may reach through another one's trunk.

@@ -63,6 +63,8 @@ fn out() -> Vec<Flow> {
             .trunk(prack),
         flow("user-is-held-and-hung-up-on", "operator-updates").trunk(prack),
         flow("user-calls", "operator-forks"),
+        flow("user-calls-without-offer", "operator-answers"),
+        flow("user-calls-and-is-hung-up-on", "operator-asks-for-an-offer"),
     ]
 }
 
@@ -70,6 +72,7 @@ fn out() -> Vec<Flow> {
 fn back() -> Vec<Flow> {
     vec![
         flow("operator-calls", "user-answers"),
+        flow("operator-calls-without-offer", "user-answers"),
         flow("operator-calls-and-is-hung-up-on", "user-answers-and-hangs-up"),
         flow("operator-gives-up", "user-rings-until-cancelled"),
         flow("operator-is-refused", "user-refuses").with_caller(busy).with_callee(busy),

@@ -180,7 +180,7 @@ impl Kamailio {
         gateway: SocketAddr,
         authority: Option<&Authority>,
     ) -> Kamailio {
-        let folder = lane.make_folder("kamailio");
+        let folder = lane.make_folder(&format!("kamailio-{}", switch.port()));
         let tls = tls_settings(&folder, authority.filter(|_| outer == Outer::Tls));
         Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls, Routes::Loose, Extra::default())
     }
@@ -188,7 +188,7 @@ impl Kamailio {
     /// The same over UDP, written into the routes as proxies of RFC 2543 are: without "lr".
     #[track_caller]
     pub fn start_strict(lane: &Lane, switch: SocketAddr, gateway: SocketAddr) -> Kamailio {
-        let folder = lane.make_folder("kamailio");
+        let folder = lane.make_folder(&format!("kamailio-{}", switch.port()));
         Kamailio::start_in(lane, &folder, Outer::Udp, switch, gateway, "", Routes::Strict, Extra::default())
     }
 
@@ -202,7 +202,7 @@ impl Kamailio {
         own: &Issued,
         clients: Clients,
     ) -> Kamailio {
-        let folder = lane.make_folder("kamailio");
+        let folder = lane.make_folder(&format!("kamailio-{}", switch.port()));
         let tls = tls_settings_of(&folder, authority, own, clients);
         Kamailio::start_in(lane, &folder, Outer::Tls, switch, gateway, &tls, Routes::Loose, Extra::default())
     }
