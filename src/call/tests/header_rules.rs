@@ -140,6 +140,22 @@ fn responses_cross_by_the_rules_of_either_trunk() {
 }
 
 #[test]
+fn what_was_said_with_the_ringing_is_not_said_with_the_end() {
+    let mut w = World::with(|config| {
+        ruled(config, 0, vec![on(Side::To, responses(&["1xx", "4xx"]), "X-Taken", copy("X-Said"))]);
+    });
+    w.register("bob", BOB);
+    let caller = w.call_in(A, "+3225550002");
+    let bob = w.invited(BOB);
+    w.reply_saying(&bob, 180, "", &[(name("X-Said"), "ring")]);
+    assert_eq!(w.response(caller.at, 180).headers.get(&name("X-Taken")), Some("ring"));
+    w.pass(secs(600));
+    let end = w.any_response(caller.at);
+    assert!((400..500).contains(&end.status), "{}", end.status);
+    assert_eq!(end.headers.get(&name("X-Taken")), None);
+}
+
+#[test]
 fn an_answer_that_is_repeated_is_the_same_word_for_word() {
     let mut w = World::with(|config| {
         ruled(config, 0, vec![on(Side::To, responses(&["2xx"]), "X-Answer", add("1"))]);

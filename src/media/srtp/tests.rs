@@ -118,7 +118,11 @@ fn a_key_identifier_stands_in_each_packet_and_another_one_is_not_taken() {
         let (mut outgoing, mut incoming) = session(&named).unwrap();
         let (packet, unnamed) = (protect(&mut outgoing, &voice(1, 10)), protect(&mut bare, &voice(1, 10)));
         // RFC 3711 §3.1 has it before the tag, RFC 7714 §9 behind everything.
-        let behind = incoming.keys.rtp_mki_behind();
+        let behind = match suite {
+            SrtpSuite::AesCm128HmacSha1_80 | SrtpSuite::AesCm256HmacSha1_80 => 10,
+            SrtpSuite::AesCm128HmacSha1_32 | SrtpSuite::AesCm256HmacSha1_32 => 4,
+            SrtpSuite::AeadAes128Gcm | SrtpSuite::AeadAes256Gcm => 0,
+        };
         let at = packet.len() - behind - 2;
         assert_eq!(packet[at..at + 2], [0, 7], "{suite:?}");
         assert_eq!([&packet[..at], &packet[at + 2..]].concat(), unnamed, "{suite:?}");
