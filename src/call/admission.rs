@@ -128,16 +128,21 @@ impl Exchange {
 
     /// The trunk a request comes from.
     pub(super) fn trunk_of(&self, peer: &Peer, request: &Request) -> Option<Arc<Trunk>> {
-        self.trunk_at(peer, &request.uri.host.host)
+        let group = self.peers.tells_groups_apart().then(|| {
+            let contact = request.contact().ok().flatten().and_then(|contact| contact.uri.trunk_group());
+            contact.or_else(|| request.uri.trunk_group())
+        });
+        self.trunk_at(peer, &request.uri.host.host, group.flatten().as_deref())
     }
 
-    fn trunk_at(&self, peer: &Peer, request_host: &str) -> Option<Arc<Trunk>> {
+    fn trunk_at(&self, peer: &Peer, request_host: &str, trunk_group: Option<&str>) -> Option<Arc<Trunk>> {
         let tls_names = peer.connection.and_then(|connection| self.tls_names.get(&connection));
         let index = self.peers.lookup(Origin {
             network: peer.network,
             remote: peer.remote,
             tls_names: tls_names.map_or(&[], |names| names),
             request_host,
+            trunk_group,
             serves_users: self.registrar.serves_address(peer.remote.ip()),
         })?;
         self.core.settings.trunks.get(usize::from(index.0)).cloned()
@@ -149,7 +154,8 @@ impl Exchange {
             Party::Trunk(trunk) => {
                 // Inside a dialog the Request-URI is our Contact, whatever name the trunk called us by before.
                 let host = trunk.config.match_host.as_deref().unwrap_or(&request.uri.host.host);
-                self.trunk_at(peer, host).is_some_and(|other| other.name == trunk.name)
+                let group = trunk.config.match_trunk_group.as_deref();
+                self.trunk_at(peer, host, group).is_some_and(|other| other.name == trunk.name)
             }
             // A device that changed its address has to register again before it is believed.
             Party::User { name } => {
@@ -203,7 +209,11 @@ impl Exchange {
         request: &Request,
         hindrance: Hindrance,
     ) -> Admitted {
-        let dialled = request.uri.called();
+        let called = request.uri.called();
+        let portability = match source {
+            Source::User(_) => String::new(),
+            Source::Trunk(_) => request.uri.portability(),
+        };
         let from = request.from().ok().map(|from| from.uri.subscriber());
         let trusted = match source {
             Source::User(_) => false,
@@ -220,7 +230,7 @@ impl Exchange {
         };
         let wanted = RouteRequest {
             caller,
-            called: &dialled,
+            called: &called,
             calling: from.as_deref(),
             asserted: identity.asserted.as_deref(),
             unix_ms: now.unix_ms,
@@ -314,7 +324,8 @@ impl Exchange {
             caller: party,
             account,
             calling,
-            dialled,
+            dialled: called.split(';').next().unwrap_or_default().to_owned(),
+            portability,
             number: decision.number,
             callee_user,
             max_forwards: request.max_forwards().unwrap_or(70).saturating_sub(1),

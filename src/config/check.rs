@@ -87,7 +87,9 @@ fn ambiguous_trunks(path: &Path, config: &Config, lines: &[usize]) -> Vec<Proble
         .collect();
     for (first, one) in config.trunks.iter().enumerate() {
         for (second, other) in config.trunks.iter().enumerate().skip(first + 1) {
-            let same_place = one.network == other.network && one.match_host == other.match_host;
+            let same_place = one.network == other.network
+                && one.match_host == other.match_host
+                && one.match_trunk_group == other.match_trunk_group;
             if !same_place || !one.peers.is_empty() || !other.peers.is_empty() {
                 continue;
             }
@@ -109,7 +111,7 @@ fn ambiguous_trunks(path: &Path, config: &Config, lines: &[usize]) -> Vec<Proble
         let name =
             |trunk: TrunkIndex| config.trunks.get(usize::from(trunk.0)).map_or("?", |trunk| &trunk.name);
         let message = format!(
-            "calls from trunks \"{}\" and \"{}\" can't be told apart: both have {what}; write peers, match_host or \
+            "calls from trunks \"{}\" and \"{}\" can't be told apart: both have {what}; write peers, match_host, match_trunk_group or \
              network so that they differ",
             name(first),
             name(second),

@@ -165,6 +165,7 @@ fn rule(section: Section<'_>, plan: &Dialplan, line: usize) -> Option<Rule> {
     let name = name.unwrap_or_else(|| format!("rule at line {line}"));
     let from = s.parsed("from", |text| rule_from(text, plan));
     let numbers = numbers(s, &plan.numbers);
+    let routing_numbers = s.values("match_rn", Vec::new(), super::values::number_prefix);
     let callers = s.values("callers", Vec::new(), caller);
     let days = s.values("days", Vec::new(), parse_days).concat();
     let hours = s.values("hours", Vec::new(), str::parse);
@@ -202,6 +203,7 @@ fn rule(section: Section<'_>, plan: &Dialplan, line: usize) -> Option<Rule> {
         emergency,
         from: from.unwrap_or(RuleFrom::Users),
         numbers,
+        routing_numbers,
         callers,
         schedule: Schedule { days, hours },
         called,
@@ -465,7 +467,9 @@ fn shadowed(source: &Source, plan: &Dialplan, lines: &[usize]) {
                 // Emergency calls find their rule before all others.
                 return false;
             }
-            let always = before.callers.is_empty() && before.schedule == Schedule::default();
+            let always = before.callers.is_empty()
+                && before.routing_numbers.is_empty()
+                && before.schedule == Schedule::default();
             let users = !rule.is_for_users() || before.is_for_users();
             let trunks = (0..plan.trunks.len())
                 .map(|trunk| TrunkIndex(trunk as u16))

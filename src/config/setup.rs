@@ -52,6 +52,7 @@ impl Config {
             tls_name: trunk.tls_name.clone().unwrap_or_default(),
             matches: trunk.peers.clone(),
             match_host: trunk.match_host.clone(),
+            match_trunk_group: trunk.match_trunk_group.clone(),
         });
         PeerTable::new(peers.collect())
     }

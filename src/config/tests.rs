@@ -356,7 +356,7 @@ fn check_finds_trunks_that_cannot_be_told_apart() {
         said,
         [
             "t.toml:6: error: calls from trunks \"a\" and \"b\" can't be told apart: both have the proxy sbc.example; \
-          write peers, match_host or network so that they differ"
+          write peers, match_host, match_trunk_group or network so that they differ"
         ]
     );
     let peers = "peers = [\"192.0.2.7\"]";

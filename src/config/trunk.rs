@@ -56,6 +56,13 @@ pub enum IdentityHeader {
     RemoteParty,
 }
 
+/// A trunk group and the name or prefix it means something in (RFC 4904).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkGroup {
+    pub name: String,
+    pub context: String,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrunkConfig {
     pub name: String,
@@ -80,6 +87,12 @@ pub struct TrunkConfig {
     pub peers: Vec<PeerMatch>,
     /// Only calls to this host are this trunk's: tells two trunks of one SBC apart.
     pub match_host: Option<String>,
+    /// Only calls that name this trunk group are this trunk's (RFC 4904).
+    pub match_trunk_group: Option<String>,
+    /// What our calls name: the trunk group in its context; `None`: nothing.
+    pub trunk_group: Option<TrunkGroup>,
+    /// Tell it where a number was ported to (RFC 4694).
+    pub portability: bool,
     /// The name its certificate must carry, and by which its calls over mutual TLS are known;
     /// `None`: the proxy's host must be in its certificate.
     pub tls_name: Option<String>,
@@ -161,6 +174,9 @@ impl TrunkConfig {
             register: Duration::from_secs(3_600),
             peers: Vec::new(),
             match_host: None,
+            match_trunk_group: None,
+            trunk_group: None,
+            portability: false,
             tls_name: None,
             tls_ca: None,
             tls_verify: true,
@@ -233,6 +249,9 @@ pub(super) fn read(
         register: seconds(s.number("register_seconds", 3_600, 60..=86_400, "seconds the registration lasts")),
         peers: s.values("peers", default.peers, values::peer),
         match_host: s.parsed("match_host", host).flatten(),
+        match_trunk_group: s.parsed("match_trunk_group", group).flatten(),
+        trunk_group: trunk_group(s),
+        portability: s.parsed("portability", portability).unwrap_or(default.portability),
         tls_name: s.parsed("tls_name", host).flatten(),
         tls_ca: some(s.text_or("tls_ca", String::new())).map(|path| base.join(path)),
         tls_verify: s.flag("tls_verify", default.tls_verify),
@@ -427,6 +446,33 @@ fn identity(text: &str) -> Result<IdentityHeader, String> {
 
 fn emergency_format(text: &str) -> Result<EmergencyFormat, String> {
     word(text, &[("number", EmergencyFormat::Number), ("urn", EmergencyFormat::Urn)])
+}
+
+fn portability(text: &str) -> Result<bool, String> {
+    word(text, &[("drop", false), ("pass", true)])
+}
+
+/// `trunk_group` and `trunk_context`, which mean nothing without each other (RFC 4904 §5).
+fn trunk_group(s: &Section<'_>) -> Option<TrunkGroup> {
+    let name = s.parsed("trunk_group", group).flatten();
+    let context = s.parsed("trunk_context", group).flatten();
+    if name.is_some() != context.is_some() {
+        let written = if name.is_some() { "trunk_group" } else { "trunk_context" };
+        s.error(
+            s.place(written),
+            "a trunk group needs both: trunk_group = \"TG-1\" and trunk_context = \"example.com\"",
+        );
+    }
+    Some(TrunkGroup { name: name?, context: context? })
+}
+
+/// Characters that stand in a parameter of a number unescaped (RFC 3966 §3).
+fn group(text: &str) -> Result<Option<String>, String> {
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._+!".contains(&b)) && text.len() <= 64 {
+        Ok(some(text.to_owned()))
+    } else {
+        Err(format!("\"{text}\" can't stand in a number; write letters, digits, - . _ as \"TG-1\""))
+    }
 }
 
 fn screening(text: &str) -> Result<ScreeningAction, String> {

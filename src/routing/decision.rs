@@ -4,6 +4,7 @@ use super::{
     CallerMatch, Dialled, Dialplan, EmergencyFormat, NotItsNumber, NumberFormat, Rule, RuleAction,
     TrunkIndex, TrunkOrder,
     emergency::{self, Emergency},
+    numbers::routing_number,
     order::ordered,
 };
 use crate::types::{Direction, E164, EndCause, TestLine, UnixMillis};
@@ -217,6 +218,8 @@ impl<'a> Routing<'a> {
 
     fn decided(&mut self) -> Decided {
         let called = self.request.called.trim();
+        let bare = called.split(';').next().unwrap_or_default();
+        let bare = bare.strip_prefix("tel:").unwrap_or(bare);
         let Ok(calling) = self.calling(self.screened) else {
             let why = "the trunk may not call with this number";
             return Decided::nowhere(RouteOutcome::Reject {
@@ -229,12 +232,12 @@ impl<'a> Routing<'a> {
             Caller::User { .. } => true,
             Caller::Trunk(_) => false,
         };
-        if is_user_call && self.users.is_user(called) {
+        if is_user_call && self.users.is_user(bare) {
             self.note(|| format!("{called} is an app user: the call stays inside"));
-            let outcome = RouteOutcome::User { name: called.to_owned() };
+            let outcome = RouteOutcome::User { name: bare.to_owned() };
             return Decided { number: None, calling, rule: None, outcome };
         }
-        if is_user_call && called.chars().any(|letter| letter.is_ascii_alphabetic()) {
+        if is_user_call && bare.chars().any(|letter| letter.is_ascii_alphabetic()) {
             self.note(|| format!("there is no app user {called}"));
             let outcome = reject(EndCause::NumberNotFound, "there is no user of this name".into());
             return Decided { number: None, calling, rule: None, outcome };
@@ -252,6 +255,9 @@ impl<'a> Routing<'a> {
             Dialled::Short(code) => format!("\"{called}\" is the short code {code}"),
             Dialled::Service(service) => format!("\"{called}\" is the service {service}"),
         });
+        if let Some(routing_number) = self.routing_number() {
+            self.note(|| format!("its routing number is {routing_number}"));
+        }
         let owner = dialled.e164().and_then(|did| self.users.user_of_did(did));
         if let Some(name) = owner.filter(|_| is_user_call) {
             self.note(|| format!("it is a DID of app user {name}: the call stays inside"));
@@ -336,7 +342,32 @@ impl<'a> Routing<'a> {
     }
 
     fn applies(&mut self, rule: &Rule, dialled: &Dialled, calling: Option<&E164>) -> bool {
-        rule.numbers.iter().any(|number| number.matches(dialled.text())) && self.is_for_caller(rule, calling)
+        let number = rule.numbers.iter().any(|number| number.matches(dialled.text()));
+        number && self.is_for_routing_number(rule) && self.is_for_caller(rule, calling)
+    }
+
+    /// Where a trunk says the number was ported to. A user's device knows nothing of that and would only choose its price.
+    fn routing_number(&self) -> Option<E164> {
+        match self.request.caller {
+            Caller::User { .. } => None,
+            Caller::Trunk(_) => routing_number(self.request.called),
+        }
+    }
+
+    fn is_for_routing_number(&mut self, rule: &Rule) -> bool {
+        if rule.routing_numbers.is_empty() {
+            return true;
+        }
+        let number = self.routing_number();
+        let fits = number.is_some_and(|number| {
+            rule.routing_numbers.iter().any(|begin| number.as_str().starts_with(begin.as_str()))
+        });
+        if !fits {
+            self.note(|| {
+                format!("rule \"{}\" matches the number, but not where it was ported to", rule.name)
+            });
+        }
+        fits
     }
 
     /// Whether a rule is for this caller at this time, whatever is called.

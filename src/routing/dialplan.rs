@@ -37,6 +37,8 @@ pub struct Rule {
     pub emergency: bool,
     pub from: RuleFrom,
     pub numbers: Vec<NumberMatch>,
+    /// Begins of routing numbers, each with its `+` (RFC 4694); empty: whatever it is.
+    pub routing_numbers: Vec<String>,
     /// Empty: every caller.
     pub callers: Vec<CallerMatch>,
     pub schedule: Schedule,

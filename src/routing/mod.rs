@@ -22,7 +22,7 @@ pub use emergency::{EmergencyFormat, SOS, service};
 pub use failover::{FailoverAction, FailoverKey, FailoverTable, Failure};
 pub use health::{Evidence, Health, HealthOutput, HealthSettings, TrunkHealth};
 pub use limits::{LimitReached, Limits, TrunkLimits};
-pub use numbers::{Dialled, NumberError, NumberFormat, NumberPlan};
+pub use numbers::{Dialled, NumberError, NumberFormat, NumberPlan, routing_number};
 pub use peers::{Ambiguity, Origin, PeerMatch, PeerTable, TrunkPeers};
 pub use schedule::{Hours, Schedule, parse_days};
 pub use screening::{NotItsNumber, Screening, ScreeningAction};

@@ -193,6 +193,21 @@ fn strip(dialled: &str) -> Result<(String, bool, Option<String>), NumberError> {
     if digits.is_empty() { Err(NumberError::Empty) } else { Ok((digits, plus, context)) }
 }
 
+/// Where a number was ported to, among the parameters behind it: `rn`, with its `rn-context` where it is a local one
+/// (RFC 4694 §4).
+pub fn routing_number(called: &str) -> Option<E164> {
+    let param = |wanted: &str| {
+        let mut pairs = called.split(';').skip(1).filter_map(|param| param.split_once('='));
+        pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    };
+    let (digits, plus, _) = strip(param("rn")?).ok()?;
+    let context = match plus {
+        true => String::new(),
+        false => strip(param("rn-context")?).ok().filter(|(_, plus, _)| *plus)?.0,
+    };
+    format!("+{context}{digits}").parse().ok()
+}
+
 /// The form in which a trunk writes numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NumberFormat {

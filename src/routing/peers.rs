@@ -35,6 +35,8 @@ pub struct TrunkPeers {
     pub matches: Vec<PeerMatch>,
     /// The host of the Request-URI its calls carry, lower case; tells two trunks of one peer apart.
     pub match_host: Option<String>,
+    /// The trunk group its calls name (RFC 4904); tells two trunks of one peer apart too.
+    pub match_trunk_group: Option<String>,
 }
 
 /// What is known of the far end of a request.
@@ -46,6 +48,8 @@ pub struct Origin<'a> {
     pub tls_names: &'a [String],
     /// Host of the Request-URI.
     pub request_host: &'a str,
+    /// The trunk group that its Contact or Request-URI names.
+    pub trunk_group: Option<&'a str>,
     /// An app user is registered from this address, so only an exact `address:port` makes it a trunk.
     pub serves_users: bool,
 }
@@ -75,7 +79,19 @@ enum Exactness {
     TlsName,
 }
 
+impl TrunkPeers {
+    /// What its calls must say beside where they come from.
+    fn asks(&self) -> (Option<&str>, Option<&str>) {
+        (self.match_host.as_deref(), self.match_trunk_group.as_deref())
+    }
+}
+
 impl PeerTable {
+    /// True where somebody has to look for trunk groups.
+    pub fn tells_groups_apart(&self) -> bool {
+        self.trunks.iter().any(|trunk| trunk.match_trunk_group.is_some())
+    }
+
     pub fn new(trunks: Vec<TrunkPeers>) -> PeerTable {
         PeerTable { trunks, resolved: Vec::new() }
     }
@@ -87,18 +103,22 @@ impl PeerTable {
     }
 
     /// The trunk a request comes from: by certificate name, then exact address and port, then longest prefix.
-    /// Among equals the trunk whose `match_host` is the request's host wins over those that don't ask for one;
+    /// Among equals the trunk whose `match_host` and `match_trunk_group` are the request's wins over those that ask for less;
     /// where two are still equal the request is nobody's, rather than charged to the wrong one.
     pub fn lookup(&self, origin: Origin<'_>) -> Option<TrunkIndex> {
-        let mut best: Option<((Exactness, bool), TrunkIndex)> = None;
+        let mut best: Option<((Exactness, u8), TrunkIndex)> = None;
         let mut tied = false;
         for trunk in self.trunks.iter().filter(|trunk| trunk.network == origin.network) {
             let host = trunk.match_host.as_deref();
             if host.is_some_and(|host| !host.eq_ignore_ascii_case(origin.request_host)) {
                 continue;
             }
+            let group = trunk.match_trunk_group.as_deref();
+            if group.is_some_and(|group| Some(group) != origin.trunk_group) {
+                continue;
+            }
             let Some(exactness) = self.exactness(trunk, origin) else { continue };
-            let rank = (exactness, host.is_some());
+            let rank = (exactness, u8::from(host.is_some()) + u8::from(group.is_some()));
             match best.map(|(known, _)| rank.cmp(&known)) {
                 None | Some(Ordering::Greater) => {
                     best = Some((rank, trunk.trunk));
@@ -149,7 +169,7 @@ impl PeerTable {
         let mut found = Vec::new();
         for (index, first) in self.trunks.iter().enumerate() {
             for second in &self.trunks[index + 1..] {
-                if first.network != second.network || first.match_host != second.match_host {
+                if first.network != second.network || first.asks() != second.asks() {
                     continue;
                 }
                 let what = if !first.tls_name.is_empty() && first.tls_name == second.tls_name {
@@ -190,6 +210,7 @@ mod tests {
             tls_name: String::new(),
             matches,
             match_host: None,
+            match_trunk_group: None,
         }
     }
 
@@ -199,6 +220,7 @@ mod tests {
             remote: remote.parse().unwrap(),
             tls_names: &[],
             request_host: "gw.example",
+            trunk_group: None,
             serves_users: false,
         }
     }

@@ -30,6 +30,7 @@ mod media;
 mod media_attack;
 mod metrics;
 mod network;
+mod numbers;
 mod operate;
 mod operators;
 mod packets;

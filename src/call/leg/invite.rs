@@ -14,6 +14,8 @@ pub struct InvitePlan {
     pub request_uri: Uri,
     pub to: Uri,
     pub from: NameAddr,
+    /// User part of our Contact, where it has one.
+    pub contact: Option<String>,
     pub max_forwards: u8,
     /// The offer, alone or beside a location.
     pub content_type: String,
@@ -34,7 +36,7 @@ impl Leg {
         headers.push(HeaderName::To, NameAddr::new(plan.to).to_string());
         headers.push(HeaderName::CallId, self.call_id.clone());
         headers.push(HeaderName::CSeq, "1 INVITE");
-        headers.push(HeaderName::Contact, Leg::contact(&self.peer, None));
+        headers.push(HeaderName::Contact, Leg::contact(&self.peer, plan.contact.as_deref()));
         headers.push(HeaderName::Allow, ALLOW);
         if let Some(supported) = self.supported() {
             headers.push(HeaderName::Supported, supported);

@@ -177,7 +177,10 @@ impl Call {
         let Some((offer, attempt)) = offer.zip(leg.attempt.as_ref()) else { return };
         let request_uri = match &attempt.target {
             Some(_) if service(&attempt.called).is_some() => Uri::parse(&attempt.called).ok(),
-            Some(target) => Some(Uri::sip(Some(&attempt.called), target.host.clone())),
+            Some(target) => {
+                let user = called_at(&leg.party, &attempt.called, &self.portability);
+                Some(Uri::sip(Some(&user), target.host.clone()))
+            }
             None => Uri::parse(&attempt.called).ok(),
         };
         let Some(request_uri) = request_uri else {
@@ -187,6 +190,9 @@ impl Call {
         };
         let mut to = request_uri.clone();
         to.params = Default::default();
+        if attempt.target.is_some() && to.is_sip() {
+            to.user = Some(attempt.called.clone());
+        }
         let mut from = Uri::sip(Some(&attempt.calling), HostPort { host: address.to_string(), port: None });
         if let Party::Trunk(trunk) = &leg.party {
             if let Some(domain) = trunk.own_domain() {
@@ -225,8 +231,11 @@ impl Call {
         }
         let mut from = NameAddr::new(from);
         from.display = anonymous.then(|| "Anonymous".to_owned());
+        let shown = if anonymous { ANONYMOUS } else { attempt.calling.as_str() };
+        let contact = trunk_group(&leg.party).map(|group| format!("{shown}{group}"));
         let plan = InvitePlan {
             request_uri,
+            contact,
             to,
             from,
             max_forwards: self.max_forwards,
@@ -506,6 +515,26 @@ impl Call {
         self.repeat_progress(core, now);
         self.retry_reinvites(core, now);
         self.sessions_timeout(core, now);
+    }
+}
+
+/// The called number as it stands in a trunk's Request-URI, with what belongs to it.
+fn called_at(party: &Party, called: &str, portability: &str) -> String {
+    let ported = match party {
+        Party::Trunk(trunk) if trunk.config.portability => portability,
+        Party::Trunk(_) | Party::User { .. } => "",
+    };
+    format!("{called}{ported}{}", trunk_group(party).unwrap_or_default())
+}
+
+/// What our calls to a trunk say of its group (RFC 4904 §5), as it stands behind a number.
+fn trunk_group(party: &Party) -> Option<String> {
+    match party {
+        Party::Trunk(trunk) => {
+            let group = trunk.config.trunk_group.as_ref()?;
+            Some(format!(";tgrp={};trunk-context={}", group.name, group.context))
+        }
+        Party::User { .. } => None,
     }
 }
 

@@ -162,6 +162,8 @@ pub struct Admitted {
     pub provenance: Provenance,
     /// Of a caller whose signature passed.
     pub attestation: Option<Attestation>,
+    /// Where its caller says the number was ported to, as it stands in a URI.
+    pub portability: String,
     /// It is a call for help, or back to one.
     pub emergency: Option<Emergency>,
     /// Where the caller is, for those who are to help.
@@ -184,6 +186,7 @@ pub struct Call {
     pub calling: String,
     pub dialled: String,
     pub number: Option<E164>,
+    portability: String,
     pub emergency: Option<Emergency>,
     /// Where the caller is, and how far the search for help has come.
     help: Option<Box<Help>>,
@@ -258,6 +261,7 @@ impl Call {
             calling: admitted.calling,
             dialled: admitted.dialled,
             number: admitted.number,
+            portability: admitted.portability,
             emergency: admitted.emergency,
             help,
             identity: admitted.identity,

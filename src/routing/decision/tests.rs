@@ -40,6 +40,7 @@ fn rule(name: &str, from: RuleFrom, prefix: &str, action: RuleAction) -> Rule {
         emergency: false,
         from,
         numbers: vec![NumberMatch::Prefix(prefix.into())],
+        routing_numbers: vec![],
         callers: vec![],
         schedule: Schedule::default(),
         called: None,
@@ -450,4 +451,38 @@ fn who_calls_for_help_through_a_trunk_may_call_with_any_number() {
             && decision.calling.as_ref().is_some_and(|number| number.as_str() == "+33123456789")
     );
     assert!(plan.carries_emergency_calls(B));
+}
+
+#[test]
+fn a_ported_number_goes_where_its_routing_number_leads() {
+    let mut ported = rule("ported", RuleFrom::Trunk(A), "+32", trunks(&[B]));
+    ported.routing_numbers = vec!["+3299".into()];
+    let plan = plan(vec![
+        ported,
+        rule("others", RuleFrom::Trunk(A), "+32", RuleAction::Reject(403)),
+        rule("users", RuleFrom::Users, "+32", trunks(&[A])),
+    ]);
+    let taken = |called: &str| trunk_call(&plan, A, called, None).rule;
+    for called in [
+        "+32470123456;npdi;rn=+32-99-1234",
+        "tel:+32470123456;rn=991234;rn-context=+32",
+        "+32470123456;RN=+3299",
+    ] {
+        assert_eq!(taken(called).as_deref(), Some("ported"), "{called}");
+    }
+    for called in [
+        "+32470123456",
+        "+32470123456;npdi",
+        "+32470123456;rn=991234",
+        "+32470123456;rn=+3288",
+        "+32470123456;rn=",
+    ] {
+        assert_eq!(taken(called).as_deref(), Some("others"), "{called}");
+    }
+    // What a device says of it counts for nothing, and does no harm.
+    let decision = user_call(&plan, "+32470123456;npdi;rn=+32991234", None);
+    assert_eq!((decision.rule.as_deref(), candidates(&decision)[0].1), (Some("users"), "+32470123456"));
+    assert_eq!(user_call(&plan, "bob;rn=+3299", None).outcome, RouteOutcome::User { name: "bob".into() });
+    let local = trunk_call(&plan, A, "470123456;phone-context=+32", None);
+    assert_eq!(local.number.as_ref().map(E164::as_str), Some("+32470123456"));
 }

@@ -14,6 +14,7 @@ mod reader;
 mod request;
 mod response;
 mod status;
+mod telephone;
 mod typed;
 mod uri;
 mod via;

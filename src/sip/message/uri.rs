@@ -115,14 +115,6 @@ impl Uri {
         if is_number { bare } else { number.to_owned() }
     }
 
-    /// Who is called: the subscriber's number or name, or the URN of a service, whole (RFC 5031).
-    pub fn called(&self) -> String {
-        match &self.scheme {
-            Scheme::Sip | Scheme::Sips | Scheme::Tel => self.subscriber(),
-            Scheme::Other(scheme) => format!("{scheme}:{}", self.user()),
-        }
-    }
-
     /// The `transport` parameter, lower or upper case as written.
     pub fn transport(&self) -> Option<&str> {
         self.params.value("transport")
