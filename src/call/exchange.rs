@@ -36,7 +36,8 @@ enum Role {
 /// All machines of one signalling shard.
 pub struct Exchange {
     pub(super) core: Core,
-    pub(super) calls: HashMap<CallId, Call>,
+    /// Boxed: a table keeps room for twice its entries, and grows by moving them.
+    pub(super) calls: HashMap<CallId, Box<Call>>,
     pub(super) trunks: Trunks,
     /// Which addresses and names are whose trunk.
     pub(super) peers: PeerTable,
@@ -475,7 +476,7 @@ impl Exchange {
                 self.live_of.entry(user).or_default().push((id, role));
             }
         }
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
         self.with_call(id, |_, _, _| {});
     }
 
@@ -493,7 +494,7 @@ impl Exchange {
 
     /// Ends one call by order. False when there is none.
     pub fn hang_up(&mut self, now: Now, id: CallId, cause: EndCause) -> bool {
-        let live = self.calls.get(&id).is_some_and(Call::is_live);
+        let live = self.calls.get(&id).is_some_and(|call| call.is_live());
         self.with_call(id, |call, core, _| call.hang_up(core, now, cause));
         self.settle(now);
         live
@@ -523,11 +524,11 @@ impl Exchange {
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values()
+        self.calls.values().map(Box::as_ref)
     }
 
     pub fn call(&self, id: CallId) -> Option<&Call> {
-        self.calls.get(&id)
+        self.calls.get(&id).map(Box::as_ref)
     }
 
     pub fn live_calls(&self) -> usize {

@@ -41,7 +41,10 @@ impl EarlyDialogs {
 
     pub fn take(&mut self, tag: &str) -> Option<EarlyDialog> {
         let position = self.dialogs.iter().position(|early| early.dialog.remote_tag == tag)?;
-        Some(self.dialogs.swap_remove(position))
+        let taken = self.dialogs.swap_remove(position);
+        // Nearly always the only one: a call that talks holds no room for others.
+        self.dialogs.shrink_to_fit();
+        Some(taken)
     }
 
     pub fn clear(&mut self) {
@@ -53,6 +56,7 @@ impl EarlyDialogs {
         let tag = progress.to_tag()?;
         if !self.knows(tag) {
             let dialog = Dialog::uac(invite, progress).ok().filter(|_| self.dialogs.len() < MOST)?;
+            self.dialogs.reserve_exact(1);
             self.dialogs.push(EarlyDialog { dialog, description: None, settled: false, rseq: None });
         }
         let early = self.find(tag)?;

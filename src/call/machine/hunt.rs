@@ -91,6 +91,8 @@ impl Call {
         let leg = Leg::new(id, party, peer, LegState::Allocating, names, LegMedia::new(policy));
         let mut leg = Leg { attempt: Some(attempt), auth, ..leg };
         leg.open_media(core, self.beside);
+        // Most calls have one.
+        self.callees.reserve_exact(1);
         self.callees.push(leg);
     }
 
