@@ -1,12 +1,13 @@
 //! The `;name=value` parameters of URIs and header values.
 
 use super::grammar::{self, UriPart};
+use smallvec::SmallVec;
 use std::{borrow::Cow, fmt};
 
 #[derive(Debug, Clone)]
 struct Param {
     name: Cow<'static, str>,
-    value: Option<String>,
+    value: Option<Cow<'static, str>>,
     /// How it was written, so that it is written so again; says nothing about the value.
     quoted: bool,
 }
@@ -21,11 +22,11 @@ impl Eq for Param {}
 
 /// Parameters in their order. Names compare without case; of a name that stands twice the first counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Params(Vec<Param>);
+pub struct Params(SmallVec<[Param; 1]>);
 
 impl Params {
     pub fn new() -> Params {
-        Params(Vec::new())
+        Params(SmallVec::new())
     }
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -47,7 +48,7 @@ impl Params {
     }
     /// Replaces the parameter where it stands, or appends it.
     pub fn set(&mut self, name: &str, value: Option<&str>) {
-        let value = value.map(str::to_owned);
+        let value = value.map(keep_value);
         match self.0.iter_mut().find(|param| param.name.eq_ignore_ascii_case(name)) {
             Some(param) => (param.value, param.quoted) = (value, false),
             None => self.0.push(Param { name: intern(name), value, quoted: false }),
@@ -73,7 +74,10 @@ impl Params {
         for param in RawParams::new(text) {
             let RawParam { name, value } = param?;
             let quoted = value.is_some_and(|v| v.starts_with('"'));
-            let value = value.map(|v| if quoted { grammar::unquote(v).into_owned() } else { v.to_owned() });
+            let value = value.map(|v| match quoted {
+                true => Cow::Owned(grammar::unquote(v).into_owned()),
+                false => keep_value(v),
+            });
             params.0.push(Param { name: intern(name), value, quoted });
         }
         Some(params)
@@ -87,7 +91,7 @@ impl Params {
             let (piece, behind) = grammar::split_once(rest, b';').unwrap_or((rest, ""));
             rest = behind;
             let (name, value) = match grammar::split_once(piece, b'=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
+                Some((name, value)) => (name, Some(keep_value(value))),
                 None => (piece, None),
             };
             if !piece.is_empty() {
@@ -191,6 +195,19 @@ impl<'a> Iterator for RawParams<'a> {
 /// The value of one parameter in unparsed header parameters, as written.
 pub(crate) fn raw_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     RawParams::new(text).flatten().find(|param| param.name.eq_ignore_ascii_case(name))?.value
+}
+
+/// Values met in every call are not allocated.
+fn keep_value(value: &str) -> Cow<'static, str> {
+    match value {
+        "phone" => Cow::Borrowed("phone"),
+        "udp" => Cow::Borrowed("udp"),
+        "tcp" => Cow::Borrowed("tcp"),
+        "tls" => Cow::Borrowed("tls"),
+        "uac" => Cow::Borrowed("uac"),
+        "uas" => Cow::Borrowed("uas"),
+        other => Cow::Owned(other.to_owned()),
+    }
 }
 
 /// Names met in every call are not allocated.
