@@ -136,12 +136,6 @@ impl Provenance {
         if !trunk.config.stir_sign {
             return None;
         }
-        if !self.passed_on.is_empty() {
-            // What somebody nearer to the caller has signed says more than we know, and goes on untouched.
-            let fields = self.passed_on.iter().map(|value| (HeaderName::Identity, value.clone()));
-            let date = self.date.iter().map(|date| (HeaderName::Date, date.clone()));
-            return Some(Signed { fields: fields.chain(date).collect(), attestation: None, failed: false });
-        }
         // ATIS-1000074 §5.2.1: the number of P-Asserted-Identity where there is one, else that of From. A number that
         // is withheld from the trunk must not stand in a signature either.
         let asserted = match trunk.config.identity {
@@ -151,6 +145,13 @@ impl Provenance {
             | IdentityHeader::Preferred
             | IdentityHeader::RemoteParty => None,
         };
+        if !self.passed_on.is_empty() && (asserted.is_some() || !numbers.withheld) {
+            // What somebody nearer to the caller has signed says more than we know, and goes on untouched; whoever reads it
+            // reads the number in it.
+            let fields = self.passed_on.iter().map(|value| (HeaderName::Identity, value.clone()));
+            let date = self.date.iter().map(|date| (HeaderName::Date, date.clone()));
+            return Some(Signed { fields: fields.chain(date).collect(), attestation: None, failed: false });
+        }
         let orig = asserted.or(self.calling.as_ref().filter(|_| !numbers.withheld))?;
         let dest = match numbers.number {
             Some(number) => number.digits().to_owned(),
@@ -232,7 +233,8 @@ impl Exchange {
         let required = match trunk.config.stir_verify {
             StirVerify::Off => return,
             StirVerify::Mark => false,
-            StirVerify::Require => true,
+            // Whoever calls for help, or answers such a call, is marked at most.
+            StirVerify::Require => admitted.emergency.is_none(),
         };
         if matches!(admitted.plan, Plan::Refused { .. }) {
             return;

@@ -2,16 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// A signature, which no two calls share: ES256 draws a new number for each.
+/// A signature: `r` and `s`.
 type Signature = [u8; 64];
+/// What is remembered of one: its `r`, which no two calls share, for ES256 draws a new number for each. Of `s` anybody
+/// can make another that verifies as well, by taking it from the order of the curve.
+type Mark = [u8; 32];
 
 /// The signatures of as many calls as may come while they are fresh.
 #[derive(Debug)]
 pub struct ReplayGuard {
     most: usize,
-    seen: HashMap<Signature, String>,
+    seen: HashMap<Mark, String>,
     /// In the order they came, with the second each is forgotten.
-    order: VecDeque<(i64, Signature)>,
+    order: VecDeque<(i64, Mark)>,
 }
 
 impl ReplayGuard {
@@ -25,7 +28,9 @@ impl ReplayGuard {
     /// credentials, or comes by a second way.
     pub fn admit(&mut self, now: i64, keep_until: i64, signature: &Signature, call_id: &str) -> bool {
         self.forget(now);
-        if let Some(known) = self.seen.get(signature) {
+        let mut mark = Mark::default();
+        mark.copy_from_slice(&signature[..32]);
+        if let Some(known) = self.seen.get(&mark) {
             return known == call_id;
         }
         if self.order.len() >= self.most
@@ -33,14 +38,14 @@ impl ReplayGuard {
         {
             self.seen.remove(&oldest);
         }
-        self.seen.insert(*signature, call_id.to_owned());
-        self.order.push_back((keep_until, *signature));
+        self.seen.insert(mark, call_id.to_owned());
+        self.order.push_back((keep_until, mark));
         true
     }
 
     fn forget(&mut self, now: i64) {
-        while let Some((_, signature)) = self.order.pop_front_if(|(until, _)| *until < now) {
-            self.seen.remove(&signature);
+        while let Some((_, mark)) = self.order.pop_front_if(|(until, _)| *until < now) {
+            self.seen.remove(&mark);
         }
     }
 
@@ -64,6 +69,15 @@ mod tests {
         assert!(guard.admit(101, 160, &[1; 64], "a"), "the same INVITE with credentials");
         assert!(!guard.admit(102, 160, &[1; 64], "b"));
         assert!(guard.admit(103, 160, &[2; 64], "b"));
+    }
+
+    #[test]
+    fn the_other_s_that_verifies_as_well_makes_no_new_signature() {
+        let mut guard = ReplayGuard::new(10);
+        let (mut one, mut other) = ([7; 64], [7; 64]);
+        (one[63], other[63]) = (1, 2);
+        assert!(guard.admit(100, 160, &one, "a"));
+        assert!(!guard.admit(100, 160, &other, "b"));
     }
 
     #[test]

@@ -133,7 +133,8 @@ fn part(
     if passport.x5u != field.info || passport.extension != *extension {
         return Err(StirResult::Malformed);
     }
-    if (now - passport.iat).abs() > policy.freshness {
+    // Any number may stand there: the distance of the farthest two has no place in an i64.
+    if now.abs_diff(passport.iat) > policy.freshness.unsigned_abs() {
         return Err(StirResult::Stale);
     }
     let speaks_for = match &passport.div {
@@ -200,7 +201,7 @@ impl Examined {
             return StirResult::Unreachable.into();
         }
         // A call that rings several numbers has one signature of its caller, and another for each way it was sent on.
-        let keep = last.signed.passport.iat + policy.freshness;
+        let keep = last.signed.passport.iat.saturating_add(policy.freshness);
         let signature = last.signed.signature.first_chunk();
         if !signature.is_some_and(|signature| seen.admit(now, keep, signature, &self.call_id)) {
             return StirResult::Replayed.into();

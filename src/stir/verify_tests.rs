@@ -83,6 +83,15 @@ fn what_was_signed_passes_with_its_attestation() {
 }
 
 #[test]
+fn no_time_is_too_far_away_to_be_told_apart() {
+    for iat in [i64::MIN, NOW + i64::MIN] {
+        let mut world = world();
+        let field = world.field(Statement { iat, ..statement() });
+        assert_eq!(world.check(&field, &claim(), NOW).result, StirResult::Stale, "{iat}");
+    }
+}
+
+#[test]
 fn a_change_of_any_claim_or_of_the_header_is_found() {
     let header = format!(r#"{{"alg":"ES256","ppt":"shaken","typ":"passport","x5u":"{X5U}"}}"#);
     let claims = format!(

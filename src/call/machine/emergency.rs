@@ -58,6 +58,11 @@ impl Help {
             ports_again_at: None,
         })
     }
+
+    /// The rounds to come are held to the same.
+    pub(super) fn keep_only_who_may_meet(&mut self, party: &Party) {
+        self.candidates.retain(|candidate| Party::Trunk(candidate.trunk.clone()).may_meet(party));
+    }
 }
 
 impl Call {

@@ -80,7 +80,12 @@ impl Call {
             Stage::Answering { cancelled, .. } => !cancelled,
             Stage::Opening | Stage::Talking { .. } | Stage::Closing(_) => false,
         };
-        waits && matches!(self.caller.state, LegState::Incoming { .. }) && self.takes_over().is_none()
+        let rung = match self.plan {
+            Plan::Devices(_) | Plan::Trunks(_) => true,
+            // Nobody is rung whom the caller could be left to.
+            Plan::TakesOver { .. } | Plan::Line(_) | Plan::Refused { .. } => false,
+        };
+        waits && rung && matches!(self.caller.state, LegState::Incoming { .. })
     }
 
     /// Gives up on trunks whose far end may not hear this party; false where such a one is being rung.
@@ -90,6 +95,9 @@ impl Call {
         }
         if let Plan::Trunks(candidates) = &mut self.plan {
             candidates.retain(|candidate| Party::Trunk(candidate.trunk.clone()).may_meet(party));
+        }
+        if let Some(help) = self.help.as_mut() {
+            help.keep_only_who_may_meet(party);
         }
         true
     }

@@ -173,6 +173,26 @@ fn a_transit_call_is_attested_as_a_gateways_unless_it_brings_a_signature_of_its_
 }
 
 #[test]
+fn nor_does_anothers_signature_that_goes_on() {
+    for (trusted, told) in [(false, false), (true, true)] {
+        let mut s = signing(|config| {
+            config.trunks[0].trusted = true;
+            config.trunks[1].stir_sign = true;
+            config.trunks[1].trusted = trusted;
+            config.trunks[1].identity = IdentityHeader::Asserted;
+        });
+        let theirs = s.field(CALLING, "31201234567", NOW);
+        s.w.call_in_with(A, "+31201234567", OFFER, |invite| {
+            invite.headers.push(HeaderName::Identity, theirs.as_str());
+            invite.headers.push(HeaderName::Privacy, "id");
+            invite.headers.push(HeaderName::PAssertedIdentity, format!("<sip:+{CALLING}@far.example>"));
+        });
+        let invite = s.w.invited(B).invite;
+        assert_eq!(invite.headers.contains(&HeaderName::Identity), told, "{trusted}");
+    }
+}
+
+#[test]
 fn a_signature_tells_no_number_that_the_trunk_may_not_know() {
     for (trusted, identity, told) in [
         (false, IdentityHeader::Asserted, false),
@@ -548,4 +568,15 @@ fn a_call_that_was_sent_on_waits_for_both_certificates() {
     assert_eq!(s.results(), [StirResult::Passed]);
     s.w.reply(&phone, 486);
     s.w.finish_all();
+}
+
+#[test]
+fn nobody_who_answers_a_call_for_help_has_to_sign() {
+    let mut s = signing(checks(StirVerify::Require));
+    s.w.register("alice", ALICE);
+    s.w.call_in_with(A, "+3225550001", OFFER, |invite| {
+        invite.headers.push(HeaderName::Priority, "psap-callback");
+    });
+    s.w.invited(ALICE);
+    assert_eq!(s.results(), [StirResult::NoIdentity], "it is marked all the same");
 }

@@ -13,7 +13,13 @@ pub fn masked(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
     let mut shown = String::with_capacity(text.len());
     let mut document = Document::None;
+    // The folded lines of a field that is not shown (RFC 3261 §7.3.1).
+    let mut hides_folds = false;
     for line in text.split_inclusive('\n') {
+        if hides_folds && line.starts_with([' ', '\t']) {
+            continue;
+        }
+        hides_folds = is_secret(name_of(line));
         document = document.next(line);
         match document {
             Document::Begins => shown.push_str("(location)\r\n"),
@@ -44,8 +50,8 @@ impl Document {
         let field = ["Content-Type", "c"].iter().any(|known| name.eq_ignore_ascii_case(known))
             || line.starts_with([' ', '\t']);
         let announces = field && line.to_ascii_lowercase().contains("pidf+xml");
-        // No line of XML begins so: it is a boundary.
-        let boundary = line.starts_with("--");
+        // A comment of XML may end at the start of a line, but no boundary holds an angle bracket (RFC 2046 §5.1.1).
+        let boundary = line.starts_with("--") && !line.contains(['<', '>']);
         match self {
             Document::None if announces => Document::Announced,
             Document::None => Document::None,
@@ -58,16 +64,38 @@ impl Document {
     }
 }
 
+/// What stands before the first colon of a line.
+fn name_of(line: &str) -> &str {
+    line.split(':').next().unwrap_or_default().trim()
+}
+
+/// Fields of which not all is shown.
+fn is_secret(name: &str) -> bool {
+    let names = ["Authorization", "Proxy-Authorization", "Geolocation", "Identity", "y"];
+    names.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
 fn line_without_secrets(line: &str) -> Cow<'_, str> {
     let ending = if line.ends_with("\r\n") { "\r\n" } else { "\n" };
-    let name = line.split(':').next().unwrap_or_default().trim();
-    // Challenges tell nothing; what answers them can be guessed at by whoever reads it.
-    if name.eq_ignore_ascii_case("Authorization") || name.eq_ignore_ascii_case("Proxy-Authorization") {
-        return format!("{name}: (credentials){ending}").into();
-    }
-    // What is fetched there is a location too; a cid only names a part of this message.
-    if name.eq_ignore_ascii_case("Geolocation") && !line.to_ascii_lowercase().contains("<cid:") {
-        return format!("{name}: (location){ending}").into();
+    let name = name_of(line);
+    if is_secret(name) && line.contains(':') {
+        let value = line.split_once(':').map_or("", |(_, value)| value.trim());
+        let shown = if name.eq_ignore_ascii_case("Geolocation") {
+            // What is fetched there is a location too; a cid only names a part of this message.
+            let places = value.split(',').map(|place| match place.trim() {
+                cid if cid.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("<cid:")) => cid,
+                _ => "(location)",
+            });
+            places.collect::<Vec<_>>().join(", ")
+        } else if name.eq_ignore_ascii_case("Identity") || name == "y" || name == "Y" {
+            // RFC 8225 §5: both numbers stand in it, in base64.
+            let parameters = value.find(';').map_or("", |at| &value[at..]);
+            format!("(numbers, signed){parameters}")
+        } else {
+            // Challenges tell nothing; what answers them can be guessed at by whoever reads it.
+            "(credentials)".to_owned()
+        };
+        return format!("{name}: {shown}{ending}").into();
     }
     if let Some(crypto) = line.strip_prefix("a=crypto:") {
         let kept = crypto.split("inline:").next().unwrap_or_default();
@@ -147,6 +175,23 @@ mod tests {
         assert!(shown.contains("v=0") && shown.contains("end\r\n--x--"), "{shown}");
         let fetched = masked(b"INVITE a SIP/2.0\r\nGeolocation: <https://lis.example/alice>\r\n\r\n");
         assert!(!fetched.contains("alice"), "{fetched}");
+    }
+
+    #[test]
+    fn neither_lists_nor_folds_nor_comments_nor_signatures_bring_it_out() {
+        let message = "INVITE urn:service:sos SIP/2.0\r\nGeolocation: <cid:1@a>, <https://lis.example/alice>\r\n\
+                       Authorization: Digest username=\"u\",\r\n response=\"secret\"\r\nIdentity: eyJ0biI6WyIzMjQ3M.eyJ.c2ln;\
+                       info=<https://cert.example/1>;ppt=shaken\r\nContent-Type: application/pidf+xml\r\n\r\n\
+                       <presence>\r\n<!-- made by\r\n-->\r\n<cl:RD>Wetstraat</cl:RD>\r\n</presence>\r\n";
+        let shown = masked(message.as_bytes());
+        for secret in ["alice", "secret", "eyJ0", "Wetstraat"] {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+        assert!(shown.contains("Geolocation: <cid:1@a>, (location)\r\n"), "{shown}");
+        assert!(
+            shown.contains("Identity: (numbers, signed);info=<https://cert.example/1>;ppt=shaken\r\n"),
+            "{shown}"
+        );
     }
 
     #[test]
