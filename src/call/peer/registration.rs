@@ -56,7 +56,11 @@ impl Exchange {
         // The password is checked also while a source is paused: right and wrong must not differ in time.
         let paused = match self.login_guard.verdict(now.instant, source, &claimed) {
             Verdict::Check => false,
-            Verdict::Refuse { .. } => !self.is_call_for_help(peer, request),
+            // Only for whoever is registered at that address: else a call for help would try any user's password.
+            Verdict::Refuse { .. } => !verified.as_ref().is_ok_and(|verified| {
+                let mut devices = self.registrar.reachable(&verified.user);
+                devices.any(|device| device.peer.remote.ip() == source) && self.is_call_for_help(peer, request)
+            }),
         };
         match verified {
             Ok(verified) if !paused => {

@@ -422,6 +422,25 @@ fn a_call_that_says_that_it_is_one_back_is_believed_from_where_help_comes() {
 }
 
 #[test]
+fn a_call_for_help_is_no_way_to_try_passwords_of_users_who_are_elsewhere() {
+    let mut w = World::with(|config| {
+        config.guard.requests_per_second = 1_000;
+        config.guard.burst = 1_000;
+    });
+    w.register("alice", ALICE);
+    for password in ["wrong"; 40].into_iter().chain([BOBS_PASSWORD]) {
+        let mut guess =
+            w.side(ALICE.parse().unwrap(), "bob", "sip:112@example.org").with_password("bob", password);
+        let invite = guess.invite(OFFER);
+        w.send(guess.at, &invite);
+        let Some(crate::sip::message::Message::Response(challenge)) = w.next(guess.at) else { panic!() };
+        let again = guess.with_credentials(&invite, &challenge);
+        w.send(guess.at, &again);
+        assert_eq!(w.heard(ALICE), ["401"], "{password}");
+    }
+}
+
+#[test]
 fn neither_a_flood_nor_wrong_passwords_from_its_address_keep_a_registered_user_from_help() {
     let mut w = World::with(|config| {
         config.guard.requests_per_second = 1;
