@@ -199,7 +199,14 @@ impl<'a> Routing<'a> {
         let called = self.request.called.trim();
         let dialled = match emergency::service(called) {
             Some(service) => Dialled::Service(service),
-            None => plan.numbers.normalise_as(called, self.incoming_format()).ok()?,
+            None => {
+                let format = self.incoming_format();
+                let bare = plan.numbers.normalise_as(emergency::without_context(called), format).ok();
+                match bare.filter(|bare| matches!(bare, Dialled::Short(_))) {
+                    Some(code) => code,
+                    None => plan.numbers.normalise_as(called, format).ok()?,
+                }
+            }
         };
         let any_service = matches!(dialled, Dialled::Service(_));
         let known =

@@ -37,6 +37,12 @@ pub fn service(text: &str) -> Option<String> {
     fine.then_some(text)
 }
 
+/// The number alone: a phone that is told its context says it with a service code too, as `112;phone-context=+32`
+/// (RFC 3966 §5.1.5), and +32112 is nobody's.
+pub(super) fn without_context(called: &str) -> &str {
+    called.split(';').next().unwrap_or_default()
+}
+
 /// True where a service is the wanted one or a kind of it.
 pub(super) fn is_kind_of(service: &str, wanted: &str) -> bool {
     service.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -84,7 +90,7 @@ impl Dialplan {
         if service(called).is_some() {
             return true;
         }
-        let Ok(dialled) = self.numbers.normalise(called) else { return false };
+        let Ok(dialled) = self.numbers.normalise(without_context(called)) else { return false };
         rules.any(|rule| rule.numbers.iter().any(|number| number.matches(dialled.text())))
     }
 

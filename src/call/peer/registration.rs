@@ -59,7 +59,8 @@ impl Exchange {
             // Only for whoever is registered at that address: else a call for help would try any user's password.
             Verdict::Refuse { .. } => !verified.as_ref().is_ok_and(|verified| {
                 let mut devices = self.registrar.reachable(&verified.user);
-                devices.any(|device| device.peer.remote.ip() == source) && self.is_call_for_help(peer, request)
+                devices.any(|device| device.peer.remote.ip() == source)
+                    && self.is_call_for_help(peer, request)
             }),
         };
         match verified {

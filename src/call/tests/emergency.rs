@@ -428,7 +428,7 @@ fn a_call_for_help_is_no_way_to_try_passwords_of_users_who_are_elsewhere() {
         config.guard.burst = 1_000;
     });
     w.register("alice", ALICE);
-    for password in ["wrong"; 40].into_iter().chain([BOBS_PASSWORD]) {
+    for password in ["wrong"; 40].into_iter().chain(["bob-secret"]) {
         let mut guess =
             w.side(ALICE.parse().unwrap(), "bob", "sip:112@example.org").with_password("bob", password);
         let invite = guess.invite(OFFER);

@@ -454,6 +454,17 @@ fn who_calls_for_help_through_a_trunk_may_call_with_any_number() {
 }
 
 #[test]
+fn a_service_code_with_the_context_of_its_country_is_a_call_for_help() {
+    let plan = helping();
+    for dialled in ["112;phone-context=+32", "tel:112;phone-context=+32"] {
+        let decision = user_call(&plan, dialled, None);
+        assert!(decision.emergency && plan.is_emergency_number(dialled), "{dialled}");
+        assert_eq!(candidates(&decision)[0].1, "112");
+    }
+    assert!(!user_call(&plan, "470123456;phone-context=+32", None).emergency);
+}
+
+#[test]
 fn a_ported_number_goes_where_its_routing_number_leads() {
     let mut ported = rule("ported", RuleFrom::Trunk(A), "+32", trunks(&[B]));
     ported.routing_numbers = vec!["+3299".into()];
