@@ -49,7 +49,7 @@ impl Authorities {
     /// # Errors
     /// There is none, or one that can't be an authority.
     pub fn read(pem: &[u8]) -> Result<Authorities, CertificateFault> {
-        let anchors = chain(pem)?;
+        let anchors = all(pem, usize::MAX)?;
         let anchors = anchors.iter().map(|der| {
             webpki::anchor_from_trusted_cert(der)
                 .map(|anchor| anchor.to_owned())
@@ -136,8 +136,13 @@ impl Certificate {
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateFault> {
-    let chain = CertificateDer::pem_slice_iter(pem).take(LONGEST_CHAIN).collect::<Result<Vec<_>, _>>();
-    chain.ok().filter(|chain| !chain.is_empty()).ok_or(CertificateFault::Unreadable)
+    all(pem, LONGEST_CHAIN)
+}
+
+/// Up to `most` certificates; at least one.
+fn all(pem: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>, CertificateFault> {
+    let found = CertificateDer::pem_slice_iter(pem).take(most).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or(CertificateFault::Unreadable)
 }
 
 fn leaf(der: &CertificateDer<'_>) -> Result<Certificate, CertificateFault> {
@@ -255,6 +260,15 @@ pub(crate) mod tests {
             params.custom_extensions = vec![CustomExtension::from_oid_content(&oid, write(entries))];
         }
         params
+    }
+
+    #[test]
+    fn each_authority_of_a_long_list_is_believed() {
+        let authorities: Vec<Authority> = (0..12).map(|_| Authority::new()).collect();
+        let list: String = authorities.iter().map(|authority| authority.pem.as_str()).collect();
+        let trust = Authorities::read(list.as_bytes()).unwrap();
+        let last = authorities[11].issue(&[Entry::Provider("1".into())]);
+        assert!(Certificate::trusted(last.pem.as_bytes(), &trust, NOW).is_ok());
     }
 
     #[test]

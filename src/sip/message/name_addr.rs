@@ -107,7 +107,8 @@ impl<'a> NameAddrRef<'a> {
                 }
                 Some(text.len() - rest.len())
             }
-            _ => grammar::find(text, b'<'),
+            // A bracket behind a quote stands in a parameter: `sip:a@h;+sip.instance="<urn:…>"`.
+            _ => grammar::find(text, b'<').filter(|open| grammar::find(&text[..*open], b'"').is_none()),
         };
         let (display, uri, params) = match open {
             Some(open) => {
@@ -177,6 +178,12 @@ mod tests {
 
         let bare = parse("sip:a@h;tag=7");
         assert_eq!((bare.display, bare.uri.params.len(), bare.params.value("tag")), (None, 0, Some("7")));
+
+        let instance = parse("sip:a@h;+sip.instance=\"<urn:uuid:1>\"");
+        assert_eq!(
+            (instance.uri.user(), instance.params.value("+sip.instance")),
+            ("a", Some("<urn:uuid:1>"))
+        );
 
         assert_eq!(parse("caller<sip:c@h>;tag=3").display.as_deref(), Some("caller"));
         assert_eq!(parse("\"\" <sip:c@h>").display, None);
