@@ -100,7 +100,7 @@ impl Session {
         }
         let text = String::from_utf8_lossy(body);
         let text = text.trim_matches(['\r', '\n', '\0']);
-        let inner = sdp_types::Session::parse(text.as_bytes())
+        let mut inner = sdp_types::Session::parse(text.as_bytes())
             .map_err(|error| SdpError::Malformed(error.to_string()))?;
         if inner.medias.len() > MAX_MEDIA {
             return Err(SdpError::TooManyMedia(inner.medias.len()));
@@ -113,6 +113,9 @@ impl Session {
         if let Some(formats) = formats.filter(|formats| *formats > MAX_FORMATS) {
             return Err(SdpError::TooManyFormats(formats));
         }
+        // It is kept as long as its call, and the reader makes room for more than there is.
+        inner.medias.shrink_to_fit();
+        inner.medias.iter_mut().for_each(|media| media.attributes.shrink_to_fit());
         Ok(Session { inner })
     }
 

@@ -119,7 +119,7 @@ impl Leg {
 
     /// The recent past in steps of five seconds, oldest first.
     pub fn series(&self) -> Vec<QualitySample> {
-        self.media.as_ref().map(|media| media.series.samples().copied().collect()).unwrap_or_default()
+        self.media.as_ref().map(|media| media.series.samples().collect()).unwrap_or_default()
     }
 
     /// Takes a sample if one is due.
