@@ -4,6 +4,7 @@ use super::admission::Source;
 use super::exchange::Exchange;
 use super::location::Location;
 use super::machine::{Call, Plan};
+use crate::call::settings::Trunk;
 use crate::routing::{RouteDecision, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sip::message::{HeaderName, Method, Request};
 use crate::types::{E164, Emergency, Now, Peer};
@@ -63,11 +64,12 @@ impl Exchange {
     }
 
     /// Whether a call from a trunk to a user is the answer to a call for help.
-    fn calls_back(&self, now: Now, trunk: &str, index: TrunkIndex, user: &str, request: &Request) -> bool {
+    /// That it says so itself counts from a trusted trunk only: a caller may have written it (RFC 7090 §5).
+    fn calls_back(&self, now: Now, trunk: &Trunk, index: TrunkIndex, user: &str, request: &Request) -> bool {
         let says = request.headers.get(&HeaderName::Priority);
         let says = says.is_some_and(|priority| priority.eq_ignore_ascii_case(CALLS_BACK));
-        (says && self.dialplan.carries_emergency_calls(index))
-            || self.callbacks.expects(now.instant, user, trunk)
+        (says && trunk.config.trusted && self.dialplan.carries_emergency_calls(index))
+            || self.callbacks.expects(now.instant, user, &trunk.name)
     }
 
     /// What a routed call has to do with an emergency. A call back is not held against the numbers its trunk may call
@@ -89,7 +91,7 @@ impl Exchange {
             return (decision, None);
         }
         let is_back = |decision: &RouteDecision| match &decision.outcome {
-            RouteOutcome::User { name } => self.calls_back(now, &trunk.name, index, name, request),
+            RouteOutcome::User { name } => self.calls_back(now, trunk, index, name, request),
             RouteOutcome::Trunks(_) | RouteOutcome::Line(_) | RouteOutcome::Reject { .. } => false,
         };
         if is_back(&decision) {

@@ -45,13 +45,13 @@ pub(super) fn examine(path: &Path, environment: &dyn Fn(&str) -> Option<String>)
             return Examined { config: None, dialplan: None, lines: KeyLines::new(), problems };
         }
     };
-    let Read { config, mut problems, trunk_lines, dialplan_line, stir_lines, lines, .. } =
+    let Read { config, mut problems, trunk_lines, dialplan_line, lines, .. } =
         read::read(path, &text, path.parent().unwrap_or(Path::new("")), environment);
     problems.extend(ambiguous_trunks(path, &config, &trunk_lines));
     problems.extend(media_ports(path, &config));
     problems.extend(missing_files(path, &config, &lines, &trunk_lines));
     problems.extend(shared_listener(path, &config, &lines));
-    problems.extend(stir::files(path, &config.stir, &stir_lines));
+    problems.extend(stir::files(path, &config.stir, &lines));
     let dialplan = match load_dialplan(&config.dialplan, config.trunk_forms()) {
         Ok(loaded) => {
             problems.extend(loaded.warnings.iter().cloned());

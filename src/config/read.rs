@@ -29,8 +29,6 @@ pub(super) struct Read {
     pub trunk_lines: Vec<usize>,
     /// Line where the dialplan is named.
     pub dialplan_line: Option<usize>,
-    /// Where the keys of `[stir]` stand.
-    pub stir_lines: stir::Lines,
     /// Where the keys stand that the file writes.
     pub lines: KeyLines,
     /// Every key that exists, as `section.key`.
@@ -51,7 +49,6 @@ pub(super) fn read(
     let mut config = Config::default();
     let mut trunk_lines = Vec::new();
     let dialplan_line;
-    let stir_lines;
     {
         let top = Section::top(&source, &root);
         dialplan_line = top.has("dialplan").then(|| source.line(top.place("dialplan").start));
@@ -62,7 +59,7 @@ pub(super) fn read(
         let network = |name: &str| network_id(&networks, name);
         config.sip = sip(top.section("sip"), &network);
         config.tls = tls(top.section("tls"), base);
-        (config.stir, stir_lines) = stir::read(top.section("stir"), base);
+        config.stir = stir::read(top.section("stir"), base);
         config.dns = dns(top.section("dns"));
         config.app = app(top.section("app"));
         config.registrar = registrar(top.section("registrar"));
@@ -100,7 +97,7 @@ pub(super) fn read(
     }
     drop(root);
     let (problems, known, lines) = source.finish();
-    Read { config, problems, trunk_lines, dialplan_line, stir_lines, lines, known }
+    Read { config, problems, trunk_lines, dialplan_line, lines, known }
 }
 
 fn path(s: &Section<'_>, key: &'static str, base: &Path, default: PathBuf) -> PathBuf {

@@ -1,6 +1,11 @@
 //! The `[stir]` section: our signing identity, whose signatures are believed, and where certificates may come from.
 
-use super::{problem::Problem, source::Section, trunk::some, values::word};
+use super::{
+    problem::{Problem, Severity},
+    source::{KeyLines, Section},
+    trunk::some,
+    values::word,
+};
 use crate::stir::io::{Files, LoadFault};
 use std::{
     path::{Path, PathBuf},
@@ -73,17 +78,7 @@ impl StirConfig {
     }
 }
 
-/// Where the keys of the section stand, as lines.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lines {
-    pub certificate: Option<usize>,
-    pub key: Option<usize>,
-    pub x5u: Option<usize>,
-    pub ca: Option<usize>,
-    pub fetch_ca: Option<usize>,
-}
-
-pub(super) fn read(s: Section<'_>, base: &Path) -> (StirConfig, Lines) {
+pub(super) fn read(s: Section<'_>, base: &Path) -> StirConfig {
     let d = StirConfig::default();
     let path = |key| some(s.text_or(key, String::new())).map(|path| base.join(path));
     let ms = |key, default: Duration, range, meaning| {
@@ -113,16 +108,8 @@ pub(super) fn read(s: Section<'_>, base: &Path) -> (StirConfig, Lines) {
              x5u = \"https://…\", where the chain is published; or none of them",
         );
     }
-    let line = |key| s.has(key).then(|| s.source.line(s.place(key).start));
-    let lines = Lines {
-        certificate: line("certificate"),
-        key: line("key"),
-        x5u: line("x5u"),
-        ca: line("ca"),
-        fetch_ca: line("fetch_ca"),
-    };
     s.finish();
-    (config, lines)
+    config
 }
 
 /// Rules between the section and one trunk.
@@ -160,7 +147,8 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 /// What is wrong with the files: keys that do not fit, certificates that have ended.
-pub(super) fn files(path: &Path, config: &StirConfig, lines: &Lines) -> Vec<Problem> {
+pub(super) fn files(path: &Path, config: &StirConfig, lines: &KeyLines) -> Vec<Problem> {
+    let line = |key: &str| lines.get(&format!("stir.{key}")).copied();
     let now = crate::types::Now::read().unix_ms / 1_000;
     let loaded = crate::stir::io::load(&config.files(), now);
     let of_servers = config
@@ -169,26 +157,26 @@ pub(super) fn files(path: &Path, config: &StirConfig, lines: &Lines) -> Vec<Prob
         .map(|file| (file, crate::stir::io::Https::load(Some(file)).err()))
         .and_then(|(file, error)| error.map(|error| (file, error)));
     let mut problems = Vec::new();
+    if loaded.as_ref().is_ok_and(|loaded| loaded.ended) {
+        let message =
+            "stir.certificate has ended: calls go unsigned; write the file of a valid chain".to_owned();
+        let line = line("certificate");
+        problems.push(Problem { severity: Severity::Warning, file: path.to_owned(), line, message });
+    }
     if let Err(fault) = loaded {
         let (line, remedy) = match &fault {
             LoadFault::Certificate { .. } => {
-                (lines.certificate, "write the file of a valid chain, our certificate first")
+                (line("certificate"), "write the file of a valid chain, our certificate first")
             }
             LoadFault::Key { .. } => {
-                (lines.key, "write the file of the key that the certificate was made for")
+                (line("key"), "write the file of the key that the certificate was made for")
             }
-            LoadFault::Authorities { .. } => (lines.ca, "write a file of authorities' certificates in PEM"),
-            LoadFault::X5u(_) => {
-                (lines.x5u, "write where the chain is published, as \"https://cert.example.org/shaken.pem\"")
-            }
-            LoadFault::File { key, .. } => {
-                let line = match *key {
-                    "certificate" => lines.certificate,
-                    "key" => lines.key,
-                    _ => lines.ca,
-                };
-                (line, "write the path of a file that can be read")
-            }
+            LoadFault::Authorities { .. } => (line("ca"), "write a file of authorities' certificates in PEM"),
+            LoadFault::X5u(_) => (
+                line("x5u"),
+                "write where the chain is published, as \"https://cert.example.org/shaken.pem\"",
+            ),
+            LoadFault::File { key, .. } => (line(key), "write the path of a file that can be read"),
         };
         problems.push(Problem::error(path, line, format!("{fault}; {remedy}")));
     }
@@ -197,7 +185,7 @@ pub(super) fn files(path: &Path, config: &StirConfig, lines: &Lines) -> Vec<Prob
             "stir.fetch_ca: {}: {error}; write a file of authorities' certificates in PEM",
             file.display()
         );
-        problems.push(Problem::error(path, lines.fetch_ca, message));
+        problems.push(Problem::error(path, line("fetch_ca"), message));
     }
     problems
 }

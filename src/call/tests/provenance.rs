@@ -572,7 +572,10 @@ fn a_call_that_was_sent_on_waits_for_both_certificates() {
 
 #[test]
 fn nobody_who_answers_a_call_for_help_has_to_sign() {
-    let mut s = signing(checks(StirVerify::Require));
+    let mut s = signing(|config| {
+        checks(StirVerify::Require)(config);
+        config.trunks[0].trusted = true;
+    });
     s.w.register("alice", ALICE);
     s.w.call_in_with(A, "+3225550001", OFFER, |invite| {
         invite.headers.push(HeaderName::Priority, "psap-callback");

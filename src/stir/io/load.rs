@@ -24,6 +24,8 @@ pub struct Loaded {
     /// `None` where we do not sign.
     pub signer: Option<Signer>,
     pub authorities: Authorities,
+    /// Our certificate has ended: calls go unsigned.
+    pub ended: bool,
 }
 
 /// Why one of them can't be used.
@@ -53,11 +55,13 @@ pub fn load(files: &Files, now: i64) -> Result<Loaded, LoadFault> {
         }
         let of = |fault| LoadFault::Certificate { path: path.clone(), fault };
         let certificate = Certificate::read(&read("certificate", path)?).map_err(of)?;
-        if !certificate.is_valid(now) {
+        // One that has ended signs nothing any more, which is no reason to take no calls at all.
+        if now < certificate.not_before {
             return Err(of(CertificateFault::Expired));
         }
         let key = Key::read(&read("key", key_path)?, &certificate)
             .map_err(|fault| LoadFault::Key { path: key_path.clone(), fault })?;
+        loaded.ended = now > certificate.not_after;
         loaded.signer = Some(Signer::new(Arc::new(key), x5u.clone(), certificate.not_after));
     }
     if let Some(path) = &files.authorities {
@@ -69,4 +73,50 @@ pub fn load(files: &Files, now: i64) -> Result<Loaded, LoadFault> {
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, LoadFault> {
     std::fs::read(path).map_err(|error| LoadFault::File { key, path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stir::certificate::tests::{Authority, NOW};
+    use crate::stir::sign::Statement;
+    use crate::types::Attestation;
+
+    #[test]
+    fn a_certificate_that_has_ended_signs_nothing_and_keeps_nobody_from_calling() {
+        let folder = std::env::temp_dir().join(format!("tandem-stir-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = (folder.join("chain.pem"), folder.join("key.pem"));
+        let with = |from: i64, until: i64| {
+            let issued = Authority::new().issue_between(&[], from, until);
+            std::fs::write(&certificate, issued.pem).unwrap();
+            std::fs::write(&key, issued.key).unwrap();
+            let x5u = Some("https://cert.example.org/a.pem".to_owned());
+            load(
+                &Files {
+                    certificate: Some(certificate.clone()),
+                    key: Some(key.clone()),
+                    x5u,
+                    authorities: None,
+                },
+                NOW,
+            )
+        };
+        let signs = |loaded: &Loaded| {
+            let statement = Statement {
+                orig: "3225550001",
+                dest: "33140000000",
+                attestation: Attestation::A,
+                origid: "a",
+                iat: NOW,
+            };
+            loaded.signer.as_ref().and_then(|signer| signer.identity(statement)).is_some()
+        };
+        let good = with(NOW - 10, NOW + 10).unwrap();
+        assert!(!good.ended && signs(&good));
+        let ended = with(NOW - 10, NOW - 1).unwrap();
+        assert!(ended.ended && !signs(&ended));
+        assert!(with(NOW + 5, NOW + 10).is_err(), "one that has not begun is a mistake");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

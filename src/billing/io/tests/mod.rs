@@ -90,7 +90,9 @@ fn open(directory: &Directory) -> Opened {
 fn open_with(options: JournalOptions, files: Box<dyn super::files::JournalFiles>) -> Opened {
     let (sender, events) = mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
-    let on_event = move |event| drop(sender.lock().unwrap().send(event));
+    let on_event = move |event| {
+        let _ = sender.lock().unwrap().send(event);
+    };
     let (journal, recovery) =
         Journal::open_on(files, options, crate::types::Now::read(), |_| {}, on_event).unwrap();
     let super::Recovery { closed, torn, damaged, records: _ } = recovery;
