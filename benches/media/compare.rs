@@ -86,6 +86,8 @@ struct Row {
     single_p99: [Option<f64>; 2],
     capacity: Option<usize>,
     complexity: Option<u8>,
+    /// Calls it carries while its encoders keep the complexity they are set to.
+    whole: Option<usize>,
     p99: [Option<f64>; 2],
     pesq: [Option<f64>; WAYS.len()],
     noise: f64,
@@ -226,6 +228,15 @@ fn capacity(gateway: &mut dyn Gateway, row: &mut Row) {
         }
         fits
     };
+    // Where encoders give way there is a second figure: as many calls as still sound as they are set to. From below,
+    // since what gave way once takes its time to come back.
+    if gateway.complexity().is_some() {
+        let mut calls = full / 2;
+        while fits(gateway, row, calls) && row.complexity >= Some(CONTINUOUS.complexity) {
+            row.whole = Some(calls);
+            calls += calls / 10;
+        }
+    }
     // One that saves as load grows carries more than its cost at rest says.
     while fits(gateway, row, too_many) {
         (carried, too_many) = (too_many, too_many * 13 / 10);
@@ -321,6 +332,11 @@ fn print(rows: &[Row], floor: Floor) {
     line("calls per core until p99 > 20 ms or loss > 0.1 %", &|row| Some(row.capacity? as f64), 0);
     line("  Tandem's is so many times that", &|row| Some(own.capacity? as f64 / row.capacity? as f64), 2);
     line("  highest complexity of encoders there", &|row| row.complexity.map(f64::from), 0);
+    line(
+        "  calls per core while encoders keep their complexity",
+        &|row| row.whole.map(|calls| calls as f64),
+        0,
+    );
     line("content delay of one call to the trunk, ms", &|row| row.floor[0], 2);
     line("content delay of one call to the app, ms (6.5 the codec's)", &|row| row.floor[1], 2);
     // Nobody has a packet before its frame has been computed.
