@@ -338,8 +338,12 @@ impl Crowd {
     }
 }
 
-/// A sound as a listener gets it who plays everything `patience` after the packet that was quickest through the
-/// gateway: every payload at the place its timestamp says, silence where none came in time.
+/// Packets over which a listener's buffer finds the quickest: one second. So it follows a gateway whose timestamps
+/// shrink or jump, as a phone's does.
+const FOLLOWS: usize = 50;
+
+/// A sound as a listener gets it who plays everything `patience` after the packet that was quickest of late: every
+/// payload at the place its timestamp says, silence where none came in time.
 pub fn on_timeline(
     recording: &[Heard],
     mut decode: impl FnMut(&[u8]) -> Vec<i16>,
@@ -349,9 +353,10 @@ pub fn on_timeline(
     let Some(first) = recording.first().map(|heard| heard.timestamp) else { return Vec::new() };
     let place = |heard: &Heard| (heard.timestamp.wrapping_sub(first) / unit) as usize;
     let way = |heard: &Heard| heard.at.as_secs_f64() - FRAME_TIME.as_secs_f64() * place(heard) as f64;
-    let quickest = recording.iter().map(way).fold(f64::INFINITY, f64::min);
     let mut sound: Vec<i16> = Vec::new();
-    for heard in recording {
+    for (index, heard) in recording.iter().enumerate() {
+        let of_late = &recording[index.saturating_sub(FOLLOWS)..=index];
+        let quickest = of_late.iter().map(way).fold(f64::INFINITY, f64::min);
         // A decoder's state goes on whether the packet was in time or not.
         let samples = decode(&heard.payload);
         let start = place(heard) * crate::speech::FRAME;
