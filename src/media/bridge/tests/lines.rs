@@ -157,7 +157,9 @@ fn a_tone_is_a_steady_stream_of_the_level_and_frequency_that_were_asked_for() {
     assert!(caller.reports >= 1, "reports are sent");
     let heard = pcm(&caller.got);
     let rms = (heard.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / heard.len() as f64).sqrt();
-    let level = 20.0 * (rms * 2f64.sqrt() / 32_768.0).log10() + 3.14;
+    #[allow(clippy::approx_constant, reason = "decibels, not pi")]
+    const TOP_DBM0: f64 = 3.14;
+    let level = 20.0 * (rms * 2f64.sqrt() / 32_768.0).log10() + TOP_DBM0;
     assert!((level + 10.0).abs() < 0.2, "{level} dBm0");
     let rises = heard.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
     let hertz = rises as f64 / (heard.len() as f64 / 8_000.0);
