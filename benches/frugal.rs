@@ -15,7 +15,7 @@ use tandem::media::rtcp::{self, Compound, NtpTime, Report};
 use tandem::media::rtp::{self, RtpHeader};
 use tandem::media::transmit::{Channel, Out, Wire, Workspace};
 use tandem::simulator::speech::callee;
-use tandem::types::{AudioCodec, DtmfMode, LegKind, MediaDirection, Now};
+use tandem::types::{AudioCodec, LegKind, Now};
 
 const TICK: Duration = Duration::from_millis(20);
 const MINUTES: u32 = 3;
@@ -213,22 +213,6 @@ fn config(codec: AudioCodec, dtx: bool) -> LegConfig {
         AudioCodec::Pcma => 8,
         AudioCodec::Pcmu => 0,
     };
-    LegConfig {
-        codec,
-        send_payload_type: payload_type,
-        receive_payload_type: payload_type,
-        dtmf: None,
-        comfort_noise: false,
-        remote_rtp: far,
-        remote_rtcp: far,
-        rtcp_mux: true,
-        voip_metrics: false,
-        direction: MediaDirection::SendRecv,
-        ptime_ms: 20,
-        srtp: None,
-        latch: false,
-        dtmf_mode: DtmfMode::Rfc4733,
-        clear: false,
-        opus: OpusSettings { dtx, ..OpusSettings::default() },
-    }
+    let opus = OpusSettings { dtx, ..OpusSettings::default() };
+    LegConfig { opus, ..LegConfig::plain(codec, payload_type, far) }
 }

@@ -16,9 +16,7 @@ use tandem::media::rtp::RtpHeader;
 use tandem::media::srtp;
 use tandem::media::transmit::{Channel, Out, Wire, Workspace};
 use tandem::media::{LegSockets, LoadLimit, MediaCommand, MediaEvent, MediaWorkers, WorkerId};
-use tandem::types::{
-    AudioCodec, CallId, DtmfMode, LegId, LegKind, MediaDirection, NetworkId, Now, SrtpKeys, SrtpSuite,
-};
+use tandem::types::{AudioCodec, CallId, LegId, LegKind, NetworkId, Now, SrtpKeys, SrtpSuite};
 
 /// Counts what each thread allocates. libopus allocates only when a codec is created: its frames live on the
 /// stack.
@@ -68,27 +66,14 @@ const MEASURED: u32 = 1_000;
 fn config(codec: AudioCodec, srtp: Option<SrtpKeys>) -> LegConfig {
     let far: SocketAddr = FAR.parse().unwrap();
     let payload_type = payload_type(codec);
+    let clock_rate = codec.clock_rate();
     LegConfig {
-        codec,
-        send_payload_type: payload_type,
-        receive_payload_type: payload_type,
-        dtmf: Some(DtmfFormat {
-            send_payload_type: 101,
-            receive_payload_type: 101,
-            clock_rate: codec.clock_rate(),
-        }),
-        comfort_noise: false,
-        remote_rtp: far,
-        remote_rtcp: far,
-        rtcp_mux: true,
+        dtmf: Some(DtmfFormat { send_payload_type: 101, receive_payload_type: 101, clock_rate }),
         voip_metrics: true,
-        direction: MediaDirection::SendRecv,
-        ptime_ms: 20,
         srtp,
         latch: true,
-        dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
-        clear: false,
+        ..LegConfig::plain(codec, payload_type, far)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tandem::media::config::{LegConfig, OpusSettings};
 use tandem::media::{LegSockets, LoadLimit, MediaCommand, MediaEvent, MediaWorkers};
-use tandem::types::{AudioCodec, CallId, DtmfMode, LegId, LegKind, MediaDirection, NetworkId};
+use tandem::types::{AudioCodec, CallId, LegId, LegKind, NetworkId};
 
 /// Something that bridges two far sides.
 pub trait Gateway {
@@ -192,22 +192,5 @@ fn settle(workers: &MediaWorkers, events: &mpsc::Receiver<MediaEvent>, call: Cal
 }
 
 pub fn config(codec: AudioCodec, far: SocketAddr, opus: OpusSettings) -> LegConfig {
-    LegConfig {
-        codec,
-        send_payload_type: payload_type(codec),
-        receive_payload_type: payload_type(codec),
-        dtmf: None,
-        comfort_noise: false,
-        remote_rtp: far,
-        remote_rtcp: far,
-        rtcp_mux: true,
-        voip_metrics: false,
-        direction: MediaDirection::SendRecv,
-        ptime_ms: 20,
-        srtp: None,
-        latch: false,
-        dtmf_mode: DtmfMode::Rfc4733,
-        opus,
-        clear: false,
-    }
+    LegConfig { opus, ..LegConfig::plain(codec, payload_type(codec), far) }
 }

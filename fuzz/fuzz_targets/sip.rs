@@ -56,6 +56,7 @@ libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
         message.session_expires(),
         message.min_se(),
         message.sdp(),
+        message.location(),
     );
     let _ = (message.rseq(), message.rack(), message.reasons(), message.max_forwards());
     let _ = (message.addresses(&HeaderName::Route), message.addresses(&HeaderName::PAssertedIdentity));

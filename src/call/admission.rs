@@ -307,7 +307,7 @@ impl Exchange {
         provenance.calling = decision.calling.clone();
         provenance.network = decision.network.clone();
         if emergency == Some(Emergency::Call) {
-            self.expect_callback(now, source, &plan);
+            self.expect_callback(now, id, source, &plan);
         }
         let (plan, incoming_channel) = match refusal {
             Some(Refusal { cause, status, .. }) => (Plan::Refused { cause, status }, None),

@@ -7,7 +7,7 @@ use super::machine::{Call, Plan};
 use crate::call::settings::Trunk;
 use crate::routing::{RouteDecision, RouteOutcome, RouteRequest, TrunkIndex};
 use crate::sip::message::{HeaderName, Method, Request};
-use crate::types::{E164, Emergency, Now, Peer};
+use crate::types::{CallId, E164, Emergency, Now, Peer};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,14 +24,18 @@ pub struct Callbacks {
 #[derive(Debug)]
 struct Callback {
     trunks: Vec<Arc<str>>,
+    /// Its calls for help that are not over.
+    calls: Vec<CallId>,
     until: Instant,
 }
 
 impl Callbacks {
     /// A user asks for help over these trunks.
-    fn begin(&mut self, now: Instant, user: Arc<str>, trunks: Vec<Arc<str>>, until: Instant) {
+    fn begin(&mut self, now: Instant, user: Arc<str>, call: CallId, trunks: Vec<Arc<str>>, until: Instant) {
         self.of.retain(|_, callback| callback.until > now);
-        let callback = self.of.entry(user).or_insert_with(|| Callback { trunks: Vec::new(), until });
+        let fresh = || Callback { trunks: Vec::new(), calls: Vec::new(), until };
+        let callback = self.of.entry(user).or_insert_with(fresh);
+        callback.calls.push(call);
         for trunk in trunks {
             if !callback.trunks.contains(&trunk) {
                 callback.trunks.push(trunk);
@@ -40,10 +44,13 @@ impl Callbacks {
         callback.until = callback.until.max(until);
     }
 
-    /// Its call is over: the time counts from now.
-    fn set_until(&mut self, user: &str, until: Instant) {
+    /// A call is over: with the last one of its user the time counts from now.
+    fn end(&mut self, user: &str, call: CallId, until: Instant) {
         if let Some(callback) = self.of.get_mut(user) {
-            callback.until = until;
+            callback.calls.retain(|of_user| *of_user != call);
+            if callback.calls.is_empty() {
+                callback.until = until;
+            }
         }
     }
 
@@ -122,7 +129,7 @@ impl Exchange {
     }
 
     /// Remembers who may call the user back.
-    pub(super) fn expect_callback(&mut self, now: Now, source: &Source, plan: &Plan) {
+    pub(super) fn expect_callback(&mut self, now: Now, call: CallId, source: &Source, plan: &Plan) {
         let limits = &self.core.settings.limits;
         let (Source::User(user), Plan::Trunks(candidates)) = (source, plan) else { return };
         if limits.emergency_callback.is_zero() {
@@ -130,7 +137,7 @@ impl Exchange {
         }
         let trunks = candidates.iter().map(|candidate| candidate.trunk.name.clone()).collect();
         let until = now.instant + limits.max_duration + limits.ring + limits.emergency_callback;
-        self.callbacks.begin(now.instant, user.name.clone(), trunks, until);
+        self.callbacks.begin(now.instant, user.name.clone(), call, trunks, until);
     }
 
     /// A call for help is over.
@@ -138,7 +145,7 @@ impl Exchange {
         if let (Some(Emergency::Call), Some(user), Some(released)) =
             (call.emergency, call.caller.party.user_name(), call.released_at())
         {
-            callbacks.set_until(&user, released.instant + time);
+            callbacks.end(&user, call.id, released.instant + time);
         }
     }
 }

@@ -246,7 +246,7 @@ impl Exchange {
         let unix = now.unix_ms / 1_000;
         let examined = examine(request.headers.all(&HeaderName::Identity), &claim, policy, unix);
         let verdict = match examined {
-            Ok(examined) => match self.advance(now, admitted.id, &examined) {
+            Ok(examined) => match self.advance(now, &trunk.name, admitted.id, &examined) {
                 Some(verdict) => Err(verdict),
                 None => Ok(examined),
             },
@@ -301,11 +301,11 @@ impl Exchange {
     }
 
     /// Takes a check as far as the certificates that are known lead; `None`: it waits for one.
-    fn advance(&mut self, now: Now, call: CallId, examined: &Examined) -> Option<Verdict> {
+    fn advance(&mut self, now: Now, trunk: &Arc<str>, call: CallId, examined: &Examined) -> Option<Verdict> {
         let mut known = Vec::new();
         let mut waits = false;
         for url in examined.urls() {
-            match self.known.certificates.look_up(now.instant, url, call) {
+            match self.known.certificates.look_up(now.instant, url, call, trunk) {
                 Lookup::Known(Ok(certificate)) => known.push(certificate),
                 Lookup::Known(Err(result)) => return Some(result.into()),
                 Lookup::Full => return Some(StirResult::Unreachable.into()),
@@ -335,10 +335,12 @@ impl Exchange {
             Err(result) => (Err(result), None),
         };
         for id in self.known.certificates.fetched(now.instant, url, known, max_age) {
-            let Some(examined) = self.calls.get(&id).and_then(|call| call.provenance.waiting()) else {
-                continue;
-            };
-            if let Some(verdict) = self.advance(now, id, &examined) {
+            let waiting = self
+                .calls
+                .get(&id)
+                .and_then(|call| Some((call.caller.party.trunk_name()?, call.provenance.waiting()?)));
+            let Some((trunk, examined)) = waiting else { continue };
+            if let Some(verdict) = self.advance(now, &trunk, id, &examined) {
                 self.with_call(id, |call, core, trunks| {
                     call.on_identity_checked(core, trunks, now, verdict);
                 });

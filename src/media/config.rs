@@ -36,6 +36,31 @@ pub struct LegConfig {
     pub clear: bool,
 }
 
+impl LegConfig {
+    /// The least that two sides can agree to: 20 ms of voice both ways with one payload type, RTCP on the same port,
+    /// no events, no keys, no latch.
+    pub fn plain(codec: AudioCodec, payload_type: u8, remote: SocketAddr) -> LegConfig {
+        LegConfig {
+            codec,
+            send_payload_type: payload_type,
+            receive_payload_type: payload_type,
+            dtmf: None,
+            comfort_noise: false,
+            remote_rtp: remote,
+            remote_rtcp: remote,
+            rtcp_mux: true,
+            voip_metrics: false,
+            direction: MediaDirection::SendRecv,
+            ptime_ms: 20,
+            srtp: None,
+            latch: false,
+            dtmf_mode: DtmfMode::Rfc4733,
+            opus: OpusSettings::default(),
+            clear: false,
+        }
+    }
+}
+
 /// A telephone-event format as negotiated (RFC 4733).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DtmfFormat {

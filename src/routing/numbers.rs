@@ -91,6 +91,12 @@ impl NumberPlan {
         if let Some(context) = context.as_deref().and_then(|context| context.strip_prefix('+')) {
             // RFC 3966 §5.1.5: the context is what must precede the number to make it global.
             let (context, ..) = strip(context)?;
+            // A short code is none of the numbers behind its country's code, though phones write it so.
+            let is_short =
+                digits.len() <= LONGEST_SHORT_CODE && prefixed(&digits, &self.national_prefix).is_none();
+            if is_short && context == self.country_code {
+                return Ok(Dialled::Short(digits));
+            }
             let local = digits.strip_prefix(self.national_prefix.as_str()).unwrap_or(&digits);
             return international(&format!("{context}{local}"));
         }
@@ -286,6 +292,15 @@ mod tests {
             let expected: String = code.split(' ').collect();
             assert_eq!(belgium().normalise(code), Ok(Dialled::Short(expected)));
         }
+    }
+
+    #[test]
+    fn a_short_code_in_its_own_country_s_context_stays_one_and_elsewhere_leads_there() {
+        let plan = belgium();
+        assert_eq!(plan.normalise("tel:116000;phone-context=+32"), Ok(Dialled::Short("116000".into())));
+        assert_eq!(plan.normalise("1207;phone-context=+32").unwrap().text(), "1207");
+        assert_eq!(plan.normalise("tel:116000;phone-context=+33").unwrap().text(), "+33116000");
+        assert_eq!(plan.normalise("tel:02123;phone-context=+32").unwrap().text(), "+322123");
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! Identity field ──▶ PASSporT ──▶ certificate (kept, or fetched by `io`) ──▶ signature, numbers, time ──▶ StirResult
 //! ```
 
+pub mod cache_control;
 pub mod certificate;
 pub mod certificates;
 pub mod claim_constraints;
 pub mod date;
 pub mod der;
 pub mod field;
-pub mod http;
 pub mod io;
 pub mod passport;
 pub mod replay;
@@ -23,5 +23,5 @@ pub use certificate::{Authorities, Certificate, CertificateFault};
 pub use certificates::{Certificates, Lookup};
 pub use replay::ReplayGuard;
 pub use sign::{Signer, Statement};
-pub use url::Hosts;
+pub use url::{Hosts, Location};
 pub use verify::{Claim, Examined, Policy, Verdict, examine};

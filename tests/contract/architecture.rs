@@ -7,8 +7,9 @@ use std::fmt::Write;
 const DOMAINS: [&str; 7] = ["sip", "sdp", "media", "routing", "access", "billing", "stir"];
 
 /// Each foreign crate that has one home: its name in paths, and the folder or file it may be named in.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("hickory_resolver", &["sip/io/dns"]),
+    ("hyper", &["stir/io/fetch"]),
     ("rsip", &["sip/message"]),
     ("rtp_rs", &["media/rtp"]),
     ("opus", &["media/codec/opus"]),

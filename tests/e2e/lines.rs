@@ -168,6 +168,17 @@ fn measured(heard: &Path) -> (f64, f64) {
     (hertz, 10.0 * (2.0 * square / 32_768f64.powi(2)).log10() + TOP_DBM0)
 }
 
+/// What a phone hears that has dialled, in Hz and dBm0.
+fn listen(phone: &mut Baresip) -> (f64, f64) {
+    phone.wait_event("CALL_ESTABLISHED");
+    wait::talk(5 * SECOND);
+    phone.hang_up();
+    phone.wait_event("CALL_CLOSED");
+    let (hertz, level) = measured(&phone.heard());
+    println!("{hertz:.2} Hz, {level:.2} dBm0");
+    (hertz, level)
+}
+
 #[test]
 fn the_tone_has_the_frequency_and_level_that_an_engineer_measures() {
     let lane = Lane::take("lines-tone");
@@ -175,12 +186,7 @@ fn the_tone_has_the_frequency_and_level_that_an_engineer_measures() {
     let mut phone = Baresip::on(&lane, MOBILE).codec(PhoneCodec::Pcmu).voice(Voice::Caller).start();
     let gateway = builder(&lane, phone.address().port()).start();
     phone.dial(&format!("sip:{TONE}@{}", gateway.udp()));
-    phone.wait_event("CALL_ESTABLISHED");
-    wait::talk(5 * SECOND);
-    phone.hang_up();
-    phone.wait_event("CALL_CLOSED");
-    let (hertz, level) = measured(&phone.heard());
-    println!("{hertz:.2} Hz, {level:.2} dBm0");
+    let (hertz, level) = listen(&mut phone);
     assert!((hertz - 1_004.0).abs() < 0.5, "{hertz} Hz");
     assert!((level + 10.0).abs() < 0.3, "{level} dBm0");
 }
@@ -193,12 +199,7 @@ fn the_tone_is_as_configured_in_opus_too() {
         builder(&lane, lane.port()).set("lines.tone_hertz", 820).set("lines.tone_dbm0", -20).start();
     let mut phone = Baresip::on(&lane, "alice").voice(Voice::Caller).registers(gateway.udp(), "udp").start();
     phone.dial(TONE);
-    phone.wait_event("CALL_ESTABLISHED");
-    wait::talk(5 * SECOND);
-    phone.hang_up();
-    phone.wait_event("CALL_CLOSED");
-    let (hertz, level) = measured(&phone.heard());
-    println!("{hertz:.2} Hz, {level:.2} dBm0");
+    let (hertz, level) = listen(&mut phone);
     assert!((hertz - 820.0).abs() < 1.0, "{hertz} Hz");
     // A codec of voices is not made for tones.
     assert!((level + 20.0).abs() < 2.0, "{level} dBm0");

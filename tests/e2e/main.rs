@@ -45,6 +45,7 @@ mod simulator;
 mod speech;
 mod srtp;
 mod stir;
+mod talk;
 mod test_phone;
 mod torture;
 mod trace;

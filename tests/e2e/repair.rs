@@ -24,7 +24,7 @@ use tandem::media::recovery::wire::{ImpairedWire, Impairments, Loss};
 use tandem::media::rtp::{self, RtpHeader};
 use tandem::media::transmit::{Channel, Out, Wire, Workspace};
 use tandem::simulator::speech::{callee, caller};
-use tandem::types::{AudioCodec, DtmfMode, LegKind, MediaDirection, Now};
+use tandem::types::{AudioCodec, LegKind, Now};
 
 const FRAME: usize = 160;
 const TICK: Duration = Duration::from_millis(20);
@@ -344,24 +344,8 @@ impl Call {
 
 fn config(codec: AudioCodec) -> LegConfig {
     let far: SocketAddr = FAR.parse().expect("an address");
-    LegConfig {
-        codec,
-        send_payload_type: payload_type(codec),
-        receive_payload_type: payload_type(codec),
-        dtmf: None,
-        comfort_noise: false,
-        remote_rtp: far,
-        remote_rtcp: far,
-        rtcp_mux: true,
-        voip_metrics: false,
-        direction: MediaDirection::SendRecv,
-        ptime_ms: 20,
-        srtp: None,
-        latch: false,
-        dtmf_mode: DtmfMode::Rfc4733,
-        opus: OpusSettings { dtx: false, ..OpusSettings::default() },
-        clear: false,
-    }
+    let opus = OpusSettings { dtx: false, ..OpusSettings::default() };
+    LegConfig { opus, ..LegConfig::plain(codec, payload_type(codec), far) }
 }
 
 fn payload_type(codec: AudioCodec) -> u8 {

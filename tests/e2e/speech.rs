@@ -7,14 +7,11 @@ use crate::support::{
     kamailio::{Kamailio, Outer},
     lane::Lane,
     linphone::Linphone,
-    speech::{self, Floor, Voice},
+    speech::{Floor, Voice},
     tls::Authority,
     wait,
 };
-use std::time::Duration;
-
-/// The words take nine seconds, and what is late is still on its way.
-const WORDS: Duration = Duration::from_secs(11);
+use crate::talk::{self, WORDS};
 
 /// The phone behind the operator: it answers for the number that is called.
 fn landline(lane: &Lane, codec: PhoneCodec) -> Baresip {
@@ -37,14 +34,7 @@ fn baresip_calls(test: &str, transport: &'static str, secure: bool, line: PhoneC
     let at = if transport == "tls" { gateway.tls() } else { gateway.udp() };
     let caller = Baresip::on(&lane, "alice").voice(Voice::Caller).tls(&authority).registers(at, transport);
     let mut caller = if secure { caller.srtp() } else { caller }.start();
-    caller.dial(MOBILE);
-    caller.wait_event("CALL_ESTABLISHED");
-    wait::talk(WORDS);
-    caller.hang_up();
-    callee.wait_event("CALL_CLOSED");
-    caller.wait_event("CALL_CLOSED");
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), &caller.heard());
+    talk::baresip(&mut caller, &callee, MOBILE);
     gateway.wait_idle();
 }
 
@@ -74,14 +64,7 @@ fn linphone_calls(test: &str, transport: &'static str, secure: bool) {
     let at = if transport == "tls" { gateway.tls() } else { gateway.udp() };
     let caller = Linphone::on(&lane, "alice").voice(Voice::Caller).tls(&authority).registers(at, transport);
     let mut caller = if secure { caller.srtp() } else { caller }.start();
-    caller.call(&format!("sip:{MOBILE}@tandem.test"));
-    caller.wait_answer_and_speak();
-    wait::talk(WORDS);
-    caller.hang_up();
-    callee.wait_event("CALL_CLOSED");
-    caller.quit();
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), caller.heard());
+    talk::linphone(&mut caller, &callee);
     gateway.wait_idle();
 }
 
@@ -107,14 +90,7 @@ fn a_landline_calls_an_app_user_and_both_hear_each_other() {
     let mut caller = Baresip::on(&lane, "+33140205050").codec(PhoneCodec::Pcma).voice(Voice::Callee).start();
     let gateway = for_baresip(&lane).user("alice", ALICE).trunk("operator-a", caller.address()).start();
     let callee = Baresip::on(&lane, "alice").voice(Voice::Caller).registers(gateway.udp(), "udp").start();
-    caller.dial(&format!("sip:{ALICE}@{}", gateway.udp()));
-    caller.wait_event("CALL_ESTABLISHED");
-    wait::talk(WORDS);
-    caller.hang_up();
-    callee.wait_event("CALL_CLOSED");
-    caller.wait_event("CALL_CLOSED");
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), &caller.heard());
+    talk::baresip(&mut caller, &callee, &format!("sip:{ALICE}@{}", gateway.udp()));
 }
 
 #[test]
@@ -133,8 +109,7 @@ fn app_users_hear_each_other_in_opus_that_nobody_touched() {
     callee.wait_event("CALL_CLOSED");
     caller.wait_event("CALL_CLOSED");
     // Above what narrowband G.711 could ever carry: the band above 4 kHz went through.
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), &caller.heard());
+    talk::both_hear(&caller, &callee);
     let cdr = gateway.wait_cdr();
     assert_eq!(cdr["direction"], "app_to_app");
 }
@@ -166,6 +141,5 @@ fn a_trunk_over_tls_with_srtp_through_an_operators_proxy_carries_the_voice() {
     caller.wait_event("CALL_CLOSED");
     callee.wait_event("CALL_CLOSED");
     assert!(proxy.log().contains("proxy: BYE"), "the proxy stays in the way");
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), &caller.heard());
+    talk::both_hear(&caller, &callee);
 }

@@ -6,15 +6,11 @@ use crate::support::{
     gateway::Gateway,
     lane::Lane,
     linphone::Linphone,
-    speech::{self, Floor, Voice},
+    speech::{Floor, Voice},
     tls::Authority,
-    wait,
 };
-use std::time::Duration;
+use crate::talk;
 use toml::Value as Toml;
-
-/// The words take nine seconds, and what is late is still on its way.
-const WORDS: Duration = Duration::from_secs(11);
 
 fn only(suite: &str) -> Vec<Toml> {
     vec![Toml::from(suite)]
@@ -31,14 +27,7 @@ fn over_a_trunk(test: &str, suite: &str) {
     });
     let gateway = gateway.start();
     let mut caller = Baresip::on(&lane, "alice").voice(Voice::Caller).registers(gateway.udp(), "udp").start();
-    caller.dial(MOBILE);
-    caller.wait_event("CALL_ESTABLISHED");
-    wait::talk(WORDS);
-    caller.hang_up();
-    callee.wait_event("CALL_CLOSED");
-    caller.wait_event("CALL_CLOSED");
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), &caller.heard());
+    talk::baresip(&mut caller, &callee, MOBILE);
     let cdr = gateway.wait_cdr();
     // The short tag is for RTP alone (RFC 4568 §6.2.2), but libre puts it on its RTCP too, which is not taken then.
     let most = if suite.ends_with("_32") { 10 } else { 0 };
@@ -72,14 +61,7 @@ fn from_an_app(test: &str, suite: &str) {
     let gateway = gateway.set("app.srtp_suites", only(suite)).start();
     let caller = Linphone::on(&lane, "alice").voice(Voice::Caller).tls(&authority).srtp();
     let mut caller = caller.registers(gateway.tls(), "tls").start();
-    caller.call(&format!("sip:{MOBILE}@tandem.test"));
-    caller.wait_answer_and_speak();
-    wait::talk(WORDS);
-    caller.hang_up();
-    callee.wait_event("CALL_CLOSED");
-    caller.quit();
-    speech::assert_heard(caller.said(), callee.said(), &callee.heard());
-    speech::assert_heard(callee.said(), caller.said(), caller.heard());
+    talk::linphone(&mut caller, &callee);
     gateway.wait_idle();
 }
 

@@ -9,7 +9,7 @@ use crate::support::{
     gateway::{Gateway, GatewayBuilder, tandem},
     kamailio::{Identities, Kamailio},
     lane::Lane,
-    sipp::Sipp,
+    sipp::{RunningSipp, Sipp},
     tls::{Authority, Issued},
 };
 use serde_json::Value;
@@ -52,6 +52,29 @@ impl Cast {
             .set("stir.fetch_ca", "ca.pem")
             .set("stir.fetch_hosts", vec![Toml::from("127.0.0.1")])
     }
+
+    /// A gateway that signs, in front of a Kamailio that verifies before it calls the operator's switch.
+    fn signing<'a>(
+        &self,
+        lane: &'a Lane,
+        server: &CertificateServer,
+        switch: &RunningSipp,
+    ) -> (Gateway<'a>, Kamailio) {
+        let builder = self.believing_and_signing(lane, server);
+        let identities = Identities { sign: None, key: "", verify: true, authority: &self.authority };
+        let proxy = Kamailio::start_with_identities(lane, switch.address(), builder.udp(), &identities);
+        let gateway = builder.trunk_with("operator-a", proxy.outer(), |trunk| {
+            trunk.set("stir_sign", true);
+        });
+        (gateway.start(), proxy)
+    }
+
+    fn believing_and_signing<'a>(&self, lane: &'a Lane, server: &CertificateServer) -> GatewayBuilder<'a> {
+        self.believing(lane)
+            .set("stir.certificate", "chain.pem")
+            .set("stir.key", "signer.pem")
+            .set("stir.x5u", server.url())
+    }
 }
 
 /// alice calls through a Kamailio that asks for her signature; `published` is what it finds where that says.
@@ -60,18 +83,7 @@ fn signed_call(test: &str, published: &dyn Fn(&Cast) -> String, verified: bool) 
     let cast = Cast::new();
     let server = CertificateServer::start(&cast.authority, Serves::Document(published(&cast)));
     let mut switch = operator(&lane, "operator-answers").start();
-    let gateway = cast
-        .believing(&lane)
-        .set("stir.certificate", "chain.pem")
-        .set("stir.key", "signer.pem")
-        .set("stir.x5u", server.url());
-    let identities = Identities { sign: None, key: "", verify: true, authority: &cast.authority };
-    let proxy = Kamailio::start_with_identities(&lane, switch.address(), gateway.udp(), &identities);
-    let gateway = gateway
-        .trunk_with("operator-a", proxy.outer(), |trunk| {
-            trunk.set("stir_sign", true);
-        })
-        .start();
+    let (gateway, proxy) = cast.signing(&lane, &server, &switch);
     if verified {
         alice(&lane, &gateway, "user-calls").start().succeed();
         let switch = switch.succeed();
@@ -116,15 +128,10 @@ fn a_signature_that_a_transit_call_brings_is_verified_behind_us() {
     let switch = operator(&lane, "operator-answers").start();
     // What we sign ourselves would not pass: our certificate is not where ours would be looked for.
     let own = Cast { authority: cast.authority.clone(), signer: cast.authority.issue_signer("9999") };
-    let gateway = own
-        .believing(&lane)
-        .set("stir.certificate", "chain.pem")
-        .set("stir.key", "signer.pem")
-        .set("stir.x5u", server.url())
-        .dialplan(
-            "country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\n\
+    let gateway = own.believing_and_signing(&lane, &server).dialplan(
+        "country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\n\
              trunks = [\"operator-b\"]\n",
-        );
+    );
     let url = server.url();
     let signs = Identities {
         sign: Some((STRANGERS_DIGITS, &MOBILE[1..], "A", &url)),
@@ -411,18 +418,7 @@ fn a_reload_takes_a_new_key_to_sign_with() {
     let cast = Cast::new();
     let server = cast.server();
     let switch = operator(&lane, "operator-answers").start();
-    let gateway = cast
-        .believing(&lane)
-        .set("stir.certificate", "chain.pem")
-        .set("stir.key", "signer.pem")
-        .set("stir.x5u", server.url());
-    let identities = Identities { sign: None, key: "", verify: true, authority: &cast.authority };
-    let proxy = Kamailio::start_with_identities(&lane, switch.address(), gateway.udp(), &identities);
-    let gateway = gateway
-        .trunk_with("operator-a", proxy.outer(), |trunk| {
-            trunk.set("stir_sign", true);
-        })
-        .start();
+    let (gateway, _proxy) = cast.signing(&lane, &server, &switch);
     let next = Cast { authority: cast.authority.clone(), signer: cast.authority.issue_signer("1234") };
     server.serve(Serves::Document(next.signer.certificate.clone()));
     alice(&lane, &gateway, "user-is-refused").code(438, "").start().succeed();

@@ -3,9 +3,11 @@
 use super::shard::ShardHandle;
 use crate::call::settings::Settings;
 use crate::config::StirVerify;
-use crate::stir::Hosts;
-use crate::stir::io::{FetchFault, Https, fetch};
+use crate::sip::io::dns::Dns;
+use crate::stir::io::{FetchFault, Fetched, Https, fetch};
+use crate::stir::{Hosts, Location};
 use crate::types::StirResult;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -15,6 +17,8 @@ pub struct Fetching {
     /// `None` where nobody's signatures are checked, or the servers' authorities can't be read.
     https: Option<Https>,
     hosts: Hosts,
+    /// `None` where the DNS can't be asked.
+    dns: Option<Arc<Dns>>,
     patience: Duration,
 }
 
@@ -30,7 +34,26 @@ impl Fetching {
                 )
                 .ok()
         });
-        Fetching { https, hosts: Hosts::new(&stir.hosts), patience: stir.fetch_timeout }
+        let dns = needed.then(|| Dns::new(&settings.dns.servers)).and_then(|dns| {
+            dns.inspect_err(|error| tracing::error!(target: "tandem::stir", %error, "the DNS can't be asked"))
+                .ok()
+        });
+        let (hosts, patience) = (Hosts::new(&stir.hosts), stir.fetch_timeout);
+        Fetching { https, hosts, dns: dns.map(Arc::new), patience }
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Fetched, FetchFault> {
+        let (Some(https), Some(dns)) = (&self.https, &self.dns) else { return Err(FetchFault::NotAllowed) };
+        let location = Location::parse(url).filter(|location| self.hosts.allow(location));
+        let location = location.ok_or(FetchFault::NotAllowed)?;
+        let whole = async {
+            let addresses = dns.host(&location.host).await;
+            if addresses.is_empty() {
+                return Err(FetchFault::Unknown);
+            }
+            fetch(&location, &addresses, &self.hosts, https).await
+        };
+        tokio::time::timeout(self.patience, whole).await.unwrap_or(Err(FetchFault::TimedOut))
     }
 }
 
@@ -50,19 +73,21 @@ impl CertificateFetcher {
 
     /// Begins a fetch; its result comes to the shard.
     pub fn fetch(&self, url: String) {
-        let (shard, Fetching { https, hosts, patience }) = (self.shard.clone(), self.fetching.clone());
+        let (shard, fetching) = (self.shard.clone(), self.fetching.clone());
         self.runtime.spawn(async move {
-            let fetched = match &https {
-                Some(https) => fetch(&url, &hosts, https, patience).await,
-                None => Err(FetchFault::NotAllowed),
-            };
-            let fetched = match fetched {
-                Ok(document) => Ok((document.body, document.max_age)),
+            let fetched = match fetching.fetch(&url).await {
+                Ok(document) => Ok((document.body.into(), document.max_age)),
                 Err(fault) => {
                     tracing::warn!(target: "tandem::stir", url, %fault, "the certificate of a caller's signature can't be fetched");
                     Err(match fault {
                         FetchFault::NotAllowed => StirResult::BadInfo,
-                        FetchFault::TimedOut | FetchFault::Http(_) | FetchFault::Io(_) => StirResult::Unreachable,
+                        FetchFault::Unknown
+                        | FetchFault::TimedOut
+                        | FetchFault::Status(_)
+                        | FetchFault::TooLong
+                        | FetchFault::Encoded
+                        | FetchFault::Garbled(_)
+                        | FetchFault::Io(_) => StirResult::Unreachable,
                     })
                 }
             };

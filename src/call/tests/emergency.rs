@@ -402,6 +402,24 @@ fn who_called_for_help_can_be_called_back_for_a_while_whatever_the_limits_say() 
 }
 
 #[test]
+fn a_second_call_for_help_that_ends_shortens_nothing_for_the_first() {
+    let mut w = World::with(full_house);
+    w.register("alice", ALICE);
+    let mut first = w.dial("alice", "112");
+    let helper = asked(&mut w, A);
+    w.reply_with(&helper, 200, ANSWER);
+    w.ack(&mut first);
+    let second = w.dial("alice", "112");
+    let other = asked(&mut w, A);
+    helped(&mut w, second, &other);
+    w.pass(secs(1_900));
+    w.register("alice", ALICE);
+    assert!(reaches_alice(&mut w, |_| {}), "she still talks to somebody who may call another device of hers");
+    w.hang_up(&mut first, &helper);
+    w.finish_all();
+}
+
+#[test]
 fn a_call_that_says_that_it_is_one_back_is_believed_from_where_help_comes() {
     let says = |invite: &mut Request| invite.headers.push(HeaderName::Priority, "psap-callback");
     let mut w = World::with(full_house);

@@ -38,22 +38,11 @@ fn config(codec: AudioCodec) -> LegConfig {
         AudioCodec::Pcmu => (0, TRUNK, 8_000),
     };
     LegConfig {
-        codec,
-        send_payload_type: payload_type,
-        receive_payload_type: payload_type,
         dtmf: Some(DtmfFormat { send_payload_type: 101, receive_payload_type: 101, clock_rate }),
-        comfort_noise: false,
-        remote_rtp: at(remote),
         remote_rtcp: SocketAddr::new(at(remote).ip(), at(remote).port() + 1),
         rtcp_mux: false,
-        voip_metrics: false,
-        direction: MediaDirection::SendRecv,
-        ptime_ms: 20,
-        srtp: None,
-        latch: false,
-        dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
-        clear: false,
+        ..LegConfig::plain(codec, payload_type, at(remote))
     }
 }
 

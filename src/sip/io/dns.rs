@@ -7,7 +7,7 @@ use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerCon
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// One question to one server. Two of them pass before a dead one is given up.
@@ -113,6 +113,15 @@ impl Dns {
         Answer { located, holds }
     }
 
+    /// The addresses of a host that is no SIP server; empty where the DNS does not answer or knows nothing.
+    pub async fn host(&self, host: &str) -> Vec<IpAddr> {
+        if let Ok(address) = host.parse() {
+            return vec![address];
+        }
+        let found = self.resolver.lookup_ip(absolute(host)).await;
+        found.map(|found| found.iter().take(MOST).collect()).unwrap_or_default()
+    }
+
     /// Adds the addresses of a host; says until when they hold.
     async fn addresses(
         &self,
@@ -124,7 +133,7 @@ impl Dns {
         let Ok(found) = self.resolver.lookup_ip(absolute(host)).await else { return Instant::now() };
         let mut ips: Vec<_> = found.iter().take(MOST).collect();
         // The resolver asks for both families at once; which answer comes first must not change the order.
-        ips.sort_by_key(std::net::IpAddr::is_ipv6);
+        ips.sort_by_key(IpAddr::is_ipv6);
         for (address, ip) in ips.into_iter().enumerate() {
             let remote = SocketAddr::new(ip, port);
             located.push(Located { transport, remote, priority, weight, address: address as u16 });

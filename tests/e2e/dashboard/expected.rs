@@ -259,6 +259,8 @@ fn trunks(truth: &Truth, panels: &mut Panels) {
     // Nobody signs here: e2e::stir moves what these count.
     add("Callers checked", End, vec![rates(&[], 0.0)]);
     add("Callers signed", End, vec![rates(&[], 0.0)]);
+    let help = ("trunk=late outcome=answered".to_owned(), 1.0, STRETCH);
+    add("Calls for help", End, vec![Expect::Series(vec![help])]);
     let attempts = [
         ("answers", 5.0),
         ("busy", 2.0),

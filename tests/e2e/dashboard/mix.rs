@@ -21,7 +21,8 @@ const ANSWERS: &str = "+32471000001";
 const BUSY: &str = "+32472000001";
 const FULL: &str = "+32474000001";
 const UNKNOWN: &str = "+32475000001";
-const LATE: &str = "+32476000001";
+/// A call for help.
+const LATE: &str = "112";
 const EARLY: &str = "+32477000001";
 pub const LINE: &str = "+32479000001";
 
@@ -43,7 +44,10 @@ fn dialplan() -> String {
         (SILENT_THEN_ANSWERS, &["silent", "answers"]),
         (LINE, &["line"]),
     ] {
-        text += &format!("[[rule]]\nname = \"{number}\"\nmatch = \"{number}\"\ntrunks = {trunks:?}\n");
+        let emergency = number == LATE;
+        text += &format!(
+            "[[rule]]\nname = \"{number}\"\nmatch = \"{number}\"\ntrunks = {trunks:?}\nemergency = {emergency}\n"
+        );
     }
     text
 }

@@ -7,9 +7,7 @@ use crate::media::codec::speech::speech;
 use crate::media::config::{DtmfFormat, LegConfig, Line, OpusSettings, Tone};
 use crate::media::io::ports::LegSockets;
 use crate::media::rtp::{self, RtpHeader};
-use crate::types::{
-    ActivityMark, AudioCodec, DtmfMode, LegId, LegKind, LegReport, MediaDirection, NetworkId,
-};
+use crate::types::{ActivityMark, AudioCodec, LegId, LegKind, LegReport, NetworkId};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
@@ -70,27 +68,12 @@ fn config(codec: AudioCodec, far: &FarSide) -> Box<LegConfig> {
         AudioCodec::Pcma => 8,
         AudioCodec::Pcmu => 0,
     };
+    let clock_rate = codec.clock_rate();
     Box::new(LegConfig {
-        codec,
-        send_payload_type: payload_type,
-        receive_payload_type: payload_type,
-        dtmf: Some(DtmfFormat {
-            send_payload_type: 101,
-            receive_payload_type: 101,
-            clock_rate: codec.clock_rate(),
-        }),
-        comfort_noise: false,
-        remote_rtp: far.address(),
-        remote_rtcp: far.address(),
+        dtmf: Some(DtmfFormat { send_payload_type: 101, receive_payload_type: 101, clock_rate }),
         rtcp_mux: false,
-        voip_metrics: false,
-        direction: MediaDirection::SendRecv,
-        ptime_ms: 20,
-        srtp: None,
-        latch: false,
-        dtmf_mode: DtmfMode::Rfc4733,
         opus: OpusSettings { dtx: false, ..OpusSettings::default() },
-        clear: false,
+        ..LegConfig::plain(codec, payload_type, far.address())
     })
 }
 
