@@ -29,6 +29,7 @@ test: test-deps ## installs what the tests need, starts the real components, run
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --no-fail-fast
 
 bench: test-deps ## prints the figures of BENCHMARKS.md as this machine reaches them
+	@tools/debian-tree sid $(CACHE)/asterisk-sid asterisk asterisk || true
 	$(CARGO) bench --locked
 
 bench-media: test-deps ## the media path beside rtpengine, in one run (BENCH="side-by-side quick" is shorter)

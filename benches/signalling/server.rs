@@ -1,4 +1,4 @@
-//! What calls go through: the gateway, or its peer.
+//! What calls go through: the gateway, or one of its peers (`peers`).
 
 use super::sipp::Sipp;
 use std::fs;
@@ -15,17 +15,22 @@ pub struct Server {
 }
 
 /// Who listens where.
-struct Addresses {
-    server: SocketAddr,
-    caller: SocketAddr,
-    callee: SocketAddr,
+pub struct Addresses {
+    pub server: SocketAddr,
+    pub caller: SocketAddr,
+    pub callee: SocketAddr,
 }
 
 impl Server {
     /// This gateway, with media ports, journal and SQLite.
     pub fn gateway(name: &str) -> Server {
+        Server::gateway_with(name, "")
+    }
+
+    /// This gateway, which also serves its metrics at `admin`.
+    pub fn gateway_with(name: &str, admin: &str) -> Server {
         Server::start(name, |folder, at| {
-            fs::write(folder.join("tandem.toml"), gateway_config(at)).expect("a configuration");
+            fs::write(folder.join("tandem.toml"), gateway_config(at, admin)).expect("a configuration");
             fs::write(folder.join("dialplan.toml"), DIALPLAN).expect("a dialplan");
             let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
             command.args(["run", "--config", "tandem.toml"]);
@@ -34,34 +39,8 @@ impl Server {
         .expect("the gateway starts")
     }
 
-    /// Kamailio as a stateful proxy that stays in the dialog; `None` where it is not installed.
-    pub fn kamailio(name: &str) -> Option<Server> {
-        Server::start(name, |folder, at| {
-            // Debian keeps it where a user's path does not lead.
-            let program = ["/usr/sbin/kamailio", "/usr/local/sbin/kamailio"]
-                .into_iter()
-                .find(|p| Path::new(p).exists())?;
-            fs::write(folder.join("kamailio.cfg"), kamailio_config(at)).expect("a configuration");
-            let mut command = Command::new(program);
-            command.args([
-                "-f",
-                "kamailio.cfg",
-                "-DD",
-                "-E",
-                "-m",
-                "256",
-                "-M",
-                "8",
-                "-P",
-                "kamailio.pid",
-                "-Y",
-            ]);
-            command.arg(folder);
-            Some(command)
-        })
-    }
-
-    fn start(name: &str, command: impl FnOnce(&Path, &Addresses) -> Option<Command>) -> Option<Server> {
+    /// Starts what `command` makes of a folder of its own and of these addresses, and SIPp behind it.
+    pub fn start(name: &str, command: impl FnOnce(&Path, &Addresses) -> Option<Command>) -> Option<Server> {
         let folder = std::env::temp_dir().join(format!("tandem-bench-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder for the bench");
         let [server, caller, callee] = free_addresses();
@@ -104,9 +83,27 @@ impl Server {
 
     /// Bytes of memory that are really there.
     pub fn resident(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    /// What its open descriptors are of, as proc(5) names it, without the numbers of sockets and the like.
+    pub fn descriptors(&self) -> Vec<String> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+        names
+            .map(|name| name.display().to_string().split(":[").next().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// A figure of proc(5) `/proc/PID/status`.
+    fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("");
-        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * 1024
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap_or("");
+        line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// It and its children.
@@ -156,7 +153,7 @@ fn free_addresses() -> [SocketAddr; 3] {
 
 const DIALPLAN: &str = "country_code = \"32\"\n[[rule]]\nname = \"through\"\nfrom = \"trunk:caller\"\nmatch = \"+\"\ntrunks = [\"callee\"]\n";
 
-fn gateway_config(at: &Addresses) -> String {
+fn gateway_config(at: &Addresses, admin: &str) -> String {
     let Addresses { server, caller, callee } = at;
     format!(
         r#"
@@ -172,7 +169,7 @@ media_ports = "30000-59999"
 [database]
 url = "sqlite:tandem.db"
 [admin]
-listen = ""
+listen = "{admin}"
 [log]
 level = "warn"
 [media]
@@ -189,46 +186,6 @@ name = "callee"
 proxy = ["{callee}"]
 peers = ["{callee}"]
 options_seconds = 0
-"#
-    )
-}
-
-/// The least a proxy does that is to see the end of its calls.
-fn kamailio_config(at: &Addresses) -> String {
-    let Addresses { server, callee, .. } = at;
-    format!(
-        r#"#!KAMAILIO
-debug=0
-log_stderror=yes
-fork=yes
-children=2
-disable_tcp=yes
-auto_aliases=no
-dns=no
-rev_dns=no
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "maxfwd.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-listen=udp:{server}
-request_route {{
-    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
-    if (is_method("OPTIONS")) {{ sl_send_reply("200", "OK"); exit; }}
-    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
-    if (has_totag()) {{
-        if (loose_route()) {{ t_relay(); exit; }}
-        if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
-        sl_send_reply("404", "Not Here");
-        exit;
-    }}
-    t_check_trans();
-    record_route();
-    $du = "sip:{callee}";
-    if (!t_relay()) sl_reply_error();
-}}
 "#
     )
 }

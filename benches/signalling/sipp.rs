@@ -15,10 +15,40 @@ pub struct Load {
     pub calls: u32,
     pub rate: u32,
     pub hold: Duration,
+    /// How long some of them last instead.
+    pub long: Option<Long>,
+}
+
+/// Calls that outlast the others.
+#[derive(Clone, Copy)]
+pub struct Long {
+    /// This part of all.
+    pub share: f64,
+    pub hold: Duration,
+}
+
+impl Load {
+    /// Calls that all last the same.
+    pub fn of(calls: u32, rate: u32, hold: Duration) -> Load {
+        Load { calls, rate, hold, long: None }
+    }
+
+    fn scenario(&self) -> String {
+        let Some(Long { share, hold }) = self.long else { return CALLER.to_owned() };
+        CALLER.replace(
+            "<pause/>",
+            &format!(
+                "<nop next=\"1\" chance=\"{share}\"/><pause/><nop next=\"2\"/><label id=\"1\"/>\
+                 <pause milliseconds=\"{}\"/><label id=\"2\"/>",
+                hold.as_millis()
+            ),
+        )
+    }
 }
 
 /// What the caller counted.
 pub struct SippReport {
+    pub successful: u64,
     pub failed: u64,
     pub retransmitted: u64,
     /// From the first INVITE to the end of the last call.
@@ -35,7 +65,6 @@ pub struct Sipp {
 
 impl Sipp {
     pub fn start_callee(folder: &Path, caller: SocketAddr, callee: SocketAddr, server: SocketAddr) -> Sipp {
-        fs::write(folder.join("caller.xml"), CALLER).expect("a scenario");
         fs::write(folder.join("callee.xml"), CALLEE).expect("a scenario");
         let mut command = Command::new("sipp");
         command.args(["-sf", "callee.xml", "-mp", "60100"]);
@@ -49,7 +78,8 @@ impl Sipp {
 
     pub fn start(&self, load: Load) -> Caller {
         let statistics = self.folder.join("caller.csv");
-        let Load { calls, rate, hold } = load;
+        fs::write(self.folder.join("caller.xml"), load.scenario()).expect("a scenario");
+        let Load { calls, rate, hold, .. } = load;
         let mut command = Command::new("sipp");
         command
             .args([
@@ -86,19 +116,50 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What it counted up to now; `None` before its first second.
+    pub fn so_far(&self) -> Option<SippReport> {
+        let text = fs::read_to_string(&self.statistics).ok()?;
+        // A line that is being written is not there yet.
+        let whole = &text[..=text.rfind('\n')?];
+        (whole.lines().count() > 1).then(|| SippReport::of(whole, self.started.elapsed()))
+    }
+
+    /// Whether it has calls to make or to end.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits for its last call.
     pub fn finish(&mut self) -> SippReport {
         let _ = self.child.wait();
-        let seconds = self.started.elapsed().as_secs_f64();
         let text = fs::read_to_string(&self.statistics).unwrap_or_default();
-        let mut lines = text.lines();
+        SippReport::of(&text, self.started.elapsed())
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl SippReport {
+    /// The last line of its statistics; what is not there counts as the worst.
+    fn of(statistics: &str, elapsed: Duration) -> SippReport {
+        let mut lines = statistics.lines();
         let names: Vec<&str> = lines.next().unwrap_or_default().split(';').collect();
         let last: Vec<&str> = lines.last().unwrap_or_default().split(';').collect();
         let value = |name: &str| {
             let index = names.iter().position(|known| *known == name);
             index.and_then(|index| last.get(index)?.parse().ok()).unwrap_or(u64::MAX)
         };
-        SippReport { failed: value("FailedCall(C)"), retransmitted: value("Retransmissions(C)"), seconds }
+        SippReport {
+            successful: value("SuccessfulCall(C)"),
+            failed: value("FailedCall(C)"),
+            retransmitted: value("Retransmissions(C)"),
+            seconds: elapsed.as_secs_f64(),
+        }
     }
 }
 
