@@ -56,7 +56,7 @@ impl Identity {
             fields.push((HeaderName::Privacy, "id".to_owned()));
         }
         // RFC 3325 §5: outside the trust domain a number that is withheld is not told at all.
-        let told = network.filter(|_| trunk.config.trusted || !self.withheld);
+        let told = network.filter(|_| trunk.config.knows_withheld() || !self.withheld);
         if let Some(number) = told {
             let address = NameAddr::new(Uri::sip(Some(number), host.clone())).to_string();
             match trunk.config.identity {
@@ -71,7 +71,7 @@ impl Identity {
             }
         }
         // Whoever sent the call on may have asked not to be named to strangers.
-        if trunk.config.diversion && (trunk.config.trusted || !self.withheld) {
+        if trunk.config.diversion && (trunk.config.knows_withheld() || !self.withheld) {
             fields.extend(self.diversion.iter().map(|value| (HeaderName::Diversion, value.clone())));
             fields.extend(self.history.iter().map(|value| (HeaderName::HistoryInfo, value.clone())));
         }

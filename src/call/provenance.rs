@@ -139,7 +139,9 @@ impl Provenance {
         // ATIS-1000074 §5.2.1: the number of P-Asserted-Identity where there is one, else that of From. A number that
         // is withheld from the trunk must not stand in a signature either.
         let asserted = match trunk.config.identity {
-            IdentityHeader::Asserted if trunk.config.trusted || !numbers.withheld => self.network.as_ref(),
+            IdentityHeader::Asserted if trunk.config.knows_withheld() || !numbers.withheld => {
+                self.network.as_ref()
+            }
             IdentityHeader::Asserted
             | IdentityHeader::Off
             | IdentityHeader::Preferred

@@ -108,8 +108,10 @@ pub struct TrunkConfig {
     pub called_format: NumberFormat,
     pub calling_format: NumberFormat,
     pub identity: IdentityHeader,
-    /// It stands in our trust domain (RFC 3325 §2.3): what it asserts is believed, and it is told what is withheld.
+    /// Its word counts (RFC 3325 §2.3): what it asserts of its callers is believed.
     pub trusted: bool,
+    /// Tell it numbers that are withheld, with the wish that it shows them to nobody; `None`: as `trusted`.
+    pub tell_withheld: Option<bool>,
     /// Another app's voice network (WhatsApp and the like): its calls may never reach a phone network, nor come from one.
     pub app_side: bool,
     /// How it wants the called party of emergency calls.
@@ -187,6 +189,7 @@ impl TrunkConfig {
             calling_format: NumberFormat::PlusE164,
             identity: IdentityHeader::Off,
             trusted: false,
+            tell_withheld: None,
             app_side: false,
             emergency_format: EmergencyFormat::Number,
             location: true,
@@ -213,6 +216,12 @@ impl TrunkConfig {
             failover: FailoverTable::default(),
             header_rules: HeaderRules::default(),
         }
+    }
+
+    /// Whether it learns the number of a caller that withholds it. P-Preferred-Identity exists for that: who gets it
+    /// asserts the number to its own network and shows it to nobody (RFC 3325 §9.2).
+    pub fn knows_withheld(&self) -> bool {
+        self.identity == IdentityHeader::Preferred || self.tell_withheld.unwrap_or(self.trusted)
     }
 
     /// The host that From, To and a registration carry.
@@ -262,6 +271,7 @@ pub(super) fn read(
         calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
         identity: s.parsed("identity", identity).unwrap_or(default.identity),
         trusted: s.flag("trusted", default.trusted),
+        tell_withheld: s.has("tell_withheld").then(|| s.flag("tell_withheld", false)),
         app_side: s.flag("app_side", default.app_side),
         emergency_format: s.parsed("emergency_format", emergency_format).unwrap_or(default.emergency_format),
         location: s.flag("location", default.location),

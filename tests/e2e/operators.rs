@@ -233,25 +233,64 @@ fn whatsapp_business_calling_works_both_ways_in_opus() {
     both_ways("operators-whatsapp", "whatsapp-business-calling", "opus");
 }
 
-#[test]
-fn a_caller_that_an_ims_border_does_not_show_stays_hidden_and_is_known() {
-    let lane = Lane::take("operators-withheld");
-    let profile = Profile::read("ims-nni", &lane);
+/// A hidden caller of ours, then one of the operator's: each is shown to nobody, and `known` to the operator, as the
+/// operator's is to our records.
+fn hidden_both_ways(name: &'static str, known: bool) {
+    let lane = Lane::take(&format!("operators-hidden-{name}"));
+    let profile = Profile::read(name, &lane);
+    let operator = profile.operator(&lane, &[]);
     let gateway = profile.gateway(&lane).start();
+    if profile.text("auth") == Some("register") {
+        operator.0.log().wait_for("\"registered\"", wait::SOON);
+    }
+    let user = Sipp::client(&lane, "user-calls", gateway.udp()).user("alice").number(MOBILE).pause(BLINK);
+    user.fill("more", "Privacy: id").start().succeed();
+    let entry = operator.entry();
+    let calling = if known { ALICE } else { "anonymous" };
+    let told = (entry["status"].as_u64(), entry["calling"].as_str());
+    assert_eq!(told, (Some(200), Some(calling)), "{name}: {entry:#}");
+    drop(operator);
+
     let device = lane.port();
     Sipp::register(&lane, gateway.udp(), "alice", device);
     let phone = Sipp::server(&lane, "user-answers").at_port(device).fill("extra", "Server: phone");
-    let phone = phone.pause(SECOND).start();
+    let phone = phone.pause(BLINK).start();
     let via = gateway.udp().to_string();
-    let arguments = ["--call", ALICE, "--from", MOBILE, "--withheld", "--talk", "1", "--via", &via];
-    let operator = profile.operator(&lane, &arguments);
-    assert_eq!(operator.entry()["status"], 200);
+    let mut arguments = vec!["--call", ALICE, "--from", MOBILE, "--withheld", "--talk", "1"];
+    if profile.authority.is_none() {
+        arguments.extend(["--via", &via]);
+    }
+    let caller = profile.operator(&lane, &arguments);
+    assert_eq!(caller.entry()["status"], 200, "{name}");
     let invite = phone.wait_request("INVITE");
     let from = invite.header("From").unwrap_or_default().to_owned();
-    assert!(from.contains("anonymous@anonymous.invalid") && !invite.body().contains(MOBILE), "{from}");
-    for name in ["From", "Contact", "P-Asserted-Identity", "Diversion", "History-Info"] {
-        assert!(!invite.header(name).unwrap_or_default().contains("470123456"), "{name} tells who calls");
-    }
+    assert!(from.contains("anonymous@anonymous.invalid"), "{name}: {from}");
+    assert!(!invite.text.contains(MOBILE.trim_start_matches('+')), "{name}: {}", invite.text);
+    let cdrs = gateway.wait_cdrs(2);
+    assert_eq!(cdrs[1]["caller_number"].as_str(), known.then_some(MOBILE), "{name}: who called");
+}
+
+#[test]
+fn hidden_callers_are_known_to_an_operator_that_knows_us_by_registration_and_shown_to_nobody() {
+    hidden_both_ways("sipconnect-register", true);
+}
+
+#[test]
+fn hidden_callers_are_known_to_operators_that_know_us_by_password_and_shown_to_nobody() {
+    hidden_both_ways("sipconnect-static", true);
+    hidden_both_ways("cloud-trunk", true);
+}
+
+#[test]
+fn hidden_callers_are_known_to_operators_that_know_our_address_and_shown_to_nobody() {
+    hidden_both_ways("plain-ip", true);
+    hidden_both_ways("ims-nni", true);
+    hidden_both_ways("teams-direct-routing", true);
+}
+
+#[test]
+fn an_apps_network_never_learns_the_number_of_a_hidden_caller() {
+    hidden_both_ways("whatsapp-business-calling", false);
 }
 
 #[test]

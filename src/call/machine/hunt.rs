@@ -228,8 +228,15 @@ impl Call {
         let body = emergency::describe(self.emergency, self.help.as_deref(), leg, core, &offer, &mut fields);
         let (content_type, body) = body.unwrap_or_else(|| ("application/sdp".to_owned(), offer.into()));
         if anonymous {
-            // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
-            from = Uri::sip(Some(ANONYMOUS), HostPort { host: "anonymous.invalid".to_owned(), port: None });
+            let host = match &leg.party {
+                // An app's network takes calls of the host it agreed on, and of no other.
+                Party::Trunk(trunk) if trunk.config.app_side => from.host.clone(),
+                // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
+                Party::Trunk(_) | Party::User { .. } => {
+                    HostPort { host: "anonymous.invalid".to_owned(), port: None }
+                }
+            };
+            from = Uri::sip(Some(ANONYMOUS), host);
         }
         let mut from = NameAddr::new(from);
         from.display = anonymous.then(|| "Anonymous".to_owned());
@@ -263,7 +270,7 @@ impl Call {
         }
         let attempt = leg.attempt.as_ref()?;
         let hidden = match &leg.party {
-            Party::Trunk(trunk) => self.identity.withheld && !trunk.config.trusted,
+            Party::Trunk(trunk) => self.identity.withheld && !trunk.config.knows_withheld(),
             Party::User { .. } => false,
         };
         let rules = LegRules {

@@ -72,6 +72,40 @@ fn a_withheld_number_shows_nowhere_but_to_a_trunk_that_is_trusted() {
 }
 
 #[test]
+fn a_trunk_may_be_told_what_is_withheld_without_being_believed_and_the_other_way_round() {
+    for (tell, identity, knows) in [
+        (Some(true), IdentityHeader::Asserted, true),
+        (Some(false), IdentityHeader::Asserted, false),
+        (Some(false), IdentityHeader::RemoteParty, false),
+        // Who gets P-Preferred-Identity is asked to assert it (RFC 3325 §9.2).
+        (None, IdentityHeader::Preferred, true),
+    ] {
+        let mut w = World::with(|config| {
+            config.trunks[0].identity = identity;
+            config.trunks[0].trusted = tell == Some(false);
+            config.trunks[0].tell_withheld = tell;
+        });
+        w.dial_with("alice", "0470123456", OFFER, withheld);
+        let invite = w.invited(A).invite;
+        let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+        assert_eq!(text.contains("3225550001"), knows, "{text}");
+        assert_eq!(invite.from().unwrap().uri.user(), "anonymous");
+        assert_eq!(field(&invite, &HeaderName::Privacy), Some("id"));
+    }
+}
+
+#[test]
+fn a_hidden_call_to_an_apps_network_keeps_the_host_it_agreed_on() {
+    let mut w = World::with(|config| {
+        config.trunks.iter_mut().for_each(|trunk| trunk.app_side = true);
+        config.trunks[1].domain = Some("gw.example".into());
+    });
+    w.call_in_with(A, "+31201234567", OFFER, withheld);
+    let from = w.invited(B).invite.from().unwrap();
+    assert_eq!((from.uri.user(), from.uri.host.host.as_str()), ("anonymous", "gw.example"));
+}
+
+#[test]
 fn a_user_is_not_shown_a_number_that_its_caller_withholds_and_the_record_has_it() {
     let mut w = World::new();
     w.register("bob", BOB);

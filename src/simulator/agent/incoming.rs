@@ -124,12 +124,14 @@ impl UserAgent {
         let Ok(from) = request.from() else { return self.refuse(now, key, &request, 400) };
         let (handle, local_tag) = (self.next_handle(), self.token());
         let call_id = request.call_id().unwrap_or_default().to_owned();
-        let asserted = request.addresses(&HeaderName::PAssertedIdentity).unwrap_or_default();
+        let told = [HeaderName::PAssertedIdentity, HeaderName::PPreferredIdentity]
+            .into_iter()
+            .find_map(|name| request.addresses(&name).ok()?.into_iter().next());
         let incoming = Incoming {
             peer: peer.clone(),
             uri: request.uri.clone(),
             from,
-            asserted: asserted.first().map(|identity| identity.uri.user().to_owned()),
+            asserted: told.map(|identity| identity.uri.user().to_owned()),
             call_id: call_id.clone(),
             offer,
             request: Box::new(request.clone()),

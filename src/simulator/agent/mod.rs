@@ -141,7 +141,7 @@ pub struct Incoming {
     /// Request-URI.
     pub uri: Uri,
     pub from: NameAddr,
-    /// User part of P-Asserted-Identity.
+    /// User part of P-Asserted-Identity, or of P-Preferred-Identity, of which an operator makes the former.
     pub asserted: Option<String>,
     pub call_id: String,
     pub request: Box<Request>,

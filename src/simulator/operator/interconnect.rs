@@ -43,7 +43,7 @@ pub enum Guarded {
 /// What a call must have, or it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demanded {
-    /// P-Asserted-Identity (RFC 3325), or Privacy with it.
+    /// P-Asserted-Identity (RFC 3325), beside Privacy too.
     AssertedIdentity,
     /// P-Preferred-Identity, of which it makes what it asserts.
     PreferredIdentity,
@@ -144,6 +144,7 @@ pub static INTERCONNECTS: [Interconnect; 7] = [
         codecs: &[AudioCodec::Pcmu, AudioCodec::Pcma],
         early_media: true,
         demands: &[Demanded::Number, Demanded::AssertedIdentity],
+        tells: &[Told::AssertedIdentity],
         ..ORDINARY
     },
     Interconnect {
@@ -210,7 +211,18 @@ impl Interconnect {
                 }
                 Demanded::FromHost => {
                     let from = invite.from().map(|from| from.uri.host.host).unwrap_or_default();
-                    let fine = host.is_none_or(|host| from.eq_ignore_ascii_case(host));
+                    // A hidden caller has no host in From (RFC 3323 §4.1.1.3); who asserts it names the host then.
+                    let hidden = self.demands.contains(&Demanded::AssertedIdentity)
+                        && invite.headers.lists(&HeaderName::Privacy, "id")
+                        && from.eq_ignore_ascii_case("anonymous.invalid");
+                    let named = match invite.addresses(&HeaderName::PAssertedIdentity) {
+                        Ok(asserted) if hidden => asserted
+                            .first()
+                            .map(|asserted| asserted.uri.host.host.clone())
+                            .unwrap_or_default(),
+                        Ok(_) | Err(_) => from,
+                    };
+                    let fine = host.is_none_or(|host| named.eq_ignore_ascii_case(host));
                     (fine, 403, "From does not have the agreed host")
                 }
                 Demanded::Number => {

@@ -35,7 +35,7 @@ pub struct Entry {
     pub side: Side,
     pub call_id: String,
     pub transport: String,
-    /// Who calls: From, or P-Asserted-Identity where it is there.
+    /// Who calls: From, or P-Asserted-Identity or P-Preferred-Identity where it is there.
     pub calling: String,
     /// The number as it stands in the Request-URI.
     pub called: String,
