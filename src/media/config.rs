@@ -105,10 +105,24 @@ impl Default for OpusSettings {
 /// A sound the gateway makes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// 425 Hz, one second on and four off (ETSI TR 101 041, most of Europe).
-    Ringback,
+    /// Somebody is being rung, as it sounds there.
+    Ringback(Ringing),
     /// One frequency without a pause, at this level.
     Steady { hertz: u16, dbm0: i8 },
+}
+
+/// How ringing sounds to callers of a country (ITU-T E.180 Supplement 2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ringing {
+    /// 425 Hz, one second on and four off (ETSI TR 101 041): most of Europe.
+    #[default]
+    Europe,
+    /// 440 Hz, one and a half seconds on, three and a half off.
+    France,
+    /// 400 and 450 Hz, twice 0.4 s with 0.2 s between, two seconds off.
+    UnitedKingdom,
+    /// 440 and 480 Hz, two seconds on, four off.
+    NorthAmerica,
 }
 
 /// What answers on a leg that has no other leg behind it.

@@ -93,6 +93,8 @@ struct Media {
     tx: Transmitter,
     feed: Option<Feed>,
     announcer: Option<Box<Announcer>>,
+    /// The announcer ends where the voice of a bridge begins.
+    gives_way: bool,
     attendant: Option<Attendant>,
     /// Our own gateway makes up for the losses of this leg.
     concealed: bool,
@@ -160,6 +162,7 @@ impl Leg {
                     tx: Transmitter::new(&config, outgoing, self.seed),
                     feed: None,
                     announcer: None,
+                    gives_way: false,
                     attendant: None,
                     concealed: false,
                     config,
@@ -303,7 +306,13 @@ impl Leg {
     #[inline]
     pub fn feed(&mut self, heard: Heard<'_>, now: Instant, out: &mut Out<'_>) -> Outcome {
         let Some(media) = &mut self.media else { return Outcome::default() };
-        if media.announcer.is_some() || !media.config.direction.sends() {
+        if media.announcer.is_some() {
+            if !(media.gives_way && matches!(heard, Heard::Voice(..))) {
+                return Outcome::default();
+            }
+            media.silence();
+        }
+        if !media.config.direction.sends() {
             return Outcome::default();
         }
         let Some(feed) = &mut media.feed else { return Outcome::default() };
@@ -404,19 +413,18 @@ impl Leg {
         }
     }
 
-    /// Plays a tone until [`stop_tone`](Self::stop_tone); ignored before an SDP is agreed.
-    pub fn play_tone(&mut self, tone: Tone, now: Instant) {
+    /// Plays a tone until [`stop_tone`](Self::stop_tone), or where it `gives_way` until the voice of a bridge is there;
+    /// ignored before an SDP is agreed.
+    pub fn play_tone(&mut self, tone: Tone, gives_way: bool, now: Instant) {
         if let Some(media) = &mut self.media {
             media.announcer = Some(Box::new(Announcer::new(Sound::tone(tone), &media.config, now)));
+            media.gives_way = gives_way;
         }
     }
 
     pub fn stop_tone(&mut self) {
-        if let Some(media) = &mut self.media
-            && media.announcer.take().is_some()
-            && let Some(feed) = &mut media.feed
-        {
-            feed.forget();
+        if let Some(media) = &mut self.media {
+            media.silence();
         }
     }
 
@@ -482,6 +490,15 @@ enum PacketKind {
 }
 
 impl Media {
+    /// The announcer says nothing more.
+    fn silence(&mut self) {
+        if self.announcer.take().is_some()
+            && let Some(feed) = &mut self.feed
+        {
+            feed.forget();
+        }
+    }
+
     /// Checks the version and the SRTP tag; returns the length of the plain packet.
     #[inline]
     fn open(&mut self, bytes: &mut [u8]) -> Option<usize> {

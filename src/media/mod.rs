@@ -32,7 +32,7 @@ pub mod transcoder;
 pub mod transmit;
 pub mod watch;
 
-pub use config::{DtmfFormat, LegConfig, Line, OpusSettings, Tone};
+pub use config::{DtmfFormat, LegConfig, Line, OpusSettings, Ringing, Tone};
 pub use io::{
     Family, LegSockets, MediaCommand, MediaEvent, MediaWorkers, NetworkPorts, PortAllocator, PortsExhausted,
     WorkerId,

@@ -1,7 +1,7 @@
 //! Sounds the gateway makes itself at 8 kHz: call progress tones and key presses.
 
 use super::codec::g711::SAMPLE_RATE;
-use super::config::Tone;
+use super::config::{Ringing, Tone};
 use std::f32::consts::TAU;
 
 /// A sine by recursion: one multiplication a sample, exact in frequency.
@@ -39,34 +39,53 @@ fn peak(dbm0: f32) -> f32 {
 /// A tone with its cadence, produced sample by sample.
 #[derive(Debug, Clone)]
 pub struct TonePlayer {
-    sine: Sine,
-    hertz: f32,
+    sines: [Sine; 2],
+    /// The second is 0 where there is one only.
+    hertz: [f32; 2],
     level: f32,
-    on: usize,
-    period: usize,
+    /// Samples on, off, on, off; what is 0 is left out.
+    cadence: [usize; 4],
+    step: usize,
     at: usize,
 }
 
 impl TonePlayer {
     pub fn new(tone: Tone) -> TonePlayer {
-        let rate = SAMPLE_RATE as usize;
-        let (hertz, level, on, period) = match tone {
-            Tone::Ringback => (425.0, peak(-13.0), rate, 5 * rate),
+        let second = SAMPLE_RATE as usize;
+        let ms = |lengths: [usize; 4]| lengths.map(|length| length * second / 1_000);
+        let (hertz, level, cadence) = match tone {
+            Tone::Ringback(Ringing::Europe) => ([425.0, 0.0], peak(-13.0), ms([1_000, 4_000, 0, 0])),
+            Tone::Ringback(Ringing::France) => ([440.0, 0.0], peak(-13.0), ms([1_500, 3_500, 0, 0])),
+            // Two at once are 3 dB stronger than one.
+            Tone::Ringback(Ringing::UnitedKingdom) => {
+                ([400.0, 450.0], peak(-16.0), ms([400, 200, 400, 2_000]))
+            }
+            Tone::Ringback(Ringing::NorthAmerica) => ([440.0, 480.0], peak(-16.0), ms([2_000, 4_000, 0, 0])),
             // A second holds whole cycles, so that each second joins the one before without a click.
-            Tone::Steady { hertz, dbm0 } => (f32::from(hertz), peak(f32::from(dbm0)), rate, rate),
+            Tone::Steady { hertz, dbm0 } => {
+                ([f32::from(hertz), 0.0], peak(f32::from(dbm0)), ms([1_000, 0, 0, 0]))
+            }
         };
-        TonePlayer { sine: Sine::new(hertz, level), hertz, level, on, period, at: 0 }
+        let sines = hertz.map(|hertz| Sine::new(hertz, level));
+        TonePlayer { sines, hertz, level, cadence, step: 0, at: 0 }
     }
 
     /// Fills `pcm` with what comes next.
     pub fn fill(&mut self, pcm: &mut [i16]) {
         for sample in pcm {
-            if self.at == 0 {
-                // Each burst starts anew: recursion in f32 drifts over hours, not over a second.
-                self.sine = Sine::new(self.hertz, self.level);
+            let sounds = self.step.is_multiple_of(2);
+            if self.at == 0 && sounds {
+                // Each burst starts anew: recursion in f32 drifts over hours, not over a second. At 0 Hz it is silence.
+                self.sines = self.hertz.map(|hertz| Sine::new(hertz, self.level));
             }
-            *sample = if self.at < self.on { self.sine.next() as i16 } else { 0 };
-            self.at = (self.at + 1) % self.period;
+            let [low, high] = &mut self.sines;
+            *sample = if sounds { (low.next() + high.next()) as i16 } else { 0 };
+            self.at += 1;
+            if self.at == self.cadence[self.step] {
+                self.at = 0;
+                let next = self.step + 1;
+                self.step = if self.cadence.get(next).is_some_and(|length| *length > 0) { next } else { 0 };
+            }
         }
     }
 }
@@ -135,7 +154,7 @@ mod tests {
 
     #[test]
     fn ringback_sounds_one_second_in_five() {
-        let mut player = TonePlayer::new(Tone::Ringback);
+        let mut player = TonePlayer::new(Tone::Ringback(Ringing::Europe));
         let mut pcm = vec![0; 5 * 8000 + 800];
         for frame in pcm.chunks_mut(160) {
             player.fill(frame);
@@ -143,6 +162,31 @@ mod tests {
         assert!(power(&pcm[..8000], 425.0) > 1000.0 * power(&pcm[..8000], 600.0));
         assert!(pcm[8000..40_000].iter().all(|sample| *sample == 0));
         assert!(pcm[40_000..].iter().any(|sample| *sample > 1000));
+    }
+
+    #[test]
+    fn ringback_sounds_as_it_does_in_its_country() {
+        for (country, hertz, on, off) in [
+            (Ringing::France, [440.0, 440.0], 12_000, 28_000),
+            (Ringing::UnitedKingdom, [400.0, 450.0], 3_200, 1_600),
+            (Ringing::NorthAmerica, [440.0, 480.0], 16_000, 32_000),
+        ] {
+            let mut player = TonePlayer::new(Tone::Ringback(country));
+            let mut pcm = vec![0; 50_000];
+            pcm.chunks_mut(160).for_each(|frame| player.fill(frame));
+            for hertz in hertz {
+                let (own, other) = (power(&pcm[..on], hertz), power(&pcm[..on], 600.0));
+                assert!(own > 300.0 * other, "{country:?}: {hertz} Hz");
+            }
+            assert!(pcm[on..on + off].iter().all(|sample| *sample == 0), "{country:?}");
+            assert!(pcm[on + off..on + off + 800].iter().any(|sample| *sample > 1_000), "{country:?}");
+        }
+        let mut british = TonePlayer::new(Tone::Ringback(Ringing::UnitedKingdom));
+        let mut pcm = vec![0; 24_800];
+        british.fill(&mut pcm);
+        assert!(
+            pcm[8_000..24_000].iter().all(|sample| *sample == 0) && pcm[24_100..].iter().any(|s| *s > 1_000)
+        );
     }
 
     #[test]

@@ -42,10 +42,12 @@ pub enum MediaCommand {
         line: Line,
         mark: Option<Box<dyn ActivityMark>>,
     },
-    /// Plays into the leg until stopped; what a bridge would send there meanwhile is dropped.
+    /// Plays into the leg until stopped; what a bridge would send there meanwhile is dropped. With `unless` nothing is
+    /// played once that leg was heard: its voice ends the tone.
     PlayTone {
         leg: LegId,
         tone: Tone,
+        unless: Option<LegId>,
     },
     StopTone {
         leg: LegId,
@@ -95,10 +97,11 @@ impl MediaCommand {
     pub(super) fn legs(&self) -> [LegId; 2] {
         match self {
             MediaCommand::Bridge { a, b, .. } => [*a, *b],
+            MediaCommand::PlayTone { leg, unless: Some(other), .. } => [*leg, *other],
             MediaCommand::OpenLeg { leg, .. }
             | MediaCommand::ConfigureLeg { leg, .. }
             | MediaCommand::Unbridge { leg }
-            | MediaCommand::PlayTone { leg, .. }
+            | MediaCommand::PlayTone { leg, unless: None, .. }
             | MediaCommand::Serve { leg, .. }
             | MediaCommand::StopTone { leg }
             | MediaCommand::SetTimeout { leg, .. }

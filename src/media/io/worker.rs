@@ -193,8 +193,12 @@ impl Worker {
                 }
             }
             MediaCommand::Serve { leg, line, mark } => self.serve(leg, line, mark, now),
-            MediaCommand::PlayTone { leg, tone } => {
-                self.with_leg(leg, |entry| entry.leg.play_tone(tone, now.instant));
+            MediaCommand::PlayTone { leg, tone, unless } => {
+                let other = unless.and_then(|other| self.place(other));
+                let other = other.and_then(|place| self.entries[place].as_ref());
+                if other.is_none_or(|other| other.leg.packets_received() == 0) {
+                    self.with_leg(leg, |entry| entry.leg.play_tone(tone, unless.is_some(), now.instant));
+                }
             }
             MediaCommand::StopTone { leg } => self.with_leg(leg, |entry| entry.leg.stop_tone()),
             MediaCommand::SetTimeout { leg, after } => {

@@ -2,8 +2,8 @@
 
 use super::ledger::{Entry, Ledger, Media};
 use super::machine::{Line, Operator, Order, Output, PLACED, Say, Settings};
-use crate::media::Tone;
 use crate::media::tone::TonePlayer;
+use crate::media::{Ringing, Tone};
 use crate::simulator::io::media::{MediaThreads, StreamId, StreamSockets};
 use crate::simulator::io::{random, stream_seed};
 use crate::simulator::stream::{StreamOutcome, StreamPlan};
@@ -451,7 +451,7 @@ fn between_pauses(speech: &Wav) -> Wav {
 /// One period of the tone of early media: a second on, four off.
 fn ringback() -> Wav {
     let mut samples = vec![0; 5 * 8_000];
-    TonePlayer::new(Tone::Ringback).fill(&mut samples);
+    TonePlayer::new(Tone::Ringback(Ringing::Europe)).fill(&mut samples);
     Wav { rate: 8_000, samples }
 }
 

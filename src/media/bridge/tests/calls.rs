@@ -330,7 +330,11 @@ fn a_new_source_behind_the_same_leg_continues_our_stream() {
 fn ringback_plays_at_the_legs_pace_and_gives_way_to_the_voice() {
     for codec in [AudioCodec::Opus, AudioCodec::Pcma] {
         let mut call = Call::new(config(codec), config(AudioCodec::Pcma));
-        call.a.play_tone(crate::media::Tone::Ringback, call.now.instant);
+        call.a.play_tone(
+            crate::media::Tone::Ringback(crate::media::Ringing::Europe),
+            false,
+            call.now.instant,
+        );
         call.until(500 * MS);
         assert!((24..=26).contains(&call.at_a.len()), "{codec}: {}", call.at_a.len());
         let step = codec.clock_rate() / 50;
@@ -348,6 +352,24 @@ fn ringback_plays_at_the_legs_pace_and_gives_way_to_the_voice() {
         assert_eq!((next.ssrc, next.sequence), (last.ssrc, last.sequence.wrapping_add(1)));
         assert!(rtp::timestamp_distance(last.timestamp, next.timestamp) >= step as i32);
     }
+}
+
+#[test]
+fn ringback_that_gives_way_ends_with_the_first_voice_and_not_with_a_silence() {
+    let mut call = Call::new(config(AudioCodec::Opus), config(AudioCodec::Pcma));
+    call.a.play_tone(crate::media::Tone::Ringback(crate::media::Ringing::Europe), true, call.now.instant);
+    call.until(500 * MS);
+    let ringing = call.at_a.len();
+    assert!((24..=26).contains(&ringing), "{ringing}");
+    let mut trunk = Talker::new(Side::B, 8);
+    for n in 0..10u32 {
+        call.until(500 * MS + 20 * MS * n);
+        trunk.say(&mut call, 160, &pcma_speech(1, 160)[0]);
+    }
+    call.until(1_500 * MS);
+    let heard = call.at_a.len() - ringing;
+    assert!((10..=11).contains(&heard), "the voice, and no tone behind it: {heard}");
+    assert!(call.at_a.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1)));
 }
 
 #[test]

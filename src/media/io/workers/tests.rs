@@ -4,7 +4,7 @@ use super::*;
 use crate::media::codec::g711::Law;
 use crate::media::codec::opus::{Encoded, Encoder};
 use crate::media::codec::speech::speech;
-use crate::media::config::{DtmfFormat, LegConfig, Line, OpusSettings, Tone};
+use crate::media::config::{DtmfFormat, LegConfig, Line, OpusSettings, Ringing, Tone};
 use crate::media::io::ports::LegSockets;
 use crate::media::rtp::{self, RtpHeader};
 use crate::types::{ActivityMark, AudioCodec, LegId, LegKind, LegReport, NetworkId};
@@ -312,7 +312,7 @@ fn ringback_arrives_by_itself() {
     let id = leg(4, 0);
     let config = Some(config(AudioCodec::Pcma, &far));
     bench.send(MediaCommand::OpenLeg { leg: id, kind: LegKind::App, sockets, config });
-    bench.send(MediaCommand::PlayTone { leg: id, tone: Tone::Ringback });
+    bench.send(MediaCommand::PlayTone { leg: id, tone: Tone::Ringback(Ringing::Europe), unless: None });
     for _ in 0..5 {
         assert_eq!(far.receive().1.len(), 160);
     }
@@ -331,7 +331,7 @@ fn the_leg_follows_its_peer_when_it_latches() {
     real.send(port, 8, 1, 160, &[0xd5; 160]);
     let MediaEvent::Latched { remote, .. } = bench.event() else { panic!("not latched") };
     assert_eq!(remote, real.address());
-    bench.send(MediaCommand::PlayTone { leg: id, tone: Tone::Ringback });
+    bench.send(MediaCommand::PlayTone { leg: id, tone: Tone::Ringback(Ringing::Europe), unless: None });
     assert_eq!(real.receive().0, 8);
     bench.workers.shutdown();
 }
