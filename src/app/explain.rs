@@ -139,7 +139,9 @@ impl Explainer<'_> {
         let user = self.directory.get(&query.from).filter(|_| source.is_none());
         let mut headers = Headers::new();
         let identity = Identity::default();
-        for (name, value) in identity.fields(&trunk, candidate.network.as_deref(), &self.own_host(&trunk)) {
+        let network = candidate.network.as_deref();
+        for (name, value) in identity.fields(&trunk, network, &self.own_host(&trunk), &self.dialplan.numbers)
+        {
             headers.push(name, value);
         }
         if config.p_early_media {

@@ -1,7 +1,7 @@
 //! The sheet an operator's interconnect form asks for: what one trunk's settings mean for the other side.
 
-use crate::call::core::ALLOW;
-use crate::config::{Config, Prack, SrtpMode, StirVerify, TrunkAuth, TrunkConfig};
+use crate::call::leg::extensions::Capabilities;
+use crate::config::{Config, Prack, SrtpMode, StirVerify, Transfer, TrunkAuth, TrunkConfig};
 use crate::routing::{Dialplan, NumberMatch, Rule, RuleAction};
 use crate::types::{DtmfMode, Transport};
 use serde::Serialize;
@@ -227,7 +227,8 @@ fn numbers(config: &Config, trunk: &TrunkConfig) -> Section {
 
 fn features(config: &Config, trunk: &TrunkConfig) -> Section {
     let rows = vec![
-        row("Methods", ALLOW),
+        row("Methods", Capabilities::of(Some(trunk), config).methods()),
+        row("Extensions", listed([Capabilities::of(Some(trunk), config).extensions()])),
         row(
             "Reliable provisional responses (100rel)",
             match trunk.prack {
@@ -245,6 +246,16 @@ fn features(config: &Config, trunk: &TrunkConfig) -> Section {
                 "not passed on; the caller hears ringback"
             },
         ),
+        row(
+            "Transfer (REFER), taking calls over (Replaces)",
+            match trunk.transfer {
+                Transfer::Off | Transfer::All => "not used",
+                Transfer::Users => {
+                    "your calls with our users only: to another user, or two of them to each other"
+                }
+            },
+        ),
+        row("Redirection (3xx)", redirection(trunk)),
         row("Hold", "re-INVITE with sendonly, inactive or 0.0.0.0"),
         row("Ends without media after", config.media.timeout.map_or("never".to_owned(), seconds)),
         row(
@@ -253,6 +264,13 @@ fn features(config: &Config, trunk: &TrunkConfig) -> Section {
         ),
     ];
     Section { title: "Features", rows }
+}
+
+fn redirection(trunk: &TrunkConfig) -> String {
+    match trunk.redirect_to.as_slice() {
+        [] => "not followed".to_owned(),
+        places => format!("followed with the same number (rn, npdi taken along) to {}", listed(places)),
+    }
 }
 
 fn capacity(config: &Config, trunk: &TrunkConfig) -> Section {
@@ -302,6 +320,28 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!text.contains("never-to-be-told"));
+    }
+
+    #[test]
+    fn the_methods_and_extensions_are_those_that_the_trunk_is_told() {
+        let config = Config::default();
+        let text = Sheet::of(&config, &trunk()).markdown();
+        assert!(text.contains("| Methods | INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE |"), "{text}");
+        let more = TrunkConfig {
+            prack: Prack::Supported,
+            transfer: Transfer::Users,
+            redirect_to: vec![HostPort { host: "192.0.2.8".into(), port: None }],
+            ..trunk()
+        };
+        let text = Sheet::of(&config, &more).markdown();
+        for part in [
+            "| Methods | INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER |",
+            "| Extensions | 100rel, replaces |",
+            "two of them to each other",
+            "taken along) to 192.0.2.8 |",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
     }
 
     #[test]

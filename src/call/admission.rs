@@ -176,9 +176,9 @@ impl Exchange {
         if !takes_sessions(request) {
             return (None, unusable(406, None));
         }
-        let nothing = request.body.is_empty();
-        // RFC 6442 §3: a location alone is no offer.
-        if nothing || (request.sdp().is_none() && request.location().is_some()) {
+        // RFC 6442 §3: a location alone is no offer; nor is what is for an early session (RFC 3959 §3).
+        let aside = || request.location().is_some() || request.body_is_optional();
+        if request.body.is_empty() || (request.sdp().is_none() && aside()) {
             return (None, None);
         }
         let Some(body) = request.sdp() else { return (None, unusable(415, None)) };
@@ -215,11 +215,10 @@ impl Exchange {
             Source::Trunk(_) => request.uri.portability(),
         };
         let from = request.from().ok().map(|from| from.uri.subscriber());
-        let trusted = match source {
-            Source::User(_) => false,
-            Source::Trunk(trunk) => trunk.config.trusted,
+        let identity = match source {
+            Source::User(_) => Identity::of_user(request),
+            Source::Trunk(trunk) => Identity::of_trunk(request, trunk, &self.dialplan.numbers),
         };
-        let identity = Identity::of(request, trusted);
         let index = match source {
             Source::User(_) => TrunkIndex(0),
             Source::Trunk(trunk) => trunk_index(self.trunks.index_of(&trunk.name).unwrap_or_default()),
@@ -232,7 +231,7 @@ impl Exchange {
             caller,
             called: &called,
             calling: from.as_deref(),
-            asserted: identity.asserted.as_deref(),
+            asserted: identity.asserted.as_deref().or(identity.preferred.as_deref()),
             unix_ms: now.unix_ms,
             draw: u64::from_be_bytes(self.core.octets()),
         };
@@ -424,10 +423,13 @@ impl Exchange {
 }
 
 impl Admitted {
-    /// Nobody is called: the caller goes on with whom its user talks to already.
+    /// Nobody is called: the caller goes on with whom its user, or its trunk, talks to already.
     fn take_over(&mut self, remaining: LegId) {
         self.plan = Plan::TakesOver { remaining };
-        self.direction = Direction::AppToApp;
+        self.direction = match self.caller {
+            Party::User { .. } => Direction::AppToApp,
+            Party::Trunk(_) => Direction::TrunkToApp,
+        };
         self.callee_user = None;
         self.transfer_of = Some(remaining.call);
         self.beside = Some(remaining.call);

@@ -2,6 +2,7 @@
 
 use super::event::{Event, Output};
 use super::settings::Settings;
+use crate::routing::NumberPlan;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::{ClientKey, ServerKey, Timers, TransactionLayer};
@@ -33,8 +34,6 @@ pub enum Owner {
     TrunkRegistration { trunk: Arc<str> },
 }
 
-/// The methods this gateway acts on, as its Allow header lists them.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, REFER";
 /// The extensions this gateway may be required to know; which of them it uses with whom is configuration.
 const EXTENSIONS: [&str; 3] = ["100rel", "timer", "replaces"];
 
@@ -51,6 +50,8 @@ struct Known {
 pub struct Core {
     pub sip: TransactionLayer,
     pub settings: Arc<Settings>,
+    /// How numbers are written here.
+    pub numbers: Arc<NumberPlan>,
     /// T1, T2, T4 as configured, for what repeats outside transactions.
     pub timers: Timers,
     owners: HashMap<ClientKey, Owner>,
@@ -65,11 +66,17 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(sip: TransactionLayer, settings: Arc<Settings>, random: Random) -> Core {
+    pub fn new(
+        sip: TransactionLayer,
+        settings: Arc<Settings>,
+        numbers: Arc<NumberPlan>,
+        random: Random,
+    ) -> Core {
         Core {
             timers: *sip.timers(),
             sip,
             settings,
+            numbers,
             owners: HashMap::new(),
             invites: HashMap::new(),
             dialogs: HashMap::new(),

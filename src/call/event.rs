@@ -2,7 +2,7 @@
 
 use crate::access::StoredBinding;
 use crate::billing::JournalRecord;
-use crate::media::{LegConfig, Line};
+use crate::media::{LegConfig, Line, Tone};
 use crate::routing::AdminState;
 use crate::sip::message::{Message, Method};
 use crate::types::{
@@ -154,6 +154,16 @@ pub enum Output {
     Serve {
         leg: LegId,
         line: Line,
+    },
+    /// A tone for a leg that would hear nothing: until [`Output::StopTone`], or where it is `unless` another leg is
+    /// heard, until that is.
+    PlayTone {
+        leg: LegId,
+        tone: Tone,
+        unless: Option<LegId>,
+    },
+    StopTone {
+        leg: LegId,
     },
     /// Brings a leg to the thread of another one, so that the two can be joined.
     MoveMedia {

@@ -3,14 +3,15 @@
 //! It owns all signalling state of one shard and touches no clock, socket or thread.
 
 use super::admission::FormFault;
-use super::core::{ALLOW, Core, Owner, Purpose, Random, response};
+use super::core::{Core, Owner, Purpose, Random, response};
 use super::emergency::Callbacks;
 use super::event::{Event, Input, Output, RefusedFor};
 use super::leg::Leg;
+use super::leg::extensions::Capabilities;
 use super::machine::{Asked, Call, FarReason, Note};
 use super::peer::{registration, trunk};
 use super::provenance::Known;
-use super::settings::Settings;
+use super::settings::{Settings, Trunk};
 use super::trunks::{Trunks, trunk_index};
 use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
 use crate::routing::{AdminState, Dialplan, PeerTable};
@@ -82,10 +83,11 @@ pub struct Parts {
 
 impl Exchange {
     pub fn new(parts: Parts, now: Now) -> Exchange {
+        let numbers = parts.dialplan.numbers.clone();
         Exchange {
             trunks: Trunks::new(&parts.settings, now),
             peers: parts.settings.peer_table(),
-            core: Core::new(parts.transactions, parts.settings, parts.random),
+            core: Core::new(parts.transactions, parts.settings, Arc::new(numbers), parts.random),
             calls: HashMap::new(),
             registrar: parts.registrar,
             directory: parts.directory,
@@ -342,7 +344,7 @@ impl Exchange {
                 None if request.method == Method::Register => {
                     registration::on_register(self, now, key, peer, &request);
                 }
-                None => self.on_options(key, &request),
+                None => self.on_options(key, &request, trunk.as_deref()),
             },
             // ACK and CANCEL come by ways of their own and have no answer here.
             Method::Ack | Method::Cancel => {}
@@ -353,9 +355,9 @@ impl Exchange {
             // Which call it would move nobody can tell.
             Method::Refer => self.refuse(key, &request, 403, RefusedFor::Unsupported),
             Method::Message | Method::Notify | Method::Publish | Method::Subscribe => {
-                self.refuse_method(key, &request, 405);
+                self.refuse_method(key, &request, trunk.as_deref(), 405);
             }
-            Method::Other(_) => self.refuse_method(key, &request, 501),
+            Method::Other(_) => self.refuse_method(key, &request, trunk.as_deref(), 501),
         }
     }
 
@@ -429,11 +431,10 @@ impl Exchange {
     }
 
     /// OPTIONS outside a dialog: can we take a call? (RFC 3261 §11.2)
-    fn on_options(&mut self, key: ServerKey, request: &Request) {
+    fn on_options(&mut self, key: ServerKey, request: &Request, trunk: Option<&Trunk>) {
         let status = if self.draining { 503 } else { 200 };
         let mut answer = response(request, status, "").with_stateless_tag();
-        answer.headers.push(HeaderName::Allow, ALLOW);
-        answer.headers.push(HeaderName::Accept, "application/sdp");
+        self.capabilities(trunk).describe(&mut answer.headers);
         if self.draining {
             answer.headers.push(HeaderName::RetryAfter, "30");
         }
@@ -441,8 +442,14 @@ impl Exchange {
         self.core.respond_stateless(key, &Method::Options, answer);
     }
 
-    fn refuse_method(&mut self, key: ServerKey, request: &Request, status: u16) {
-        let answer = response(request, status, "").with_header(HeaderName::Allow, ALLOW);
+    /// What a peer is told that it may use.
+    fn capabilities<'a>(&'a self, trunk: Option<&'a Trunk>) -> Capabilities<'a> {
+        Capabilities::of(trunk.map(|trunk| &trunk.config), &self.core.settings)
+    }
+
+    fn refuse_method(&mut self, key: ServerKey, request: &Request, trunk: Option<&Trunk>, status: u16) {
+        let mut answer = response(request, status, "");
+        self.capabilities(trunk).tell_methods(&mut answer.headers);
         self.refuse_with(key, request, answer, RefusedFor::Unsupported);
     }
 
@@ -600,6 +607,7 @@ impl Exchange {
         self.flood_guard.set(settings.flood_settings());
         self.core.settings = settings;
         self.forget_certificates();
+        self.core.numbers = Arc::new(dialplan.numbers.clone());
         self.dialplan = dialplan;
         self.set_directory(now, directory);
     }

@@ -1,12 +1,14 @@
-//! Who calls, as SIP tells it beside From: P-Asserted-Identity, Privacy, Remote-Party-ID, Diversion, History-Info.
+//! Who calls, as SIP tells it beside From: P-Asserted-Identity, P-Preferred-Identity, Privacy, Remote-Party-ID.
 
+use super::forwarding::{Forwarding, hides_history};
 use super::settings::Trunk;
 use crate::config::IdentityHeader;
+use crate::routing::NumberPlan;
 use crate::sip::message::{HeaderName, NameAddr, Request, Typed, Uri};
 use crate::types::HostPort;
 
-/// Entries of Diversion and History-Info that are passed on; a longer history is a loop or a bomb.
-const MOST_DIVERSIONS: usize = 10;
+/// Where nobody is (RFC 3323 §4.1.1.3).
+pub const ANONYMOUS_HOST: &str = "anonymous.invalid";
 
 /// What a caller says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,45 +17,79 @@ pub struct Identity {
     pub withheld: bool,
     /// The number its network vouches for; only of callers whose word counts.
     pub asserted: Option<String>,
-    /// Who sent the call on before it came here, newest first (RFC 5806), and its whole way (RFC 7044).
-    pub diversion: Vec<String>,
-    pub history: Vec<String>,
+    /// Which of its numbers a user would like to be vouched for (RFC 3325 §6).
+    pub preferred: Option<String>,
+    /// What else its Privacy asks for.
+    wishes: Wishes,
+    /// Who sent the call on before it came here; only from callers whose word counts.
+    pub forwarding: Option<Box<Forwarding>>,
+}
+
+/// Words of Privacy beside those that hide the caller (RFC 3323 §4.2, RFC 7044 §10.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wishes {
+    none: bool,
+    history: bool,
+    critical: bool,
 }
 
 impl Identity {
-    /// Reads what an INVITE says; `trusted` is whether its sender stands inside our trust domain (RFC 3325 §2.3).
-    pub fn of(request: &Request, trusted: bool) -> Identity {
+    /// Reads what an INVITE of a user says.
+    pub fn of_user(request: &Request) -> Identity {
+        let preferred = first_address(request, &HeaderName::PPreferredIdentity);
+        Identity { preferred: preferred.map(|address| address.uri.subscriber()), ..Identity::of(request) }
+    }
+
+    /// Reads what an INVITE of a trunk says. Its word counts where it stands inside our trust domain (RFC 3325 §2.3).
+    pub fn of_trunk(request: &Request, trunk: &Trunk, numbers: &NumberPlan) -> Identity {
+        let identity = Identity::of(request);
+        if !trunk.config.trusted {
+            return identity;
+        }
+        let asserted =
+            first_address(request, &HeaderName::PAssertedIdentity).or_else(|| calling_party(request));
+        let hidden = words(request).any(hides_history);
+        Identity {
+            asserted: asserted.map(|address| address.uri.subscriber()),
+            forwarding: Forwarding::of(&request.headers, numbers, trunk.config.calling_format, hidden),
+            ..identity
+        }
+    }
+
+    fn of(request: &Request) -> Identity {
         let anonymous = request.from().is_ok_and(|from| {
-            from.uri.host.host.eq_ignore_ascii_case("anonymous.invalid")
+            from.uri.host.host.eq_ignore_ascii_case(ANONYMOUS_HOST)
                 || from.uri.user().eq_ignore_ascii_case("anonymous")
         });
-        let values = |name: &HeaderName| -> Vec<String> {
-            request.headers.list(name).take(MOST_DIVERSIONS).map(str::to_owned).collect()
-        };
-        let party = first_address(request, &HeaderName::RemotePartyId);
-        let hidden = party.as_ref().is_some_and(|party| {
+        let hidden = calling_party(request).is_some_and(|party| {
             party.params.value("privacy").is_some_and(|privacy| !privacy.eq_ignore_ascii_case("off"))
         });
-        let asserted = first_address(request, &HeaderName::PAssertedIdentity).or(party);
+        let says = |wanted: &str| words(request).any(|word| word.eq_ignore_ascii_case(wanted));
         Identity {
-            withheld: anonymous || wants_privacy(request) || hidden,
-            asserted: asserted.filter(|_| trusted).map(|address| address.uri.subscriber()),
-            diversion: if trusted { values(&HeaderName::Diversion) } else { Vec::new() },
-            history: if trusted { values(&HeaderName::HistoryInfo) } else { Vec::new() },
+            // The media and the headers of either side stay on its side anyway: `session` asks for nothing more.
+            withheld: anonymous || hidden || ["id", "user", "header"].into_iter().any(says),
+            wishes: Wishes { none: says("none"), history: says("history"), critical: says("critical") },
+            ..Identity::default()
         }
     }
 
     /// The same of a call for help: who answers it must know who calls.
     pub fn disclosed(&self) -> Identity {
-        Identity { withheld: false, ..self.clone() }
+        Identity { withheld: false, wishes: Wishes::default(), ..self.clone() }
     }
 
     /// The header fields that tell a trunk who calls; `network` is the caller's own number in the trunk's form, `host`
     /// what stands behind it.
-    pub fn fields(&self, trunk: &Trunk, network: Option<&str>, host: &HostPort) -> Vec<(HeaderName, String)> {
+    pub fn fields(
+        &self,
+        trunk: &Trunk,
+        network: Option<&str>,
+        host: &HostPort,
+        numbers: &NumberPlan,
+    ) -> Vec<(HeaderName, String)> {
         let mut fields = Vec::new();
-        if self.withheld {
-            fields.push((HeaderName::Privacy, "id".to_owned()));
+        if let Some(privacy) = self.privacy(trunk) {
+            fields.push((HeaderName::Privacy, privacy));
         }
         // RFC 3325 §5: outside the trust domain a number that is withheld is not told at all.
         let told = network.filter(|_| trunk.config.knows_withheld() || !self.withheld);
@@ -70,29 +106,51 @@ impl Identity {
                 }
             }
         }
-        // Whoever sent the call on may have asked not to be named to strangers.
-        if trunk.config.diversion && (trunk.config.knows_withheld() || !self.withheld) {
-            fields.extend(self.diversion.iter().map(|value| (HeaderName::Diversion, value.clone())));
-            fields.extend(self.history.iter().map(|value| (HeaderName::HistoryInfo, value.clone())));
+        if let Some(forwarding) = self.forwarding.as_ref().filter(|_| trunk.config.diversion) {
+            fields.extend(forwarding.fields(trunk, host, numbers));
         }
         fields
     }
+
+    /// What is left to ask the next hop for. What was done here is not asked for again (RFC 3323 §5): From, Contact, Via
+    /// and the media are ours. The number that is asserted can be hidden at the far end alone, and so can a history that
+    /// the trunk may know.
+    fn privacy(&self, trunk: &Trunk) -> Option<String> {
+        let history = self.wishes.history && trunk.config.diversion && trunk.config.knows_withheld();
+        let mut words = Vec::new();
+        words.extend(self.withheld.then_some("id"));
+        words.extend(history.then_some("history"));
+        if words.is_empty() {
+            words.extend(self.wishes.none.then_some("none"));
+        } else {
+            words.extend(self.wishes.critical.then_some("critical"));
+        }
+        (!words.is_empty()).then(|| words.join(";"))
+    }
 }
 
-/// RFC 3323 §4.2 and RFC 3325 §9.3: everything but `none` and `critical` hides the caller.
-fn wants_privacy(request: &Request) -> bool {
-    request.headers.list(&HeaderName::Privacy).flat_map(|value| value.split(';')).any(|value| {
-        ["id", "user", "header", "session"].iter().any(|hides| value.trim().eq_ignore_ascii_case(hides))
-    })
+/// The words of Privacy.
+fn words(request: &Request) -> impl Iterator<Item = &str> {
+    request.headers.list(&HeaderName::Privacy).flat_map(|value| value.split(';')).map(str::trim)
 }
 
 fn first_address(request: &Request, name: &HeaderName) -> Option<NameAddr> {
     request.addresses(name).ok()?.into_iter().next()
 }
 
+/// The Remote-Party-ID that is about the caller: there may be others, about the callee or the one who forwarded.
+fn calling_party(request: &Request) -> Option<NameAddr> {
+    let parties = request.addresses(&HeaderName::RemotePartyId).ok()?;
+    parties
+        .into_iter()
+        .find(|party| party.params.value("party").is_none_or(|which| which.eq_ignore_ascii_case("calling")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::settings::Settings;
+    use crate::config::{Config, TrunkConfig};
     use crate::sip::message::{Message, parse};
 
     fn invite(more: &str) -> Request {
@@ -106,37 +164,74 @@ mod tests {
         }
     }
 
+    fn trunk(shape: impl FnOnce(&mut TrunkConfig)) -> Trunk {
+        let mut trunk = TrunkConfig::new("a", Vec::new());
+        shape(&mut trunk);
+        Settings::trunk(&Config::default(), &trunk)
+    }
+
+    fn read(request: &Request, trusted: bool) -> Identity {
+        let plan = NumberPlan { country_code: "32".into(), ..NumberPlan::default() };
+        Identity::of_trunk(request, &trunk(|trunk| trunk.trusted = trusted), &plan)
+    }
+
     #[test]
     fn the_asserted_number_counts_only_from_those_we_trust() {
         let request = invite("P-Asserted-Identity: \"A\" <sip:+3225550001@a>, <tel:+3225550001>\r\n");
-        assert_eq!(Identity::of(&request, true).asserted.as_deref(), Some("+3225550001"));
-        assert_eq!(Identity::of(&request, false).asserted, None);
+        assert_eq!(read(&request, true).asserted.as_deref(), Some("+3225550001"));
+        assert_eq!(read(&request, false).asserted, None);
         let tel = invite("P-Asserted-Identity: <tel:+3225550002>\r\n");
-        assert_eq!(Identity::of(&tel, true).asserted.as_deref(), Some("+3225550002"));
+        assert_eq!(read(&tel, true).asserted.as_deref(), Some("+3225550002"));
         let party = invite("Remote-Party-ID: <sip:+3225550003@a>;party=calling;privacy=full\r\n");
-        let identity = Identity::of(&party, true);
+        let identity = read(&party, true);
         assert!(identity.withheld && identity.asserted.as_deref() == Some("+3225550003"));
+    }
+
+    #[test]
+    fn of_several_remote_parties_the_calling_one_counts() {
+        let called = "Remote-Party-ID: <sip:+3225550009@a>;party=called;privacy=full\r\n";
+        let identity = read(&invite(called), true);
+        assert!(!identity.withheld && identity.asserted.is_none());
+        let both = format!("{called}Remote-Party-ID: <sip:+3225550003@a>;party=calling;privacy=off\r\n");
+        let identity = read(&invite(&both), true);
+        assert!(!identity.withheld && identity.asserted.as_deref() == Some("+3225550003"));
     }
 
     #[test]
     fn a_caller_withholds_its_number_in_each_of_the_ways_there_are() {
         for hides in ["Privacy: id\r\n", "Privacy: header;user\r\n", "Privacy: critical; id\r\n"] {
-            assert!(Identity::of(&invite(hides), false).withheld, "{hides}");
+            assert!(read(&invite(hides), false).withheld, "{hides}");
         }
-        for shows in ["", "Privacy: none\r\n", "Remote-Party-ID: <sip:1@a>;privacy=off\r\n"] {
-            assert!(!Identity::of(&invite(shows), true).withheld, "{shows}");
+        for shows in [
+            "",
+            "Privacy: none\r\n",
+            "Privacy: session\r\n",
+            "Privacy: history; critical\r\n",
+            "Remote-Party-ID: <sip:1@a>;privacy=off\r\n",
+        ] {
+            assert!(!read(&invite(shows), true).withheld, "{shows}");
         }
         let text = invite("").to_bytes();
         let anonymous =
             String::from_utf8_lossy(&text).replace("+33123456789@a", "anonymous@anonymous.invalid");
         let Ok(Message::Request(request)) = parse(anonymous.as_bytes()) else { panic!("{anonymous}") };
-        assert!(Identity::of(&request, false).withheld);
+        assert!(read(&request, false).withheld);
     }
 
     #[test]
-    fn a_history_is_passed_on_but_not_without_end() {
-        let many: String = (0..50).map(|n| format!("Diversion: <sip:{n}@a>;reason=user-busy\r\n")).collect();
-        assert_eq!(Identity::of(&invite(&many), true).diversion.len(), MOST_DIVERSIONS);
-        assert!(Identity::of(&invite(&many), false).diversion.is_empty());
+    fn the_next_hop_is_asked_for_what_was_not_done_here() {
+        for (asked, knows, left) in [
+            ("none", false, Some("none")),
+            ("id;critical", false, Some("id;critical")),
+            ("user;header;session", true, Some("id")),
+            ("session;critical", true, None),
+            ("history", true, Some("history")),
+            ("history;critical", false, None),
+            ("id;history", true, Some("id;history")),
+        ] {
+            let next = trunk(|trunk| (trunk.diversion, trunk.tell_withheld) = (true, Some(knows)));
+            let identity = read(&invite(&format!("Privacy: {asked}\r\n")), true);
+            assert_eq!(identity.privacy(&next).as_deref(), left, "{asked}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod core;
 pub mod emergency;
 pub mod event;
 pub mod exchange;
+pub mod forwarding;
 pub mod identity;
 pub mod io;
 pub mod leg;

@@ -1,7 +1,8 @@
 //! REFER: who may move a call and where to, and the joining of those who remain (RFC 3515, RFC 3891, RFC 5589).
 //!
 //! A transfer spends money in the name of the one who asks for it. So an app user proves itself again, may go no
-//! further than it could call itself, and pays; a trunk may at most move its call to an app user.
+//! further than it could call itself, and pays; a trunk may at most move its call to an app user, or leave two app users
+//! with whom it talks to each other.
 
 use super::admission::{Hindrance, Source};
 use super::core::{response, unsupported};
@@ -157,18 +158,17 @@ impl Exchange {
         let Some(second) = self.replaced(replaces).filter(|second| second.call != leg.call) else {
             return self.refuse_refer(now, asked, 481);
         };
-        let own = match (source, self.leg(second).map(|leg| &leg.party)) {
-            (Source::User(user), Some(Party::User { name })) => *user.name == **name,
-            (Source::User(_) | Source::Trunk(_), _) => false,
-        };
-        if !own {
+        if !self.is_own(source, second) || !self.costs_nobody(source, remaining) {
             // Only one's own calls: anything else would be somebody else's money, and ears.
             return self.refuse_refer(now, asked, 403);
         }
         let target = self.calls.get(&second.call).and_then(|call| call.remaining(second.index));
         let Some(target) = target else {
-            return self.transfer_to_ringing(now, leg, remaining, second, asked);
+            return self.transfer_to_ringing(now, leg, remaining, second, source, asked);
         };
+        if !self.costs_nobody(source, target) {
+            return self.refuse_refer(now, asked, 403);
+        }
         let meet = self.leg(remaining).zip(self.leg(target));
         if !meet.is_some_and(|(one, other)| one.party.may_meet(&other.party)) {
             return self.refuse_refer(now, asked, 403);
@@ -184,13 +184,25 @@ impl Exchange {
 
     /// The same while the second call still rings: its caller leaves it, and whoever answers talks to the one who remains
     /// of the first (RFC 5589 §7.6).
-    fn transfer_to_ringing(&mut self, now: Now, leg: LegId, remaining: LegId, second: LegId, asked: &Asked) {
+    fn transfer_to_ringing(
+        &mut self,
+        now: Now,
+        leg: LegId,
+        remaining: LegId,
+        second: LegId,
+        source: &Source,
+        asked: &Asked,
+    ) {
         let stays = self.leg(remaining).map(|leg| leg.party.clone());
         let Some((call, stays)) = self.calls.get_mut(&second.call).zip(stays) else { return };
         if second.index != 0 || !call.rings() {
             return self.refuse_refer(now, asked, 480);
         }
-        if !call.keep_only_who_may_meet(&stays) {
+        let free = match source {
+            Source::User(_) => true,
+            Source::Trunk(_) => call.rings_only_users(),
+        };
+        if !free || !call.keep_only_who_may_meet(&stays) {
             return self.refuse_refer(now, asked, 403);
         }
         self.with_call(leg.call, |first, core, _| {
@@ -206,11 +218,11 @@ impl Exchange {
         let replaces = Replaces::parse(value).filter(|_| values.next().is_none());
         let Some(replaces) = replaces else { return Some(Err(EndCause::Malformed)) };
         let Some(leg) = self.replaced(&replaces) else { return Some(Err(EndCause::DialogLost)) };
-        let own = match (source, self.leg(leg).map(|leg| &leg.party)) {
-            (Source::User(user), Some(Party::User { name })) => *user.name == **name,
-            (Source::User(_) | Source::Trunk(_), _) => false,
+        let policy = match source {
+            Source::User(_) => self.core.settings.app.transfer,
+            Source::Trunk(trunk) => trunk.config.transfer,
         };
-        if !own || self.core.settings.app.transfer == Transfer::Off {
+        if !self.is_own(source, leg) || policy == Transfer::Off {
             return Some(Err(EndCause::Blocked));
         }
         if value.split(';').any(|part| part.trim().eq_ignore_ascii_case("early-only")) {
@@ -218,7 +230,31 @@ impl Exchange {
             return Some(Err(EndCause::Busy));
         }
         let remaining = self.calls.get(&leg.call).and_then(|call| call.remaining(leg.index));
-        Some(remaining.ok_or(EndCause::DialogLost))
+        Some(match remaining {
+            Some(remaining) if self.costs_nobody(source, remaining) => Ok(remaining),
+            Some(_) => Err(EndCause::Blocked),
+            None => Err(EndCause::DialogLost),
+        })
+    }
+
+    /// True where the far end of a leg is the one who asks.
+    fn is_own(&self, source: &Source, leg: LegId) -> bool {
+        match (source, self.leg(leg).map(|leg| &leg.party)) {
+            (Source::User(user), Some(Party::User { name })) => *user.name == **name,
+            (Source::Trunk(trunk), Some(Party::Trunk(other))) => trunk.name == other.name,
+            (Source::User(_), Some(Party::Trunk(_)) | None)
+            | (Source::Trunk(_), Some(Party::User { .. }) | None) => false,
+        }
+    }
+
+    /// A user pays for whomever it leaves on the line. Nobody pays for a trunk: it may leave app users only.
+    fn costs_nobody(&self, source: &Source, remaining: LegId) -> bool {
+        match source {
+            Source::User(_) => true,
+            Source::Trunk(_) => {
+                self.leg(remaining).is_some_and(|leg| matches!(leg.party, Party::User { .. }))
+            }
+        }
     }
 
     /// The leg whose dialog a Replaces names. Its tags are the transferor's view; some write them the other way round.

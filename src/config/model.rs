@@ -4,7 +4,7 @@ use super::{
     stir::StirConfig,
     values::{DEFAULT_NETWORK, Listen},
 };
-use crate::media::LoadLimit;
+use crate::media::{LoadLimit, Ringing};
 use crate::sip::auth::Algorithm;
 use crate::types::{AudioCodec, DtmfMode, E164, NetworkId, Place, Rate, Secret, SrtpSuite, Transport};
 use std::{
@@ -379,6 +379,8 @@ pub struct MediaConfig {
     pub timeout: Option<Duration>,
     /// Packet time we send with.
     pub ptime_ms: u8,
+    /// How ringing sounds where the gateway makes it itself.
+    pub ringback: Ringing,
     /// How busy a media thread may be before new calls are refused.
     pub load_limit: LoadLimit,
 }
@@ -389,6 +391,7 @@ impl Default for MediaConfig {
             workers: 0,
             timeout: Some(Duration::from_secs(30)),
             ptime_ms: 20,
+            ringback: Ringing::default(),
             load_limit: LoadLimit::default(),
         }
     }

@@ -496,6 +496,7 @@ fn media(s: Section<'_>) -> MediaConfig {
             "seconds without media, 0 = never",
         )),
         ptime_ms: ptime,
+        ringback: s.parsed("ringback", values::ringing).unwrap_or(d.ringback),
         load_limit: LoadLimit::new(
             f32::from(s.number(
                 "load_limit",

@@ -245,6 +245,7 @@ pub(super) fn read(
     let name = s.required("name", "\"operator-a\"");
     let proxy = proxy(s);
     let default = TrunkConfig::new(name.as_ref().map_or("", |name| &name.value), proxy);
+    let trusted = s.flag("trusted", default.trusted);
     let trunk = TrunkConfig {
         carrier: s.text_or("carrier", default.carrier),
         network: s.parsed("network", network).unwrap_or(default.network),
@@ -270,8 +271,8 @@ pub(super) fn read(
         called_format: s.parsed("called_format", str::parse).unwrap_or(default.called_format),
         calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
         identity: s.parsed("identity", identity).unwrap_or(default.identity),
-        trusted: s.flag("trusted", default.trusted),
-        tell_withheld: s.has("tell_withheld").then(|| s.flag("tell_withheld", false)),
+        trusted,
+        tell_withheld: tell_withheld(s, trusted),
         app_side: s.flag("app_side", default.app_side),
         emergency_format: s.parsed("emergency_format", emergency_format).unwrap_or(default.emergency_format),
         location: s.flag("location", default.location),
@@ -420,6 +421,12 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             s.source.warning(s.place(key), format!("trunk.{key} has no effect; write transport = \"tls\""));
         }
     }
+}
+
+/// Where it says what it would be anyway it says nothing.
+fn tell_withheld(s: &Section<'_>, trusted: bool) -> Option<bool> {
+    let tell = s.has("tell_withheld").then(|| s.flag("tell_withheld", trusted));
+    tell.filter(|tell| *tell != trusted)
 }
 
 fn failover(s: &Section<'_>) -> FailoverTable {

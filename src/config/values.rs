@@ -1,6 +1,7 @@
 //! Values written as texts: listeners, hosts, port ranges, DSCP names, secrets. Each error says what to write instead.
 
 use super::source::Section;
+use crate::media::Ringing;
 use crate::routing::PeerMatch;
 use crate::types::{AudioCodec, HostPort, NetworkId, Secret, SrtpSuite, Transport};
 use ipnet::IpNet;
@@ -188,6 +189,18 @@ pub fn codec(text: &str) -> Result<AudioCodec, String> {
         .into_iter()
         .find(|codec| codec.encoding_name().eq_ignore_ascii_case(text))
         .ok_or_else(|| format!("\"{text}\" is no codec of this gateway; write opus, PCMA or PCMU"))
+}
+
+pub fn ringing(text: &str) -> Result<Ringing, String> {
+    word(
+        text,
+        &[
+            ("eu", Ringing::Europe),
+            ("fr", Ringing::France),
+            ("uk", Ringing::UnitedKingdom),
+            ("us", Ringing::NorthAmerica),
+        ],
+    )
 }
 
 /// Where secrets that are not in the file come from.

@@ -27,7 +27,7 @@ pub struct RouteRequest<'a> {
     pub called: &'a str,
     /// User part of From: the number the caller wants to be shown.
     pub calling: Option<&'a str>,
-    /// The number its network vouches for; only where its word counts.
+    /// The number its network vouches for, only where its word counts; the one a user would like to be vouched for.
     pub asserted: Option<&'a str>,
     pub unix_ms: UnixMillis,
     /// Randomness of this call, for weighted orders.
@@ -300,7 +300,12 @@ impl<'a> Routing<'a> {
         match self.request.caller {
             Caller::User { name, caller_ids } => {
                 let wanted = self.request.calling.and_then(|text| read(text, None));
-                self.network = caller_ids.first().cloned();
+                let preferred = self.request.asserted.and_then(|text| read(text, None));
+                let preferred = preferred.filter(|number| caller_ids.contains(number));
+                if let Some(number) = &preferred {
+                    self.note(|| format!("{name} wants to be known by {number}, one of its caller_ids"));
+                }
+                self.network = preferred.clone().or_else(|| caller_ids.first().cloned());
                 if let Some(wanted) = wanted {
                     if caller_ids.contains(&wanted) {
                         self.note(|| format!("{name} presents {wanted}, one of its caller_ids"));
@@ -308,13 +313,16 @@ impl<'a> Routing<'a> {
                     }
                     self.note(|| format!("{name} may not present {wanted}: it is none of its caller_ids"));
                 }
-                match caller_ids.first() {
+                match preferred.as_ref().or(caller_ids.first()) {
+                    Some(preferred) if caller_ids.first() != Some(preferred) => {
+                        self.note(|| format!("{name} calls as {preferred}"));
+                    }
                     Some(first) => {
                         self.note(|| format!("{name} calls as {first}, the first of its caller_ids"))
                     }
                     None => self.note(|| format!("{name} has no caller_ids: it calls without a number")),
                 }
-                Ok(caller_ids.first().cloned())
+                Ok(self.network.clone())
             }
             Caller::Trunk(index) => {
                 let form = self.plan.trunk(index);

@@ -275,6 +275,37 @@ fn a_call_is_sent_on_to_a_listed_place_only() {
     }
 }
 
+/// A number portability answer: the same number, and where it has gone (RFC 4694).
+#[test]
+fn a_call_is_sent_on_to_where_the_number_was_ported_and_the_next_place_hears_how_it_came() {
+    let lane = Lane::take("features-redirect-ported");
+    let other = operator(&lane, "operator-answers").start();
+    let place = other.address().to_string();
+    let first = operator(&lane, "operator-sends-on").fill("place", &place);
+    let first = first.fill("number", "32470123456;npdi;rn=+3299000001").start();
+    let places: Vec<toml::Value> = vec![place.into()];
+    let settings =
+        [("redirect_to", places.into()), ("diversion", true.into()), ("domain", "gw.example".into())];
+    let gateway = with_trunk(&lane, &first, &settings);
+    alice(&lane, &gateway, "user-calls").start().succeed();
+    first.succeed();
+    let other = other.succeed();
+    let invite = other.request("INVITE");
+    let uri = invite.uri().expect("a Request-URI").to_owned();
+    let asked =
+        uri.starts_with("sip:+32470123456;") && uri.contains(";npdi") && uri.contains(";rn=+3299000001");
+    assert!(asked, "{uri}");
+    let history: Vec<_> = invite.headers("History-Info").collect();
+    assert_eq!(
+        history,
+        [
+            "<sip:+32470123456@gw.example?Reason=SIP%3Bcause%3D302>;index=1",
+            "<sip:+32470123456@gw.example>;index=1.1;rc=1"
+        ]
+    );
+    assert_eq!(gateway.wait_cdr()["called_number"], "+32470123456");
+}
+
 #[test]
 fn a_user_moves_its_call_to_another_user_and_pays_for_both_halves() {
     let lane = Lane::take("features-transfer");
@@ -316,4 +347,29 @@ fn an_operator_moves_no_call() {
     alice(&lane, &gateway, "user-calls").start().succeed();
     operator.succeed();
     gateway.wait_idle();
+}
+
+#[test]
+fn an_early_session_is_never_taken_for_the_session() {
+    let lane = Lane::take("features-early-session");
+    let switch = operator(&lane, "operator-announces-an-early-session").start();
+    let from = switch.address().port();
+    let gateway = gateway(&lane, &switch);
+    let caller = alice(&lane, &gateway, "user-calls").start().succeed();
+    assert!(caller.responses(183).is_empty(), "there is no early media in our session");
+    assert!(caller.responses(180).iter().all(|ringing| ringing.sdp("m=audio").next().is_none()));
+    switch.succeed();
+
+    let device = lane.port();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let phone = operator(&lane, "user-answers").at_port(device).start();
+    let caller =
+        incoming(&lane, &gateway, "operator-calls-with-an-early-session", from, ALICE).start().succeed();
+    let media = caller.response(200).sdp("m=audio ").next().expect("an audio line").to_owned();
+    assert!(media.contains("RTP/AVP 8 "), "the early session's codec is another one: {media}");
+    phone.succeed();
+
+    let refused = incoming(&lane, &gateway, "operator-is-refused", from, ALICE).code(420, "");
+    let refused = refused.fill("more", "Require: early-session").start().succeed();
+    assert_eq!(refused.response(420).header("Unsupported"), Some("early-session"));
 }

@@ -113,3 +113,108 @@ fn who_sent_a_call_on_reaches_the_next_trunk_where_it_wants_to_know() {
         assert_eq!(said.is_some_and(|said| said.contains(OWN)), wanted);
     }
 }
+
+#[test]
+fn of_the_networks_a_call_came_through_the_next_operator_learns_nothing_but_numbers() {
+    for (what, told, hidden) in [
+        ("a", "Diversion: <sip:{}@10.0.0.5>;reason=user-busy;counter=1", false),
+        ("b", "Diversion: <sip:{}@10.0.0.5>;reason=user-busy;privacy=full", true),
+        ("c", "History-Info: <sip:{}@10.0.0.5;cause=486?Reason=SIP%3Bcause%3D486>;index=1.1;rc=1", false),
+        ("d", "History-Info: <sip:{}@10.0.0.5?Privacy=history>;index=1", true),
+        ("e", "History-Info: <sip:{}@10.0.0.5>;index=1\n      Privacy: history", true),
+    ] {
+        let lane = Lane::take(&format!("identity-hiding-{what}"));
+        let from = lane.port();
+        let switch = operator(&lane, "operator-answers").start();
+        let gateway = Gateway::on(&lane)
+            .dialplan("country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n")
+            .trunk_with("operator-a", ([127, 0, 0, 1], from).into(), |trunk| {
+                trunk.set("trusted", true);
+            })
+            .trunk_with("operator-b", switch.address(), |trunk| {
+                trunk.set("diversion", true).set("calling_format", "e164").set("domain", "gw.example");
+            })
+            .start();
+        let told = told.replace("{}", OWN);
+        incoming(&lane, &gateway, "operator-calls", from, MOBILE).fill("more", &told).start().succeed();
+        let switch = switch.succeed();
+        let invite = switch.request("INVITE");
+        assert!(!invite.text.contains("10.0.0.5"), "{}", invite.text);
+        assert_eq!(invite.text.contains(digits(OWN)), !hidden, "{}", invite.text);
+        let name = told.split(':').next().expect("a name");
+        let entry = invite.header(name).expect("the entry");
+        let party = if hidden {
+            "anonymous@anonymous.invalid".to_owned()
+        } else {
+            format!("{}@gw.example", digits(OWN))
+        };
+        assert!(entry.contains(&party), "{entry}");
+    }
+}
+
+#[test]
+fn an_operator_of_the_old_school_says_and_hears_who_calls_in_remote_party_id() {
+    let lane = Lane::take("identity-rpid");
+    let switch = operator(&lane, "operator-answers").calls(2).start();
+    let from = switch.address().port();
+    let gateway =
+        Gateway::on(&lane).user("alice", ALICE).trunk_with("operator-a", switch.address(), |trunk| {
+            trunk.set("identity", "rpid").set("trusted", true);
+        });
+    let gateway = gateway.start();
+    alice(&lane, &gateway, "user-calls").start().succeed();
+    alice(&lane, &gateway, "user-calls").fill("more", "Privacy: id").start().succeed();
+    let switch = switch.succeed();
+    let said: Vec<_> = switch
+        .requests("INVITE")
+        .iter()
+        .map(|invite| invite.header("Remote-Party-ID").unwrap_or_default())
+        .collect();
+    for (said, privacy) in said.iter().zip(["off", "full"]) {
+        let fits = said.starts_with(&format!("<sip:{ALICE}@"))
+            && said.ends_with(&format!(";party=calling;screen=yes;privacy={privacy}"));
+        assert!(fits, "{said}");
+    }
+    let device = lane.port();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let phone = operator(&lane, "user-answers").at_port(device).start();
+    let told = format!(
+        "Remote-Party-ID: <sip:{MOBILE}@a>;party=called;privacy=full\n      \
+         Remote-Party-ID: <sip:{OWN}@a>;party=calling;privacy=off"
+    );
+    incoming(&lane, &gateway, "operator-calls", from, ALICE)
+        .key("calling", "switch")
+        .fill("more", &told)
+        .start()
+        .succeed();
+    let phone = phone.succeed();
+    assert!(phone.request("INVITE").header("From").is_some_and(|from| from.contains(OWN)));
+    assert_eq!(gateway.wait_cdrs(3)[2]["caller_number"], OWN);
+}
+
+#[test]
+fn a_phone_chooses_which_of_its_users_numbers_is_asserted_and_no_other_one() {
+    const SECOND_NUMBER: &str = "+3225559999";
+    let lane = Lane::take("identity-preferred");
+    let switch = operator(&lane, "operator-answers").calls(2).start();
+    let gateway = Gateway::on(&lane)
+        .user_with("alice", ALICE, |user| {
+            user.set("caller_ids", vec![Toml::from(ALICE), Toml::from(SECOND_NUMBER)]);
+        })
+        .trunk_with("operator-a", switch.address(), |trunk| {
+            trunk.set("identity", "pai");
+        });
+    let gateway = gateway.start();
+    for preferred in [SECOND_NUMBER, MOBILE] {
+        let preferred = format!("P-Preferred-Identity: <sip:{preferred}@tandem.test>");
+        alice(&lane, &gateway, "user-calls").fill("more", &preferred).start().succeed();
+    }
+    let switch = switch.succeed();
+    for (invite, number) in switch.requests("INVITE").iter().zip([SECOND_NUMBER, ALICE]) {
+        assert!(
+            invite.header("P-Asserted-Identity").is_some_and(|told| told.contains(number)),
+            "{}",
+            invite.text
+        );
+    }
+}

@@ -6,6 +6,7 @@ mod support;
 mod bad_input;
 mod call;
 mod cancel;
+mod capabilities;
 mod certificate;
 mod crash;
 mod dashboard;

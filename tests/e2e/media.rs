@@ -1,6 +1,6 @@
 //! What happens to the voice and its packets on their way through.
 
-use crate::scene::{ALICE, BLINK, MOBILE, SECOND, alice, builder, gateway, operator};
+use crate::scene::{ALICE, BLINK, MOBILE, SECOND, alice, builder, gateway, incoming, operator};
 use crate::support::{
     baresip::{Baresip, PhoneCodec},
     gateway::Gateway,
@@ -10,7 +10,8 @@ use crate::support::{
     speech::{Floor, Voice},
     wait,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tandem::media::codec::g711::Law;
 
 /// A frame of Opus that says nothing: 20 ms of CELT without content (RFC 6716 §3.1).
 const OPUS_SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
@@ -264,4 +265,87 @@ fn each_trunk_is_offered_the_codecs_it_wants_in_their_order() {
     let switch = switch.succeed();
     let media = switch.request("INVITE").sdp("m=audio ").next().unwrap_or_default().to_owned();
     assert!(media.contains("RTP/AVP 0 8"), "{media}");
+}
+
+/// The frequency that most of a frame's power lies in, of a few.
+fn rings(payload: &[u8], hertz: f64) -> bool {
+    let step = std::f64::consts::TAU * hertz / 8_000.0;
+    let (mut real, mut imaginary, mut all) = (0.0, 0.0, 0.0);
+    for (at, code) in payload.iter().enumerate() {
+        let sample = f64::from(Law::A.expand(*code));
+        real += sample * (step * at as f64).cos();
+        imaginary += sample * (step * at as f64).sin();
+        all += sample * sample;
+    }
+    all > 1e6 && 2.0 * (real * real + imaginary * imaginary) / payload.len() as f64 > 0.9 * all
+}
+
+/// A trunk's caller is told of early media that comes only where it `comes`; what it hears until the answer, and after.
+fn heard_before_the_answer(comes: bool) -> (Vec<rtp::RtpPacket>, Vec<rtp::RtpPacket>) {
+    const VOICE: [u8; 160] = [0x55; 160];
+    let lane = Lane::take(&format!("media-ringback-{comes}"));
+    let from = lane.port();
+    let ear = RtpSocket::new(&lane);
+    let switch = operator(&lane, "operator-rings-after-183").pause(3 * SECOND).start();
+    let gateway = Gateway::on(&lane)
+        .set("media.ringback", "fr")
+        .dialplan("country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n")
+        .trunk("operator-a", ([127, 0, 0, 1], from).into())
+        .trunk_with("operator-b", switch.address(), |trunk| {
+            trunk.set("latch", true);
+        })
+        .start();
+    let port = ear.as_ref().local_addr().expect("an address").port();
+    let caller =
+        incoming(&lane, &gateway, "operator-calls", from, MOBILE).fill("audio", &port.to_string()).start();
+    caller.wait_status(183);
+    let at = rtp::audio_of(&switch.wait_request("INVITE"));
+    // The tone is there, for longer than it takes to hear it.
+    let mut before: Vec<_> = (0..20).filter_map(|_| ear.receive(wait::SOON)).collect();
+    if comes {
+        let line = RtpSocket::new(&lane);
+        let mut sent = Instant::now();
+        for count in 0..40 {
+            line.send(at, 8, count, 160, &VOICE);
+            sent += TICK;
+            while let Some(left) = sent.checked_duration_since(Instant::now()) {
+                before.extend(ear.receive(left.max(Duration::from_millis(1))));
+            }
+        }
+    }
+    let mut after = Vec::new();
+    while caller.messages().iter().all(|message| message.status() != Some(200)) {
+        before.extend(ear.receive(TICK));
+    }
+    // What was on its way.
+    let late = Instant::now() + 15 * TICK;
+    while let Some(left) = late.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        before.extend(ear.receive(left));
+    }
+    while let Some(packet) = ear.receive(Duration::from_millis(500)) {
+        after.push(packet);
+    }
+    caller.succeed();
+    switch.succeed();
+    (before, after)
+}
+
+#[test]
+fn a_caller_hears_ringback_where_no_early_media_comes_and_none_behind_the_answer() {
+    let (before, after) = heard_before_the_answer(false);
+    let ringing = before.iter().filter(|packet| rings(&packet.payload, 440.0)).count();
+    // A second and a half of it, in two seconds.
+    assert!((60..=76).contains(&ringing), "{ringing} of {}", before.len());
+    assert!(after.is_empty(), "{} packets behind the answer", after.len());
+}
+
+#[test]
+fn ringback_ends_where_early_media_begins() {
+    let (before, after) = heard_before_the_answer(true);
+    let first = before.iter().position(|packet| packet.payload[0] == 0x55).expect("early media");
+    let ringing = before.iter().filter(|packet| rings(&packet.payload, 440.0)).count();
+    assert!(ringing >= 20 && ringing <= first, "{ringing} before {first}");
+    assert!(before.len() - first >= 38, "{} of 40 heard", before.len() - first);
+    assert!(before[first..].iter().all(|packet| packet.payload[0] == 0x55), "the tone comes again");
+    assert!(after.is_empty());
 }

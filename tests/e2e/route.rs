@@ -1,5 +1,6 @@
 //! Numbers and the dialplan: what is dialled, where it goes, and what is said where it goes nowhere.
 
+use crate::operate::command;
 use crate::scene::{ALICE, BOB, MOBILE, STRANGER, alice, builder, incoming, operator};
 use crate::support::{gateway::Gateway, lane::Lane, sipp::Sipp};
 use std::time::Duration;
@@ -144,4 +145,36 @@ fn a_request_that_came_too_far_or_in_a_circle_is_refused() {
     let second = first.replace("z9hG4bK-twice", "z9hG4bK-other-way");
     from.send(&first);
     assert_eq!(from.ask(second).0, 482);
+}
+
+/// The order of codecs is the trunk's, whoever calls, and `tandem route` says so.
+#[test]
+fn a_trunk_is_offered_its_own_order_of_codecs_whatever_the_caller_offers() {
+    for (wanted, offered) in [(["PCMA", "PCMU"], "8 0"), (["PCMU", "PCMA"], "0 8")] {
+        let lane = Lane::take(&format!("route-codecs-{}", wanted[0]));
+        let from = lane.address();
+        let other = operator(&lane, "operator-answers").calls(2).start();
+        let gateway =
+            Gateway::on(&lane).trunk("operator-a", from).trunk_with("operator-b", other.address(), |trunk| {
+                trunk.set("codecs", wanted.map(toml::Value::from).to_vec());
+            });
+        let gateway = gateway.dialplan(
+            "country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\n\
+             trunks = [\"operator-b\"]\n",
+        );
+        let gateway = gateway.start();
+        for (payload, encoding) in [("8", "PCMA"), ("0", "PCMU")] {
+            let caller = incoming(&lane, &gateway, "operator-calls", from.port(), MOBILE);
+            caller.fill("payload", payload).fill("encoding", encoding).start().succeed();
+        }
+        let other = other.succeed();
+        for invite in other.requests("INVITE") {
+            let media = invite.sdp("m=audio ").next().expect("an audio line");
+            assert!(media.contains(&format!("RTP/AVP {offered} ")), "{media}");
+        }
+        let told = command(&gateway, &["route", "--from", "trunk:operator-a", "--to", MOBILE]);
+        let told = told.to_string();
+        let order = format!("[\"{}\",\"{}\"]", wanted[0], wanted[1]);
+        assert!(told.contains(&order), "{told}");
+    }
 }

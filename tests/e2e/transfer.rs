@@ -1,14 +1,16 @@
 //! Calls that are moved on, by real phones and by an operator (RFC 3515, RFC 3891, RFC 5589).
 
-use crate::scene::{ALICE, BOB, MOBILE, SECOND, alice, operator};
+use crate::scene::{ALICE, BLINK, BOB, MOBILE, SECOND, alice, incoming, operator};
 use crate::support::{
     baresip::{Baresip, PhoneCodec},
     gateway::Gateway,
     lane::Lane,
     linphone::Linphone,
     sipp::Sipp,
+    trace::TracedMessage,
     wait,
 };
+use toml::Value as Toml;
 
 /// The phone behind the operator: it answers for the number that is called.
 fn landline(lane: &Lane) -> Baresip {
@@ -215,4 +217,67 @@ fn an_operator_that_may_moves_its_call_to_a_user_and_to_no_number() {
         assert_eq!(second["end_cause"], cause, "{second}");
         gateway.wait_idle();
     }
+}
+
+/// A message's dialog as its caller names it to others (RFC 3891 §3).
+fn dialog_of(answer: &TracedMessage) -> String {
+    let tag = |name: &str| {
+        let field = answer.header(name).unwrap_or_default();
+        field.split("tag=").nth(1).unwrap_or_else(|| panic!("no tag in {field}")).to_owned()
+    };
+    let call_id = answer.header("Call-ID").expect("a Call-ID");
+    format!("{call_id};to-tag={};from-tag={}", tag("To"), tag("From"))
+}
+
+/// A gateway whose operator calls from two ports and may move calls, with alice's and bob's phones.
+fn with_attendant<'l>(lane: &'l Lane, ports: [u16; 2]) -> Gateway<'l> {
+    let peers: Vec<Toml> = ports.iter().map(|port| format!("127.0.0.1:{port}").into()).collect();
+    let gateway = Gateway::on(lane).user("alice", ALICE).user("bob", BOB);
+    let first = ([127, 0, 0, 1], ports[0]).into();
+    let gateway = gateway.trunk_with("operator-a", first, |trunk| {
+        trunk.set("transfer", "users").set("peers", peers);
+    });
+    gateway.start()
+}
+
+#[test]
+fn an_operator_that_may_leaves_two_users_to_each_other() {
+    let lane = Lane::take("transfer-operator-attended");
+    let ports = [lane.port(), lane.port()];
+    let gateway = with_attendant(&lane, ports);
+    let devices = [lane.port(), lane.port()];
+    Sipp::register(&lane, gateway.udp(), "alice", devices[0]);
+    Sipp::register(&lane, gateway.udp(), "bob", devices[1]);
+    let alice = operator(&lane, "user-answers").at_port(devices[0]).start();
+    let bob = operator(&lane, "user-answers-and-hangs-up").at_port(devices[1]).pause(3 * SECOND).start();
+    let first = incoming(&lane, &gateway, "operator-calls-and-is-hung-up-on", ports[0], ALICE).start();
+    let replaces =
+        dialog_of(&first.wait_status(200)).replace(';', "%3B").replace('=', "%3D").replace('@', "%40");
+    let second = incoming(&lane, &gateway, "operator-leaves-two-calls", ports[1], BOB);
+    second.fill("target", ALICE).fill("replaces", &replaces).pause(BLINK).start().succeed();
+    first.succeed();
+    // Of both calls the operator has nothing left when bob hangs up, and alice hears of it.
+    bob.succeed();
+    assert_eq!(alice.succeed().requests("BYE").len(), 1);
+    let cdrs = gateway.wait_cdrs(2);
+    assert!(cdrs.iter().any(|cdr| cdrs.iter().any(|first| cdr["transfer_of"] == first["id"])), "{cdrs:#?}");
+    assert!(cdrs.iter().all(|cdr| cdr["end_cause"] == "normal_clearing"), "{cdrs:#?}");
+    gateway.wait_idle();
+}
+
+#[test]
+fn an_operator_that_may_goes_on_with_its_call_from_another_place() {
+    let lane = Lane::take("transfer-operator-replaces");
+    let ports = [lane.port(), lane.port()];
+    let gateway = with_attendant(&lane, ports);
+    let device = lane.port();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let alice = operator(&lane, "user-answers").at_port(device).start();
+    let first = incoming(&lane, &gateway, "operator-calls-and-is-hung-up-on", ports[0], ALICE).start();
+    let replaces = format!("Replaces: {}\n      Require: replaces", dialog_of(&first.wait_status(200)));
+    let second = incoming(&lane, &gateway, "operator-calls", ports[1], ALICE).fill("more", &replaces);
+    second.start().succeed();
+    first.succeed();
+    assert_eq!(alice.succeed().requests("INVITE").len(), 1, "the phone notices nothing");
+    gateway.wait_idle();
 }

@@ -93,6 +93,8 @@ impl Sipp {
             blanks: BTreeMap::from([
                 ("more".to_owned(), "Subject: a call".to_owned()),
                 ("audio".to_owned(), "[media_port]".to_owned()),
+                ("payload".to_owned(), "8".to_owned()),
+                ("encoding".to_owned(), "PCMA".to_owned()),
             ]),
             digest_uri: None,
         };

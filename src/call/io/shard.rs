@@ -348,6 +348,10 @@ impl Shard {
                     let mark = self.journal.last_media().slot(leg.call);
                     self.order(leg, MediaCommand::Serve { leg, line, mark });
                 }
+                Output::PlayTone { leg, tone, unless } => {
+                    self.order(leg, MediaCommand::PlayTone { leg, tone, unless });
+                }
+                Output::StopTone { leg } => self.order(leg, MediaCommand::StopTone { leg }),
                 Output::MoveMedia { leg, beside } => self.move_media(leg, beside),
                 Output::SetMediaTimeout { leg, after } => {
                     self.order(leg, MediaCommand::SetTimeout { leg, after });

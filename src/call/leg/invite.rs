@@ -1,7 +1,7 @@
 //! Our INVITE towards a callee: what it says, and how it answers a challenge.
 
 use super::{Leg, LegState, Party};
-use crate::call::core::{ALLOW, Core, Purpose};
+use crate::call::core::{Core, Purpose};
 use crate::config::Prack;
 use crate::sip::auth::AuthRefused;
 use crate::sip::message::{HeaderName, Headers, Method, NameAddr, Request, Response, Typed, Uri};
@@ -37,10 +37,7 @@ impl Leg {
         headers.push(HeaderName::CallId, self.call_id.clone());
         headers.push(HeaderName::CSeq, "1 INVITE");
         headers.push(HeaderName::Contact, Leg::contact(&self.peer, plan.contact.as_deref()));
-        headers.push(HeaderName::Allow, ALLOW);
-        if let Some(supported) = self.supported() {
-            headers.push(HeaderName::Supported, supported);
-        }
+        self.capabilities(&core.settings).tell(&mut headers);
         if self.party.prack() == Prack::Required {
             headers.push(HeaderName::Require, "100rel");
         }

@@ -1,7 +1,7 @@
 //! One leg of a call: a dialog with one far end, from its INVITE to its BYE.
 
 pub mod early;
-mod extensions;
+pub mod extensions;
 pub mod invite;
 pub mod media;
 pub mod progress;
@@ -16,7 +16,6 @@ use self::session::LegSession;
 use super::core::{Core, Owner, Purpose};
 use super::event::{Event, Output, Target};
 use super::settings::Trunk;
-use crate::config::Prack;
 use crate::routing::Channel;
 use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::auth::ClientAuth;
@@ -216,21 +215,6 @@ impl Leg {
             reliable: None,
             rules: None,
         }
-    }
-
-    /// The extensions we offer to use on this leg.
-    pub fn supported(&self) -> Option<String> {
-        let timer = self.session.wishes().takes_part.then_some("timer");
-        let reliable = match self.party.prack() {
-            Prack::Off => None,
-            Prack::Supported | Prack::Required => Some("100rel"),
-        };
-        let replaces = match &self.party {
-            Party::User { .. } => Some("replaces"),
-            Party::Trunk(_) => None,
-        };
-        let all: Vec<&str> = [reliable, timer, replaces].into_iter().flatten().collect();
-        (!all.is_empty()).then(|| all.join(", "))
     }
 
     /// Says under which Call-ID this leg's messages pass.

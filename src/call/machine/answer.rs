@@ -2,7 +2,7 @@
 
 use super::record::AttemptEnd;
 use super::{Call, Callee, Note, Plan, Stage};
-use crate::call::core::{ALLOW, Core, Purpose, response};
+use crate::call::core::{Core, Purpose, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
 use crate::call::leg::{self, Leg, LegState, Party};
@@ -172,6 +172,7 @@ impl Call {
             self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
             return;
         }
+        self.stop_ringback(core);
         if self.caller.media.negotiated.is_some() {
             self.connect(core, callee);
         }
@@ -216,16 +217,12 @@ impl Call {
         } else if self.caller.media.negotiated.is_none() {
             self.offer_to_caller(core);
         }
-        let supported = self.caller.supported();
         let leg = &mut self.caller;
         let LegState::Incoming { server, request } = &leg.state else { return false };
         let server = *server;
         let mut accepted = response(request, 200, &leg.local_tag);
         accepted.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
-        accepted.headers.push(HeaderName::Allow, ALLOW);
-        if let Some(supported) = supported {
-            accepted.headers.push(HeaderName::Supported, supported);
-        }
+        leg.capabilities(&core.settings).tell(&mut accepted.headers);
         // Too small an interval was refused before anything rang.
         let timer = session_timer::answer(&**request, leg.session.wishes()).ok().flatten();
         leg.session.grant(now, request, timer, &mut accepted.headers);

@@ -2,7 +2,7 @@
 
 use super::reason::{FarReason, warning};
 use super::{Asked, Call, Stage};
-use crate::call::core::{ALLOW, Core, Purpose, response, unsupported};
+use crate::call::core::{Core, Purpose, response, unsupported};
 use crate::call::leg::{Leg, LegState, Modification};
 use crate::call::trunks::Trunks;
 use crate::sdp::{Refusal, Session};
@@ -36,8 +36,9 @@ impl Call {
             Method::Update => self.on_update(core, now, index, asked),
             Method::Options => {
                 let mut answer = Response::to_request(&asked.request, 200);
-                answer.headers.push(HeaderName::Allow, ALLOW);
-                answer.headers.push(HeaderName::Accept, "application/sdp");
+                if let Some(leg) = self.leg(index) {
+                    leg.capabilities(&core.settings).describe(&mut answer.headers);
+                }
                 core.respond(now, asked.key, &Method::Options, answer);
             }
             Method::Info => {
@@ -54,7 +55,9 @@ impl Call {
             | Method::Subscribe
             | Method::Other(_) => {
                 let mut answer = Response::to_request(&asked.request, 405);
-                answer.headers.push(HeaderName::Allow, ALLOW);
+                if let Some(leg) = self.leg(index) {
+                    leg.capabilities(&core.settings).tell_methods(&mut answer.headers);
+                }
                 core.respond(now, asked.key, &asked.request.method, answer);
             }
         }

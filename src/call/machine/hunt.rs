@@ -5,6 +5,7 @@ use super::record::AttemptEnd;
 use super::{Call, Device, Plan, Stage, TrunkCandidate, emergency};
 use crate::call::core::Core;
 use crate::call::event::{Event, Target};
+use crate::call::identity::ANONYMOUS_HOST;
 use crate::call::leg::invite::InvitePlan;
 use crate::call::leg::media::{LegMedia, MediaPolicy, offered_codecs};
 use crate::call::leg::rules::LegRules;
@@ -168,19 +169,20 @@ impl Call {
     /// A callee's leg has its ports: the INVITE goes out.
     pub(super) fn place(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now, position: usize) {
         let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
-        let shared = self.shared_codec_order(position);
+        let codecs = self.offered_codec_order(position);
         let referred_by = self.referred_by(core, position);
         // A caller that begins on hold is on hold at the far end too.
         let direction = self.caller.media.allowed.reversed();
         let leg = &mut self.callees[position];
-        leg.media.policy.codecs = shared;
+        leg.media.policy.codecs = codecs;
         let address = leg.peer.local.ip();
         let offer = leg.media.offer(address, session_id, direction, core.randomness());
         let Some((offer, attempt)) = offer.zip(leg.attempt.as_ref()) else { return };
         let request_uri = match &attempt.target {
             Some(_) if service(&attempt.called).is_some() => Uri::parse(&attempt.called).ok(),
             Some(target) => {
-                let user = called_at(&leg.party, &attempt.called, &self.portability);
+                let user =
+                    called_at(&leg.party, &attempt.called, &self.portability, self.ported_by.as_deref());
                 Some(Uri::sip(Some(&user), target.host.clone()))
             }
             None => Uri::parse(&attempt.called).ok(),
@@ -207,7 +209,8 @@ impl Call {
         let anonymous = attempt.calling == ANONYMOUS || self.identity.withheld;
         let mut fields = match &leg.party {
             Party::Trunk(trunk) => {
-                let mut fields = self.identity.fields(trunk, attempt.network.as_deref(), &from.host);
+                let mut fields =
+                    self.identity.fields(trunk, attempt.network.as_deref(), &from.host, &core.numbers);
                 let (number, called) = (self.number.as_ref(), attempt.called.as_str());
                 let numbers = Numbers { number, called, withheld: anonymous };
                 let signer = core.settings.stir_material.signer.as_ref();
@@ -233,7 +236,7 @@ impl Call {
                 Party::Trunk(trunk) if trunk.config.app_side => from.host.clone(),
                 // RFC 3323 §4.1.1.3: who withholds its number withholds its domain too.
                 Party::Trunk(_) | Party::User { .. } => {
-                    HostPort { host: "anonymous.invalid".to_owned(), port: None }
+                    HostPort { host: ANONYMOUS_HOST.to_owned(), port: None }
                 }
             };
             from = Uri::sip(Some(ANONYMOUS), host);
@@ -316,13 +319,17 @@ impl Call {
         Some(NameAddr::new(Uri::sip(Some(&user), host)).to_string())
     }
 
-    /// Codecs for a callee's offer: what the caller can also do comes first, so that nothing is transcoded that
-    /// need not be. App to app this leaves Opus untouched.
-    fn shared_codec_order(&self, position: usize) -> Vec<AudioCodec> {
-        let mut codecs = self.callees[position].media.policy.codecs.clone();
-        if let Some(offer) = &self.offer {
-            let offered = offered_codecs(offer);
-            codecs.sort_by_key(|codec| !offered.contains(codec));
+    /// Codecs for a callee's offer. A trunk gets its own order, whoever calls. To a device what the caller can also do
+    /// comes first, so that nothing is transcoded that need not be: app to app this leaves Opus untouched.
+    fn offered_codec_order(&self, position: usize) -> Vec<AudioCodec> {
+        let leg = &self.callees[position];
+        let mut codecs = leg.media.policy.codecs.clone();
+        match (&leg.party, &self.offer) {
+            (Party::User { .. }, Some(offer)) => {
+                let offered = offered_codecs(offer);
+                codecs.sort_by_key(|codec| !offered.contains(codec));
+            }
+            (Party::User { .. }, None) | (Party::Trunk(_), _) => {}
         }
         codecs
     }
@@ -381,8 +388,8 @@ impl Call {
                 return;
             }
         }
-        if let Some(target) = self.redirected(position, status, answer) {
-            self.follow(core, trunks, now, position, status, target);
+        if let Some(sent_on) = self.redirected(position, status, answer) {
+            self.follow(core, trunks, now, position, answer, sent_on);
             return;
         }
         let said = FarReason::of(answer).q850;
@@ -434,6 +441,9 @@ impl Call {
         let index = leg.id.index;
         self.early.take_if(|early| *early == index);
         self.bridged.take_if(|bridged| *bridged == index);
+        if !self.callees.iter().any(Leg::is_inviting) {
+            self.stop_ringback(core);
+        }
         self.free_attempt(now, position, AttemptEnd { status, cause });
         if !matches!(self.stage, Stage::Hunting { .. }) {
             self.count_attempt(core, position, false);
@@ -528,9 +538,10 @@ impl Call {
 }
 
 /// The called number as it stands in a trunk's Request-URI, with what belongs to it.
-fn called_at(party: &Party, called: &str, portability: &str) -> String {
+/// Who said itself where the number was ported to hears it again.
+fn called_at(party: &Party, called: &str, portability: &str, ported_by: Option<&str>) -> String {
     let ported = match party {
-        Party::Trunk(trunk) if trunk.config.portability => portability,
+        Party::Trunk(trunk) if trunk.config.portability || ported_by == Some(&*trunk.name) => portability,
         Party::Trunk(_) | Party::User { .. } => "",
     };
     format!("{called}{ported}{}", trunk_group(party).unwrap_or_default())

@@ -20,6 +20,7 @@ mod reason;
 mod record;
 mod redirect;
 mod reinvite;
+mod ringback;
 mod session_timer;
 mod transfer;
 mod update;
@@ -50,6 +51,7 @@ use crate::types::{
 };
 use emergency::Help;
 use hunt::Failed;
+use ringback::Ringback;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -187,6 +189,8 @@ pub struct Call {
     pub dialled: String,
     pub number: Option<E164>,
     portability: String,
+    /// The trunk that said so in a 3xx, where one did.
+    ported_by: Option<Arc<str>>,
     pub emergency: Option<Emergency>,
     /// Where the caller is, and how far the search for help has come.
     help: Option<Box<Help>>,
@@ -214,6 +218,8 @@ pub struct Call {
     faults: Vec<AudioFault>,
     /// The leg that the caller hears before the answer.
     early: Option<u8>,
+    /// The tone that the caller hears meanwhile.
+    ringback: Ringback,
     /// The callee's leg that is joined with the caller's at the media worker.
     bridged: Option<u8>,
     /// The callee's leg whose answer was taken.
@@ -262,6 +268,7 @@ impl Call {
             dialled: admitted.dialled,
             number: admitted.number,
             portability: admitted.portability,
+            ported_by: None,
             emergency: admitted.emergency,
             help,
             identity: admitted.identity,
@@ -280,6 +287,7 @@ impl Call {
             reports_due: 0,
             faults: Vec::new(),
             early: None,
+            ringback: Ringback::Silent,
             bridged: None,
             winner: None,
             progress: None,
@@ -545,7 +553,9 @@ impl Call {
                 ports.into_iter().chain(self.provenance.deadline()).min()
             }
             Stage::Answering { .. } => self.unrecorded_at(),
-            Stage::Hunting { give_up_at } => Some(*give_up_at),
+            Stage::Hunting { give_up_at } => {
+                self.ringback.poll_timeout().into_iter().chain([*give_up_at]).min()
+            }
             Stage::Talking { ends_at, interim_at, .. } => Some(*ends_at.min(interim_at)),
             Stage::Closing(closing) => closing.deadline(),
         };
@@ -578,6 +588,7 @@ impl Call {
             | Stage::Talking { .. }
             | Stage::Closing(_) => {}
         }
+        self.ringback_timeout(core, now);
         self.legs_timeout(core, trunks, now);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::dialog::{offer_in, reply, reply_unacceptable};
 use super::{Asked, Call, Note, Stage};
-use crate::call::core::{ALLOW, Core, response};
+use crate::call::core::{Core, response};
 use crate::call::event::{Event, Output};
 use crate::call::leg::media::offered_codecs;
 use crate::call::leg::progress::Described;
@@ -68,6 +68,9 @@ impl Call {
             self.take_description(core, position, &progress, &description, early_allowed);
         }
         self.pass_progress(core, now, position, progress.status, early_allowed);
+        if rings {
+            self.play_ringback(core, now);
+        }
     }
 
     /// A description before the answer. Of several forks the one that described itself last is heard; the one that
@@ -167,8 +170,10 @@ impl Call {
         if leg.dialog.is_none() {
             leg.dialog = Dialog::uas(request, &leg.local_tag).ok();
         }
+        if leg.reliable.is_some() {
+            leg.capabilities(&core.settings).tell(&mut progress.headers);
+        }
         if let Some(reliable) = leg.reliable.as_mut() {
-            progress.headers.push(HeaderName::Allow, ALLOW);
             if description.is_some() {
                 reliable.described = if self.offer.is_some() { Described::Answer } else { Described::Offer };
             }
@@ -299,6 +304,7 @@ impl Call {
                 self.close(core, now, EndCause::NotAcceptable, ReleasedBy::Gateway, None);
                 return;
             }
+            self.play_ringback(core, now);
         } else {
             self.answer_prack(core, now, &asked);
         }

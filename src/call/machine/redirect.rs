@@ -4,10 +4,12 @@ use super::record::AttemptEnd;
 use super::{Call, Stage};
 use crate::call::core::Core;
 use crate::call::event::{Rank, Target};
+use crate::call::forwarding::Forwarding;
 use crate::call::leg::Party;
 use crate::call::trunks::Trunks;
+use crate::routing::Dialled;
 use crate::sip::message::{Response, Typed};
-use crate::types::{EndCause, HostPort, Now};
+use crate::types::{E164, EndCause, HostPort, Now};
 use std::net::{IpAddr, SocketAddr};
 
 /// A call that is sent on more often goes in a circle.
@@ -15,8 +17,8 @@ const MOST: u8 = 3;
 
 impl Call {
     /// Where a 3xx may send the call. The number must stay what was routed and will be charged, and the place must be
-    /// one of those the trunk's configuration names by address.
-    pub(super) fn redirected(&self, position: usize, status: u16, answer: &Response) -> Option<Target> {
+    /// one of those the trunk's configuration names by address. Where the number was ported to may be said beside it.
+    pub(super) fn redirected(&self, position: usize, status: u16, answer: &Response) -> Option<SentOn> {
         if !(300..400).contains(&status)
             || self.redirects >= MOST
             || !matches!(self.stage, Stage::Hunting { .. })
@@ -27,7 +29,9 @@ impl Call {
         let (Party::Trunk(trunk), Some(attempt)) = (&leg.party, &leg.attempt) else { return None };
         let contacts = answer.addresses(&crate::sip::message::HeaderName::Contact).ok()?;
         contacts.into_iter().find_map(|contact| {
-            let same = contact.uri.user().is_empty() || contact.uri.user() == attempt.called;
+            let said = contact.uri.subscriber();
+            let routed = self.number.as_ref().is_some_and(|number| is_written(&said, number));
+            let same = said.is_empty() || said == attempt.called || routed;
             let port = |place: &HostPort| place.port.unwrap_or(leg.peer.transport.default_port());
             let wanted = &contact.uri.host;
             let listed =
@@ -39,7 +43,9 @@ impl Call {
             let reachable = remote.is_ipv4() == leg.peer.remote.is_ipv4();
             let mut peer = leg.peer.clone();
             (peer.remote, peer.connection) = (remote, None);
-            reachable.then_some(Target { host: wanted.clone(), peer, rank: Rank::default(), weight: 0 })
+            let target = Target { host: wanted.clone(), peer, rank: Rank::default(), weight: 0 };
+            let portability = Some(contact.uri.portability()).filter(|ported| !ported.is_empty());
+            reachable.then_some(SentOn { target, portability })
         })
     }
 
@@ -50,16 +56,19 @@ impl Call {
         trunks: &mut Trunks,
         now: Now,
         position: usize,
-        status: u16,
-        target: Target,
+        answer: &Response,
+        sent_on: SentOn,
     ) {
+        let (status, SentOn { target, portability }) = (answer.status, sent_on);
         self.redirects += 1;
+        self.note_redirect(core, position, answer, portability);
         let leg = &mut self.callees[position];
         leg.vanish(core);
         leg.close_media(core);
         let index = leg.id.index;
         self.early.take_if(|early| *early == index);
         self.bridged.take_if(|bridged| *bridged == index);
+        self.stop_ringback(core);
         let channel = self.callees[position].attempt.as_mut().and_then(|attempt| attempt.channel.take());
         self.free_attempt(now, position, AttemptEnd { status, cause: EndCause::Redirected });
         match (self.retry.take(), channel) {
@@ -71,4 +80,39 @@ impl Call {
         }
         self.count_attempt(core, position, true);
     }
+
+    /// What the next place is told: that the call was sent on, and where its number was ported to. Who answers so
+    /// understands it, whatever its trunk is told of other calls.
+    fn note_redirect(
+        &mut self,
+        core: &Core,
+        position: usize,
+        answer: &Response,
+        portability: Option<String>,
+    ) {
+        let leg = &self.callees[position];
+        let (Party::Trunk(trunk), Some(attempt)) = (&leg.party, &leg.attempt) else { return };
+        if let Some(portability) = portability {
+            self.portability = portability;
+            self.ported_by = Some(trunk.name.clone());
+        }
+        if trunk.config.diversion {
+            let said = Forwarding::of(&answer.headers, &core.numbers, trunk.config.called_format, false);
+            let called = self.number.clone().map(Dialled::International);
+            let called = called.unwrap_or_else(|| Dialled::Short(attempt.called.clone()));
+            self.identity.forwarding.get_or_insert_default().sent_on(called, answer.status, said);
+        }
+    }
+}
+
+/// True where a text is this number, in whichever form it is written that tells its country.
+fn is_written(text: &str, number: &E164) -> bool {
+    [number.as_str(), number.digits()].contains(&text) || text.strip_prefix("00") == Some(number.digits())
+}
+
+/// Where a call goes on.
+pub(super) struct SentOn {
+    target: Target,
+    /// Where its number was ported to, as it stands in a URI (RFC 4694).
+    portability: Option<String>,
 }

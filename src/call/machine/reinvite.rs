@@ -7,7 +7,7 @@
 use super::dialog::{offer_in, reply, reply_later, reply_unacceptable};
 use super::session_timer::reply_too_small;
 use super::{Asked, Call, Callee, Stage};
-use crate::call::core::{ALLOW, Core, Purpose};
+use crate::call::core::{Core, Purpose};
 use crate::call::event::Output;
 use crate::call::leg::{Leg, LegState, Modification, Party, Reinvited, credentials_of};
 use crate::sdp::Refusal;
@@ -71,7 +71,7 @@ impl Call {
         }
         let mut answer = Response::to_request(&asked.request, 200);
         answer.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
-        answer.headers.push(HeaderName::Allow, ALLOW);
+        leg.capabilities(&core.settings).tell(&mut answer.headers);
         leg.session.grant(now, &asked.request, timer, &mut answer.headers);
         let mut answer = answer.with_body("application/sdp", description);
         leg.dress(Kind::Response(200), &mut answer.headers);
@@ -243,14 +243,10 @@ pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction:
         None => leg.media.described.clone(),
     };
     let Some(offer) = offer else { return };
-    let supported = leg.supported();
     let Some(dialog) = leg.dialog.as_mut() else { return };
     let mut request = dialog.request(Method::Invite, None);
     request.headers.set(HeaderName::Contact, Leg::contact(&leg.peer, None));
-    request.headers.push(HeaderName::Allow, ALLOW);
-    if let Some(supported) = supported {
-        request.headers.push(HeaderName::Supported, supported);
-    }
+    leg.capabilities(&core.settings).tell(&mut request.headers);
     leg.session.ask(&mut request.headers);
     request.headers.push(HeaderName::ContentType, "application/sdp");
     request.body = offer.into();

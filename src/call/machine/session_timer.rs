@@ -2,7 +2,7 @@
 
 use super::reinvite::send_reinvite;
 use super::{Asked, Call};
-use crate::call::core::{ALLOW, Core, Purpose, response};
+use crate::call::core::{Core, Purpose, response};
 use crate::call::leg::{Leg, LegState, Modification};
 use crate::sip::message::{HeaderName, Method, Response};
 use crate::sip::session_timer::{Due, TooSmall};
@@ -75,14 +75,10 @@ fn refresh(leg: &mut Leg, core: &mut Core, now: Now) {
 }
 
 fn send_update(leg: &mut Leg, core: &mut Core, now: Now) {
-    let supported = leg.supported();
     let Some(dialog) = leg.dialog.as_mut() else { return };
     let mut request = dialog.request(Method::Update, None);
     request.headers.set(HeaderName::Contact, Leg::contact(&leg.peer, None));
-    request.headers.push(HeaderName::Allow, ALLOW);
-    if let Some(supported) = supported {
-        request.headers.push(HeaderName::Supported, supported);
-    }
+    leg.capabilities(&core.settings).tell(&mut request.headers);
     leg.session.ask(&mut request.headers);
     leg.authorize(core, &mut request);
     leg.send(core, now, Purpose::Update, leg.next_hop(), request);

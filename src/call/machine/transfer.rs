@@ -88,6 +88,15 @@ impl Call {
         waits && rung && matches!(self.caller.state, LegState::Incoming { .. })
     }
 
+    /// True where nobody is rung but devices of users, and nobody else will be.
+    pub fn rings_only_users(&self) -> bool {
+        let plan = match self.plan {
+            Plan::Devices(_) => true,
+            Plan::Trunks(_) | Plan::TakesOver { .. } | Plan::Line(_) | Plan::Refused { .. } => false,
+        };
+        plan && self.callees.iter().all(|leg| matches!(leg.party, Party::User { .. }))
+    }
+
     /// Gives up on trunks whose far end may not hear this party; false where such a one is being rung.
     pub fn keep_only_who_may_meet(&mut self, party: &Party) -> bool {
         if !self.callees.iter().all(|leg| leg.is_gone() || leg.party.may_meet(party)) {
@@ -105,6 +114,7 @@ impl Call {
     /// The caller leaves who is being rung to the one it talks to in another call. Its own INVITE is over.
     pub fn serve_transfer(&mut self, core: &mut Core, now: Now, first: CallId) {
         self.refuse_caller(core, now, EndCause::CallerCancelled, 487);
+        self.stop_ringback(core);
         self.caller.close_media(core);
         (self.early, self.bridged) = (None, None);
         self.serves_transfer = true;

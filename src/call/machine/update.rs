@@ -3,7 +3,7 @@
 use super::dialog::{offer_in, reply, reply_later, reply_unacceptable};
 use super::session_timer::reply_too_small;
 use super::{Asked, Call};
-use crate::call::core::{ALLOW, Core};
+use crate::call::core::Core;
 use crate::call::leg::progress::Described;
 use crate::call::leg::{Leg, LegState, Modification, Party};
 use crate::sip::message::{HeaderName, Method, Response, Typed};
@@ -60,7 +60,7 @@ impl Call {
             leg.peer = asked.peer;
         }
         answer.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
-        answer.headers.push(HeaderName::Allow, ALLOW);
+        leg.capabilities(&core.settings).tell(&mut answer.headers);
         leg.session.grant(now, &asked.request, timer, &mut answer.headers);
         if offers {
             leg.configure_media(core);

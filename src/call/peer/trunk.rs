@@ -1,12 +1,14 @@
 //! Asking a trunk how it is (OPTIONS, RFC 3261 §11) and staying registered there (REGISTER, §10.2).
 
-use crate::call::core::{ALLOW, Core, Owner};
+use crate::call::core::{Core, Owner};
 use crate::call::event::{Event, Target};
 use crate::call::exchange::Exchange;
 use crate::call::leg::Leg;
+use crate::call::leg::extensions::Capabilities;
 use crate::call::leg::rules::dress_upkeep;
 use crate::call::targets::Route;
 use crate::call::trunks::{OwnRegistration, Question, Side, trunk_index};
+use crate::config::TrunkConfig;
 use crate::routing::{Evidence, TrunkOutput};
 use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed, Uri};
 use crate::sip::transaction::ClientKey;
@@ -91,8 +93,17 @@ fn ask(core: &mut Core, side: &mut Side, target: Target, now: Now) {
     let call_id = core.token();
     let uri = Uri::sip(None, target.host.clone());
     let us = NameAddr::new(Uri::sip(None, own_host(&target)));
-    let mut request = build(core, Method::Options, uri.clone(), us, NameAddr::new(uri), &call_id, &target)
-        .with_header(HeaderName::CSeq, "1 OPTIONS");
+    let mut request = build(
+        core,
+        &side.settings.config,
+        Method::Options,
+        uri.clone(),
+        us,
+        NameAddr::new(uri),
+        &call_id,
+        &target,
+    )
+    .with_header(HeaderName::CSeq, "1 OPTIONS");
     dress_upkeep(&side.settings, &Method::Options, &mut request.headers);
     let owner = Owner::TrunkHealth { trunk: side.settings.name.clone() };
     let route = Route::of(&target.peer);
@@ -181,7 +192,16 @@ fn register(core: &mut Core, side: &mut Side, now: Now) {
     let account = NameAddr::new(Uri::sip(Some(&user), domain.clone()));
     let call_id = side.upkeep.call_id.clone();
     let uri = Uri::sip(None, domain);
-    let mut request = build(core, Method::Register, uri, account.clone(), account, &call_id, &target);
+    let mut request = build(
+        core,
+        &side.settings.config,
+        Method::Register,
+        uri,
+        account.clone(),
+        account,
+        &call_id,
+        &target,
+    );
     request.headers.set(HeaderName::Contact, Leg::contact(&target.peer, Some(&user)));
     request.headers.push(HeaderName::Expires, side.upkeep.lifetime.as_secs().to_string());
     send_register(core, side, now, target, request);
@@ -297,6 +317,7 @@ fn own_host(target: &Target) -> HostPort {
 /// A request to the trunk itself, without CSeq.
 fn build(
     core: &mut Core,
+    trunk: &TrunkConfig,
     method: Method,
     uri: Uri,
     from: NameAddr,
@@ -310,5 +331,5 @@ fn build(
         .with_header(HeaderName::To, to.to_string())
         .with_header(HeaderName::CallId, call_id)
         .with_header(HeaderName::Contact, Leg::contact(&target.peer, None))
-        .with_header(HeaderName::Allow, ALLOW)
+        .with_header(HeaderName::Allow, Capabilities::of(Some(trunk), &core.settings).methods())
 }

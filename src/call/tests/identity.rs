@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::config::{Config, IdentityHeader};
-use crate::routing::{Screening, ScreeningAction};
+use crate::routing::{NumberFormat, Screening, ScreeningAction};
 use crate::sip::message::{HeaderName, Method, Request, Typed};
 use crate::types::EndCause;
 
@@ -188,4 +188,89 @@ fn a_call_of_an_apps_network_reaches_users_and_other_apps() {
     w.invited(BOB);
     w.call_in(A, "+31201234567");
     w.invited(B);
+}
+
+#[test]
+fn of_who_sent_a_call_on_only_the_number_goes_along_in_the_trunks_form() {
+    let mut w = World::with(|config| {
+        config.trunks[0].trusted = true;
+        config.trunks[1].diversion = true;
+        config.trunks[1].calling_format = NumberFormat::ZeroZeroE164;
+    });
+    w.call_in_with(A, "+31201234567", OFFER, |invite| {
+        invite.headers.push(
+            HeaderName::Diversion,
+            "\"The Desk\" <sip:+33140205051@10.0.0.5;x=y>;reason=user-busy;counter=2;who=desk",
+        );
+        invite.headers.push(HeaderName::Diversion, "<sip:desk@10.0.0.5>;reason=no-answer");
+        invite.headers.push(
+            HeaderName::HistoryInfo,
+            "<sip:+33140205051@10.0.0.5;user=phone;cause=302?Reason=SIP%3Bcause%3D486%3Btext%3D%22at%20desk%22>;index=1.1;rc=1",
+        );
+    });
+    let invite = w.invited(B).invite;
+    let diversions: Vec<&str> = invite.headers.all(&HeaderName::Diversion).collect();
+    assert_eq!(
+        diversions,
+        [
+            "<sip:0033140205051@192.0.2.1>;reason=user-busy;counter=2",
+            "<sip:anonymous@anonymous.invalid>;reason=no-answer",
+        ]
+    );
+    let history = field(&invite, &HeaderName::HistoryInfo);
+    let expected = "<sip:0033140205051@192.0.2.1;cause=302?Reason=SIP%3Bcause%3D486>;index=1.1;rc=1";
+    assert_eq!(history, Some(expected));
+}
+
+#[test]
+fn whoever_sent_a_call_on_and_wants_not_to_be_named_is_not() {
+    for (diversion, history, privacy) in [
+        ("<sip:+33140205051@10.0.0.5>;privacy=full", "<sip:+33140205051@10.0.0.5>;index=1", ""),
+        ("<sip:+33140205051@10.0.0.5>", "<sip:+33140205051@10.0.0.5?Privacy=history>;index=1", ""),
+        ("<sip:+33140205051@10.0.0.5>", "<sip:+33140205051@10.0.0.5>;index=1", "history"),
+        ("<sip:+33140205051@10.0.0.5>", "<sip:+33140205051@10.0.0.5>;index=1", "header;critical"),
+    ] {
+        for knows in [false, true] {
+            let mut w = World::with(|config| {
+                config.trunks[0].trusted = true;
+                (config.trunks[1].diversion, config.trunks[1].tell_withheld) = (true, Some(knows));
+            });
+            w.call_in_with(A, "+31201234567", OFFER, |invite| {
+                invite.headers.push(HeaderName::Diversion, diversion);
+                invite.headers.push(HeaderName::HistoryInfo, history);
+                if !privacy.is_empty() {
+                    invite.headers.push(HeaderName::Privacy, privacy);
+                }
+            });
+            let invite = w.invited(B).invite;
+            let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+            assert_eq!(text.contains("33140205051"), knows, "{text}");
+            assert!(!text.contains("10.0.0.5"), "{text}");
+            let wishes = field(&invite, &HeaderName::Diversion).unwrap().contains("privacy=full")
+                && (!knows || field(&invite, &HeaderName::HistoryInfo).unwrap().contains("?Privacy=history"));
+            assert!(wishes, "whoever may know it is asked to keep it: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_user_chooses_by_its_preferred_identity_which_of_its_own_numbers_is_asserted() {
+    for (preferred, told) in [
+        ("<sip:+3225559999@example.org>", "+3225559999@"),
+        ("<tel:+3225559999>", "+3225559999@"),
+        ("<sip:+32900123456@example.org>", "+3225550001@"),
+    ] {
+        let mut w = World::with(|config| {
+            asserting(config);
+            config.users[0].caller_ids.push("+3225559999".parse().unwrap());
+        });
+        w.dial_with("alice", "0470123456", OFFER, |invite| {
+            invite.headers.push(HeaderName::PPreferredIdentity, preferred);
+        });
+        let invite = w.invited(A).invite;
+        assert!(field(&invite, &HeaderName::PAssertedIdentity).unwrap().contains(told), "{preferred}");
+        assert_eq!(field(&invite, &HeaderName::PPreferredIdentity), None);
+        // From names no number of alice's, so that the one that is asserted is shown too.
+        assert!(told.starts_with(invite.from().unwrap().uri.user()), "{preferred}");
+    }
 }

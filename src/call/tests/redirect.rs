@@ -3,6 +3,7 @@
 use super::far::Side;
 use super::world::*;
 use crate::config::Config;
+use crate::routing::NumberFormat;
 use crate::sip::message::{HeaderName, Method};
 use crate::types::{EndCause, HostPort};
 
@@ -92,4 +93,98 @@ fn a_circle_ends() {
     }
     w.refused(&alice, 502);
     assert_eq!(w.finish().legs.len(), 4);
+}
+
+#[test]
+fn the_same_number_is_the_same_however_it_is_written() {
+    for contact in [
+        "<sip:32470123456@203.0.113.2>",
+        "<sip:0032470123456@203.0.113.2;user=phone>",
+        "<sip:+32-470-12.34.56@203.0.113.2>",
+        "<sip:0470123456@203.0.113.2>",
+        "<sip:203.0.113.2>",
+    ] {
+        let mut w = World::with(|config| {
+            to_a2(config);
+            config.trunks[0].called_format = NumberFormat::National;
+        });
+        let alice = w.dial("alice", "0470123456");
+        let first = w.invited(A);
+        assert_eq!(first.invite.uri.user(), "0470123456");
+        redirect(&mut w, &first, contact);
+        let second = w.invited(A2);
+        assert_eq!(second.invite.uri.user(), "0470123456", "in the trunk's own form");
+        w.cancel(&alice);
+        w.finish();
+    }
+}
+
+#[test]
+fn where_the_number_was_ported_to_goes_along_to_the_next_place_and_is_no_other_number() {
+    let mut w = World::with(to_a2);
+    let alice = w.dial("alice", "0470123456");
+    let first = w.invited(A);
+    assert_eq!(first.invite.uri.user(), "+32470123456");
+    redirect(&mut w, &first, "<sip:+32470123456;rn=+3299000001;npdi@203.0.113.2;user=phone>");
+    let second = w.invited(A2);
+    assert_eq!(second.invite.uri.subscriber(), "+32470123456");
+    assert!(
+        second.invite.uri.user().contains(";npdi") && second.invite.uri.user().contains(";rn=+3299000001")
+    );
+    w.reply(&second, 486);
+    w.refused(&alice, 486);
+    let cdr = w.finish();
+    assert_eq!(cdr.called.number.as_ref().unwrap().as_str(), "+32470123456", "what was dialled is paid for");
+    // Whoever is only told to route by another number is not.
+    let mut w = World::with(to_a2);
+    let alice = w.dial("alice", "0470123456");
+    let first = w.invited(A);
+    redirect(&mut w, &first, "<sip:+3299000001;npdi@203.0.113.2>");
+    w.refused(&alice, 502);
+    w.finish();
+}
+
+#[test]
+fn a_trunk_that_wants_to_know_hears_how_the_call_came_to_its_next_place() {
+    for wanted in [false, true] {
+        let mut w = World::with(|config| {
+            to_a2(config);
+            config.trunks[0].diversion = wanted;
+        });
+        let alice = w.dial("alice", "0470123456");
+        let first = w.invited(A);
+        assert_eq!(first.invite.headers.get(&HeaderName::HistoryInfo), None);
+        let mut response = first.response(&first.invite, 302);
+        response.headers.set(HeaderName::Contact, "<sip:+32470123456@203.0.113.2>");
+        response.headers.push(HeaderName::Diversion, "<sip:+32470999999@203.0.113.1>;reason=time-of-day");
+        w.send(first.at, response);
+        let second = w.invited(A2);
+        let told: Vec<&str> = second.invite.headers.list(&HeaderName::HistoryInfo).collect();
+        let diverted: Vec<&str> = second.invite.headers.list(&HeaderName::Diversion).collect();
+        let history = [
+            "<sip:+32470123456@192.0.2.1?Reason=SIP%3Bcause%3D302>;index=1",
+            "<sip:+32470123456@192.0.2.1>;index=1.1;rc=1",
+        ];
+        let diversion = ["<sip:+32470999999@192.0.2.1>;reason=time-of-day"];
+        if wanted {
+            assert_eq!((told, diverted), (history.to_vec(), diversion.to_vec()));
+        } else {
+            assert!(told.is_empty() && diverted.is_empty());
+        }
+        w.cancel(&alice);
+        w.finish();
+    }
+}
+
+#[test]
+fn a_device_sends_nobody_on() {
+    let mut w = World::with(to_a2);
+    w.register("bob", BOB);
+    let caller = w.call_in(A, "+3225550002");
+    let bob = w.invited(BOB);
+    redirect(&mut w, &bob, "<sip:+32900123456@203.0.113.2>");
+    assert_eq!(w.heard(BOB), ["ACK"]);
+    w.refused(&caller, 502);
+    assert!(w.heard(B).is_empty());
+    w.finish();
 }

@@ -8,7 +8,7 @@ use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
 use crate::types::{Direction, EndCause, ReleasedBy};
 
 /// A user's phone sends a REFER and proves itself; the final status.
-fn refer(w: &mut World, side: &mut Side, to: &str) -> u16 {
+pub(super) fn refer(w: &mut World, side: &mut Side, to: &str) -> u16 {
     let request = side.request(Method::Refer).with_header(HeaderName::ReferTo, to);
     w.send(side.at, &request);
     let answer = w.any_response(side.at);
@@ -21,7 +21,7 @@ fn refer(w: &mut World, side: &mut Side, to: &str) -> u16 {
 }
 
 /// The next report a transferor gets, answered: its fragment and whether it is the last.
-fn report(w: &mut World, side: &Side) -> (String, bool) {
+pub(super) fn report(w: &mut World, side: &Side) -> (String, bool) {
     let notify = w.request(side.at, Method::Notify);
     w.send(side.at, side.response(&notify, 200));
     assert!(notify.headers.get(&HeaderName::Event).is_some_and(|event| event.starts_with("refer")));
@@ -330,7 +330,7 @@ fn consulting(w: &mut World) -> (Side, Side, Side, Side) {
 }
 
 /// What stands for a dialog of a phone in Refer-To.
-fn replacing(side: &Side, swapped: bool) -> String {
+pub(super) fn replacing(side: &Side, swapped: bool) -> String {
     let (to, from) = (side.other.tag().unwrap(), side.own.tag().unwrap());
     let (to, from) = if swapped { (from, to) } else { (to, from) };
     format!("<sip:carol@example.org?Replaces={}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>", side.call_id)

@@ -2,6 +2,7 @@
 //! that do what the test says.
 
 mod records;
+mod talks;
 
 use super::far::name;
 pub use super::lab::{Dice, config, dialplan, directory};
@@ -89,6 +90,8 @@ pub struct MediaLeg {
     pub bridged_to: Option<LegId>,
     /// The test line that answers on it.
     pub line: Option<ServedLine>,
+    /// The tone that plays on it, and the leg whose voice ends it.
+    pub tone: Option<Option<LegId>>,
     /// The call whose thread it was to go to.
     pub beside: Option<CallId>,
     /// The thread that has it.
@@ -377,6 +380,12 @@ impl World {
                 assert!(media.config.is_some(), "a line without an agreed session");
                 media.line = Some(line);
             }
+            Output::PlayTone { leg, unless, .. } => {
+                let media = self.open_leg(leg);
+                assert!(media.config.is_some(), "a tone without an agreed session");
+                media.tone = Some(unless);
+            }
+            Output::StopTone { leg } => self.open_leg(leg).tone = None,
             Output::MoveMedia { leg, beside } => {
                 let home = self.open_leg(beside).worker;
                 let media = self.open_leg(leg);
@@ -596,34 +605,6 @@ impl World {
             let after = self.journal.written.iter().filter(|(_, record)| is_of(record, *call)).count();
             assert!(after > 0, "a call left no record at all");
         }
-    }
-
-    /// A call from alice over trunk `a` that was answered a moment ago: the two sides.
-    pub fn talking(&mut self) -> (super::far::Side, super::far::Side) {
-        let mut alice = self.dial("alice", "0470123456");
-        let callee = self.invited(A);
-        self.reply_with(&callee, 200, ANSWER);
-        assert_eq!(self.heard(A), ["ACK"]);
-        self.ack(&mut alice);
-        (alice, callee)
-    }
-
-    /// As [`World::talking`], but the trunk called and bob answered.
-    pub fn talking_in(&mut self) -> (super::far::Side, super::far::Side) {
-        self.register("bob", BOB);
-        let mut caller = self.call_in(A, "+3225550002");
-        let bob = self.invited(BOB);
-        self.reply_with(&bob, 200, OPUS_ANSWER);
-        assert_eq!(self.heard(BOB), ["ACK"]);
-        self.ack(&mut caller);
-        (caller, bob)
-    }
-
-    /// The far end of a leg answers a BYE, and the caller's is answered too: all is over.
-    pub fn hang_up(&mut self, by: &mut super::far::Side, other: &super::far::Side) {
-        self.bye(by);
-        self.ok(other, Method::Bye);
-        self.response(by.at, 200);
     }
 
     /// Why the only call ended.

@@ -13,8 +13,10 @@ const MOST_NESTED: usize = 3;
 /// Parts looked at: a call setup has at most a few (SDP, ISUP, location).
 const MAX_PARTS: usize = 8;
 
-pub(crate) fn sdp(content_type: &str, body: &Bytes) -> Option<Bytes> {
-    let description = part(content_type, body, SDP, MOST_NESTED)?;
+/// The description of the session. One of another disposition is about something else, as an early session
+/// (RFC 3959 §3), and is no part of the session's offer and answer.
+pub(crate) fn sdp(content_type: &str, disposition: Option<&str>, body: &Bytes) -> Option<Bytes> {
+    let description = part(content_type, disposition, body, SDP, MOST_NESTED)?;
     // The line end before a boundary belongs to the boundary, but SDP lines need theirs (RFC 4566 §5).
     if description.is_empty() || description.ends_with(b"\n") {
         Some(description)
@@ -24,15 +26,36 @@ pub(crate) fn sdp(content_type: &str, body: &Bytes) -> Option<Bytes> {
 }
 
 pub(crate) fn location(content_type: &str, body: &Bytes) -> Option<Bytes> {
-    part(content_type, body, LOCATION, MOST_NESTED)
+    part(content_type, None, body, LOCATION, MOST_NESTED)
+}
+
+/// True for a body that whoever does not understand its disposition may leave aside (RFC 3261 §20.11).
+pub(crate) fn is_optional(disposition: &str) -> bool {
+    let params = disposition.split(';').skip(1).filter_map(|param| param.split_once('='));
+    params.into_iter().any(|(name, value)| {
+        grammar::trim(name).eq_ignore_ascii_case("handling")
+            && grammar::trim(value).eq_ignore_ascii_case("optional")
+    })
+}
+
+fn is_of_session(disposition: Option<&str>) -> bool {
+    let kind = disposition.and_then(|disposition| disposition.split(';').next()).map(grammar::trim);
+    kind.is_none_or(|kind| kind.eq_ignore_ascii_case("session"))
 }
 
 /// A body of the wanted type, or the first part that is one.
-fn part(content_type: &str, body: &Bytes, wanted: &str, nested: usize) -> Option<Bytes> {
+fn part(
+    content_type: &str,
+    disposition: Option<&str>,
+    body: &Bytes,
+    wanted: &str,
+    nested: usize,
+) -> Option<Bytes> {
     let (media_type, params) = content_type.split_at(content_type.find(';').unwrap_or(content_type.len()));
     let media_type = grammar::trim(media_type);
     if media_type.eq_ignore_ascii_case(wanted) {
-        return (!body.is_empty()).then(|| body.clone());
+        let counts = wanted != SDP || is_of_session(disposition);
+        return (counts && !body.is_empty()).then(|| body.clone());
     }
     let multipart = media_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
     if !multipart || nested == 0 {
@@ -41,8 +64,8 @@ fn part(content_type: &str, body: &Bytes, wanted: &str, nested: usize) -> Option
     let params = Params::parse_header(params)?;
     let boundary = params.value("boundary").filter(|boundary| !boundary.is_empty())?;
     parts(body, boundary).find_map(|piece| {
-        let (content_type, content) = opened(&piece)?;
-        part(&content_type, &content, wanted, nested - 1)
+        let Opened { content_type, disposition, content } = opened(&piece)?;
+        part(&content_type, disposition.as_deref(), &content, wanted, nested - 1)
     })
 }
 
@@ -73,8 +96,15 @@ fn parts(body: &Bytes, boundary: &str) -> impl Iterator<Item = Bytes> {
         .map(move |((_, from), to)| body.slice(from..to))
 }
 
-/// The Content-Type and the content of a part; `None` where it has no type, or is encoded as mail is.
-fn opened(part: &Bytes) -> Option<(String, Bytes)> {
+/// A part of a body.
+struct Opened {
+    content_type: String,
+    disposition: Option<String>,
+    content: Bytes,
+}
+
+/// What is in a part; `None` where it has no type, or is encoded as mail is.
+fn opened(part: &Bytes) -> Option<Opened> {
     let end = find(part, b"\r\n\r\n").filter(|_| !part.starts_with(b"\r\n"))?;
     let head = std::str::from_utf8(&part[..end]).ok()?;
     let field = |wanted: &str| {
@@ -89,7 +119,8 @@ fn opened(part: &Bytes) -> Option<(String, Bytes)> {
     // RFC 2046 §5.1.1: the line end before a boundary is part of the boundary.
     let content = part.slice(end + 4..);
     let content = if content.ends_with(b"\r\n") { content.slice(..content.len() - 2) } else { content };
-    Some((field("Content-Type")?.to_owned(), content))
+    let content_type = field("Content-Type")?.to_owned();
+    Some(Opened { content_type, disposition: field("Content-Disposition").map(str::to_owned), content })
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -103,10 +134,10 @@ mod tests {
     #[test]
     fn a_plain_body_is_the_description() {
         let body = Bytes::from_static(b"v=0\r\n");
-        assert_eq!(sdp("Application/SDP;charset=utf-8", &body), Some(body.clone()));
-        assert_eq!(sdp("application/sdp", &Bytes::new()), None);
-        assert_eq!(sdp("text/plain", &body), None);
-        assert_eq!(sdp("\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}", &body), None);
+        assert_eq!(sdp("Application/SDP;charset=utf-8", None, &body), Some(body.clone()));
+        assert_eq!(sdp("application/sdp", None, &Bytes::new()), None);
+        assert_eq!(sdp("text/plain", None, &body), None);
+        assert_eq!(sdp("\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}", None, &body), None);
     }
 
     #[test]
@@ -115,9 +146,9 @@ mod tests {
             b"preamble\r\n--b1\r\nContent-Type: application/isup;version=x\r\n\r\n\x01\x02\xff\r\n--b1\r\n\
               Content-Disposition: session\r\ncontent-type : application/sdp\r\n\r\nv=0\r\ns=-\r\n--b1--\r\nafter",
         );
-        assert_eq!(sdp("multipart/mixed;boundary=\"b1\"", &body).unwrap(), "v=0\r\ns=-\r\n");
-        assert_eq!(sdp("multipart/mixed;boundary=b2", &body), None);
-        assert_eq!(sdp("multipart/mixed", &body), None);
+        assert_eq!(sdp("multipart/mixed;boundary=\"b1\"", None, &body).unwrap(), "v=0\r\ns=-\r\n");
+        assert_eq!(sdp("multipart/mixed;boundary=b2", None, &body), None);
+        assert_eq!(sdp("multipart/mixed", None, &body), None);
     }
 
     #[test]
@@ -128,7 +159,7 @@ mod tests {
               Content-Type: application/sdp\r\n\r\nv=0\r\n\r\n--b1--\r\n",
         );
         assert_eq!(location("multipart/mixed;boundary=b1", &body).unwrap(), "<presence/>");
-        assert_eq!(sdp("multipart/mixed;boundary=b1", &body).unwrap(), "v=0\r\n");
+        assert_eq!(sdp("multipart/mixed;boundary=b1", None, &body).unwrap(), "v=0\r\n");
         assert_eq!(location("application/pidf+xml", &Bytes::from_static(b"<p/>")).unwrap(), "<p/>");
         assert_eq!(location("application/sdp", &body), None);
     }
@@ -140,13 +171,13 @@ mod tests {
         for level in 0..10 {
             body = format!("--x{level}\r\nContent-Type: {content_type}\r\n\r\n{body}\r\n--x{level}--\r\n");
             content_type = format!("multipart/mixed;boundary=x{level}");
-            let found = sdp(&content_type, &Bytes::from(body.clone()));
+            let found = sdp(&content_type, None, &Bytes::from(body.clone()));
             assert_eq!(found.is_some(), level < MOST_NESTED, "{level}");
         }
         let encoded = Bytes::from_static(
             b"--b\r\nContent-Transfer-Encoding: base64\r\nContent-Type: application/sdp\r\n\r\ndj0w\r\n--b--",
         );
-        assert_eq!(sdp("multipart/mixed;boundary=b", &encoded), None);
+        assert_eq!(sdp("multipart/mixed;boundary=b", None, &encoded), None);
     }
 
     #[test]
@@ -154,9 +185,22 @@ mod tests {
         for body in
             ["", "--b", "--b\r\n", "--b\r\n--b--", "--b--\r\n--b\r\n", "--b\r\nContent-Type: application/sdp"]
         {
-            assert_eq!(sdp("multipart/mixed;boundary=b", &Bytes::from(body)), None, "{body:?}");
+            assert_eq!(sdp("multipart/mixed;boundary=b", None, &Bytes::from(body)), None, "{body:?}");
         }
         let cut = Bytes::from_static(b"--b\r\nContent-Type: application/sdp\r\n\r\nv=0");
-        assert_eq!(sdp("multipart/mixed;boundary=b", &cut).unwrap(), "v=0\r\n");
+        assert_eq!(sdp("multipart/mixed;boundary=b", None, &cut).unwrap(), "v=0\r\n");
+    }
+
+    #[test]
+    fn an_early_session_is_no_session() {
+        let body = Bytes::from_static(
+            b"--b1\r\nContent-Type: application/sdp\r\nContent-Disposition: early-session\r\n\r\nv=0\r\ns=early\r\n\
+              --b1\r\nContent-Type: application/sdp\r\nContent-Disposition: session\r\n\r\nv=0\r\ns=-\r\n--b1--\r\n",
+        );
+        assert_eq!(sdp("multipart/mixed;boundary=b1", None, &body).unwrap(), "v=0\r\ns=-\r\n");
+        let alone = Bytes::from_static(b"v=0\r\n");
+        assert_eq!(sdp("application/sdp", Some("early-session; handling=optional"), &alone), None);
+        assert_eq!(sdp("application/sdp", Some("Session;handling=required"), &alone), Some(alone.clone()));
+        assert!(is_optional("early-session; Handling = optional") && !is_optional("early-session"));
     }
 }

@@ -23,6 +23,7 @@ mod writer;
 pub use error::{ParseError, ParseErrorKind, PartialRequest};
 pub use extension::{RAck, Reason, Refresher, SessionExpires};
 pub use grammar::List;
+pub(crate) use grammar::unescape;
 pub use header_name::HeaderName;
 pub use headers::Headers;
 pub use method::Method;

@@ -136,7 +136,12 @@ pub trait Typed {
     }
     /// The session description: the body itself, or the first such part of a multipart body (RFC 5621 §3).
     fn sdp(&self) -> Option<Bytes> {
-        super::body::sdp(self.headers().get(&HeaderName::ContentType)?, self.body())
+        let disposition = self.headers().get(&HeaderName::ContentDisposition);
+        super::body::sdp(self.headers().get(&HeaderName::ContentType)?, disposition, self.body())
+    }
+    /// True for a body that may be left aside by whoever does not understand what it is for (RFC 3261 §20.11).
+    fn body_is_optional(&self) -> bool {
+        self.headers().get(&HeaderName::ContentDisposition).is_some_and(super::body::is_optional)
     }
     /// The location document (PIDF-LO, RFC 6442 §3): the body itself, or the first such part of a multipart body.
     fn location(&self) -> Option<Bytes> {

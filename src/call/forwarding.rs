@@ -1,0 +1,227 @@
+//! Who sent a call on before it came here (Diversion, RFC 5806; History-Info, RFC 7044): read entry by entry, and written
+//! anew for the next hop, so that of the networks it came through nothing goes along but the numbers.
+
+use super::identity::ANONYMOUS_HOST;
+use super::settings::Trunk;
+use crate::routing::{Dialled, NumberFormat, NumberPlan};
+use crate::sip::message::{HeaderName, Headers, NameAddr, Reason, Uri, unescape};
+use crate::types::HostPort;
+
+/// Entries that are passed on; a longer history is a loop or a bomb.
+const MOST: usize = 10;
+
+/// The way of a call so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Newest first.
+    diversions: Vec<Diversion>,
+    /// The whole way, in its order.
+    history: Vec<Step>,
+}
+
+/// Somebody on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Party {
+    /// `None`: it has none that can be read, and what it has instead is nobody's business.
+    number: Option<Dialled>,
+    /// It wants not to be named.
+    private: bool,
+}
+
+/// One that sent the call on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Diversion {
+    party: Party,
+    reason: Option<String>,
+    counter: Option<u32>,
+}
+
+/// One that the call was meant for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    party: Party,
+    index: String,
+    /// Why it was sent here (RFC 4458).
+    cause: Option<u16>,
+    /// Why it did not stay, as (protocol, cause).
+    reason: Option<(String, u16)>,
+    /// How the next one was found (`rc`, `mp` or `np`), and from which entry.
+    how: Option<(&'static str, String)>,
+}
+
+impl Forwarding {
+    /// Reads what an INVITE says, or a 3xx, its numbers in `format`. `hidden` is whether its Privacy covers all of it.
+    pub fn of(
+        headers: &Headers,
+        numbers: &NumberPlan,
+        format: NumberFormat,
+        hidden: bool,
+    ) -> Option<Box<Forwarding>> {
+        let entries = |name: &HeaderName| -> Vec<NameAddr> {
+            let values = headers.list(name).take(MOST);
+            values.filter_map(|value| NameAddr::parse(value).ok()).collect()
+        };
+        let number = |uri: &Uri| numbers.normalise_as(&uri.subscriber(), Some(format)).ok();
+        let diversion = |entry: NameAddr| {
+            // RFC 5806 §4: `full` and `uri` hide the address; a display name is never passed on.
+            let wish = entry.params.value("privacy").unwrap_or_default();
+            let private = hidden || ["full", "uri"].iter().any(|hides| wish.eq_ignore_ascii_case(hides));
+            Diversion {
+                party: Party { number: number(&entry.uri), private },
+                reason: entry.params.value("reason").filter(|reason| is_word(reason)).map(str::to_owned),
+                counter: entry.params.value("counter").and_then(|counter| counter.parse().ok()),
+            }
+        };
+        let step = |entry: NameAddr| {
+            let mut wishes = embedded(&entry.uri, "Privacy");
+            let private = hidden || wishes.any(|wishes| wishes.split(';').any(hides_history));
+            let reason = embedded(&entry.uri, "Reason").find_map(|value| Reason::parse(&value));
+            let how = ["rc", "mp", "np"].into_iter().find_map(|how| {
+                let from = entry.params.value(how).filter(|from| is_index(from))?;
+                Some((how, from.to_owned()))
+            });
+            Step {
+                party: Party { number: number(&entry.uri), private },
+                index: entry.params.value("index").filter(|index| is_index(index)).unwrap_or("1").to_owned(),
+                cause: entry.uri.params.value("cause").and_then(|cause| cause.parse().ok()),
+                reason: reason.and_then(|reason| Some((reason.protocol, reason.cause?))),
+                how,
+            }
+        };
+        let diversions: Vec<Diversion> = entries(&HeaderName::Diversion).into_iter().map(diversion).collect();
+        let history: Vec<Step> = entries(&HeaderName::HistoryInfo).into_iter().map(step).collect();
+        if diversions.is_empty() && history.is_empty() {
+            return None;
+        }
+        let mut read = Forwarding { diversions, history };
+        read.hide_everywhere();
+        Some(Box::new(read))
+    }
+
+    /// Whoever wants not to be named in one entry is not named by another one.
+    fn hide_everywhere(&mut self) {
+        let hidden: Vec<Dialled> =
+            self.parties().filter(|party| party.private).filter_map(|party| party.number.clone()).collect();
+        for party in self.parties() {
+            party.private |= party.number.as_ref().is_some_and(|number| hidden.contains(number));
+        }
+    }
+
+    fn parties(&mut self) -> impl Iterator<Item = &mut Party> {
+        let diverted = self.diversions.iter_mut().map(|diversion| &mut diversion.party);
+        diverted.chain(self.history.iter_mut().map(|step| &mut step.party))
+    }
+
+    /// A trunk has sent the call on to another place of the same number, by a 3xx that `said` who diverted it, if
+    /// anybody did (RFC 5806 §5). A number that only moved on inside its network was diverted by nobody.
+    pub fn sent_on(&mut self, number: Dialled, status: u16, said: Option<Box<Forwarding>>) {
+        if let Some(said) = said {
+            self.diversions.splice(0..0, said.diversions);
+            self.diversions.truncate(MOST);
+        }
+        // RFC 7044 §7.1, §10.3: the place that is left says why, and the next one grows out of it.
+        let last =
+            self.history.last().map(|last| (last.party.number == Some(number.clone()), last.index.clone()));
+        let index = match last {
+            Some((true, index)) => index,
+            Some((false, last)) => {
+                let index = format!("{last}.1");
+                self.history.push(Step::at(number.clone(), index.clone(), Some(("rc", last))));
+                index
+            }
+            None => {
+                self.history.push(Step::at(number.clone(), "1".to_owned(), None));
+                "1".to_owned()
+            }
+        };
+        if let Some(last) = self.history.last_mut() {
+            last.reason = Some(("SIP".to_owned(), status));
+        }
+        self.history.push(Step::at(number, format!("{index}.1"), Some(("rc", index))));
+        let late = self.history.len().saturating_sub(MOST);
+        self.history.drain(..late);
+    }
+
+    /// The fields that tell a trunk of it; `host` is what stands behind our numbers.
+    pub fn fields(&self, trunk: &Trunk, host: &HostPort, numbers: &NumberPlan) -> Vec<(HeaderName, String)> {
+        let diversions = self.diversions.iter().map(|diversion| {
+            let mut entry = NameAddr::new(diversion.party.uri(trunk, host, numbers));
+            entry.params.set("reason", Some(diversion.reason.as_deref().unwrap_or("unknown")));
+            if let Some(counter) = diversion.counter {
+                entry.params.set("counter", Some(&counter.to_string()));
+            }
+            if diversion.party.private {
+                entry.params.set("privacy", Some("full"));
+            }
+            (HeaderName::Diversion, entry.to_string())
+        });
+        let history = self.history.iter().map(|step| {
+            let mut uri = step.party.uri(trunk, host, numbers);
+            if let Some(cause) = step.cause {
+                uri.params.set("cause", Some(&cause.to_string()));
+            }
+            let reason =
+                step.reason.iter().map(|(protocol, cause)| format!("Reason={protocol}%3Bcause%3D{cause}"));
+            // What is hidden needs no wish any more (RFC 7044 §10.1.2).
+            let named = step.party.private && trunk.config.knows_withheld();
+            let wish = named.then(|| "Privacy=history".to_owned());
+            let headers: Vec<String> = reason.chain(wish).collect();
+            uri.headers = (!headers.is_empty()).then(|| headers.join("&"));
+            let mut entry = NameAddr::new(uri);
+            entry.params.set("index", Some(&step.index));
+            if let Some((how, from)) = &step.how {
+                entry.params.set(how, Some(from));
+            }
+            (HeaderName::HistoryInfo, entry.to_string())
+        });
+        diversions.chain(history).collect()
+    }
+}
+
+impl Step {
+    fn at(number: Dialled, index: String, how: Option<(&'static str, String)>) -> Step {
+        let party = Party { number: Some(number), private: false };
+        Step { party, index, cause: None, reason: None, how }
+    }
+}
+
+impl Party {
+    /// Somebody as a trunk may know it: by its number in the trunk's form, at our host.
+    fn uri(&self, trunk: &Trunk, host: &HostPort, numbers: &NumberPlan) -> Uri {
+        match self.number.as_ref().filter(|_| !self.private || trunk.config.knows_withheld()) {
+            Some(Dialled::International(number)) => {
+                let number = numbers.format(number, trunk.config.calling_format);
+                Uri::sip(Some(&number), host.clone())
+            }
+            Some(Dialled::Short(code)) => Uri::sip(Some(code), host.clone()),
+            Some(Dialled::Service(_)) | None => {
+                let nowhere = HostPort { host: ANONYMOUS_HOST.to_owned(), port: None };
+                Uri::sip(Some("anonymous"), nowhere)
+            }
+        }
+    }
+}
+
+/// RFC 7044 §10.1: these words of Privacy cover entries of History-Info.
+pub fn hides_history(word: &str) -> bool {
+    let word = word.trim();
+    ["history", "header", "session"].iter().any(|hides| word.eq_ignore_ascii_case(hides))
+}
+
+/// The values of a header field inside a URI (RFC 3261 §19.1.1).
+fn embedded<'a>(uri: &'a Uri, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let fields = uri.headers.as_deref().unwrap_or_default().split('&');
+    fields.filter_map(move |field| {
+        let (found, value) = field.split_once('=')?;
+        found.eq_ignore_ascii_case(name).then(|| unescape(value).map(|value| value.into_owned())).flatten()
+    })
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+}
+
+/// `1.2.1` (RFC 7044 §10.3).
+fn is_index(text: &str) -> bool {
+    text.len() <= 32 && !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.')
+}

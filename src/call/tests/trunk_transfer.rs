@@ -1,0 +1,156 @@
+//! Trunks that leave two of their calls to each other: app users only, so that it costs nobody anything.
+
+use super::far::Side;
+use super::transfer::{refer, replacing, report};
+use super::world::*;
+use crate::config::{Config, Transfer};
+use crate::sip::message::{HeaderName, Message, Method, Typed};
+
+fn may(config: &mut Config) {
+    config.trunks.iter_mut().for_each(|trunk| trunk.transfer = Transfer::Users);
+}
+
+/// Trunk `a` calls this user, whose phone answers.
+fn calls(w: &mut World, number: &str, phone: &str) -> (Side, Side) {
+    let mut caller = w.call_in(A, number);
+    let callee = w.invited(phone);
+    w.reply_with(&callee, 200, OPUS_ANSWER);
+    w.heard(phone);
+    w.ack(&mut caller);
+    (caller, callee)
+}
+
+/// Answers the BYEs that end these dialogs of a trunk.
+fn let_go(w: &mut World, sides: &[&Side]) {
+    let at = sides[0].at;
+    let mut ended = 0;
+    while let Some(message) = w.next(at) {
+        let Message::Request(bye) = message else { continue };
+        assert_eq!(bye.method, Method::Bye);
+        let side = sides.iter().find(|side| side.call_id == bye.call_id().unwrap()).unwrap();
+        w.send(at, side.response(&bye, 200));
+        ended += 1;
+    }
+    assert_eq!(ended, sides.len());
+}
+
+#[test]
+fn a_trunk_that_may_leaves_two_users_to_each_other() {
+    let mut w = World::with(may);
+    w.register("bob", BOB);
+    w.register("carol", CAROL);
+    let (mut first, mut bob) = calls(&mut w, "+3225550002", BOB);
+    let (second, carol) = calls(&mut w, "+3225550003", CAROL);
+    assert_eq!(refer(&mut w, &mut first, &replacing(&second, false)), 202);
+    report(&mut w, &first);
+    assert_eq!(report(&mut w, &first), ("SIP/2.0 200 OK".into(), true));
+    let_go(&mut w, &[&first, &second]);
+    w.pass(secs(30));
+    assert_eq!(w.exchange.live_calls(), 2);
+    w.bye(&mut bob);
+    w.ok(&carol, Method::Bye);
+    w.finish_all();
+    assert!(w.heard(B).is_empty());
+}
+
+#[test]
+fn a_trunk_leaves_a_user_to_one_that_still_rings() {
+    let mut w = World::with(may);
+    w.register("bob", BOB);
+    w.register("carol", CAROL);
+    let (mut first, mut bob) = calls(&mut w, "+3225550002", BOB);
+    let mut second = w.call_in(A, "+3225550003");
+    let carol = w.invited(CAROL);
+    w.reply(&carol, 180);
+    let ringing = w.response(second.at, 180);
+    second.learn(&ringing);
+    assert_eq!(refer(&mut w, &mut first, &replacing(&second, false)), 202);
+    report(&mut w, &first);
+    w.refused(&second, 487);
+    assert_eq!(report(&mut w, &first), ("SIP/2.0 180 Ringing".into(), false));
+    w.reply_with(&carol, 200, OPUS_ANSWER);
+    w.heard(CAROL);
+    assert_eq!(report(&mut w, &first), ("SIP/2.0 200 OK".into(), true));
+    w.ok(&first, Method::Bye);
+    w.pass(secs(5));
+    w.bye(&mut bob);
+    w.ok(&carol, Method::Bye);
+    w.finish_all();
+}
+
+#[test]
+fn a_trunk_goes_on_itself_with_the_user_of_a_call_that_it_takes_over() {
+    let mut w = World::with(may);
+    w.register("bob", BOB);
+    let (first, bob) = calls(&mut w, "+3225550002", BOB);
+    let dialog = format!(
+        "{};to-tag={};from-tag={}",
+        first.call_id,
+        first.other.tag().unwrap(),
+        first.own.tag().unwrap()
+    );
+    let mut second = w.call_in_with(A, "whoever", OFFER, |invite| {
+        invite.headers.push(HeaderName::Replaces, dialog.clone());
+        invite.headers.push(HeaderName::Require, "replaces");
+    });
+    w.ack(&mut second);
+    w.ok(&first, Method::Bye);
+    assert!(w.heard(BOB).is_empty());
+    w.bye(&mut second);
+    w.ok(&bob, Method::Bye);
+    w.finish_all();
+}
+
+#[test]
+fn a_trunk_joins_nobody_whom_somebody_pays_for_and_no_call_of_another_trunk() {
+    // A call that goes through to another trunk: who remains is that one.
+    let mut w = World::with(may);
+    w.register("bob", BOB);
+    let (mut first, mut bob) = calls(&mut w, "+3225550002", BOB);
+    let mut through = w.call_in(A, "+31201234567");
+    let other = w.invited(B);
+    w.reply_with(&other, 200, ANSWER);
+    w.heard(B);
+    w.ack(&mut through);
+    assert_eq!(refer(&mut w, &mut first, &replacing(&through, false)), 403, "the target is a trunk");
+    assert_eq!(refer(&mut w, &mut through, &replacing(&first, false)), 403, "who stays is a trunk");
+    let mut other = other;
+    assert_eq!(refer(&mut w, &mut other, &replacing(&first, false)), 403, "not its call");
+    let dialog = |side: &Side| {
+        format!("{};to-tag={};from-tag={}", side.call_id, side.other.tag().unwrap(), side.own.tag().unwrap())
+    };
+    for (at, side) in [(A, &through), (B, &first)] {
+        let replaces = dialog(side);
+        let caller = w.call_in_with(at, "whoever", OFFER, |invite| {
+            invite.headers.push(HeaderName::Replaces, replaces.clone());
+        });
+        w.refused(&caller, 403);
+    }
+    // One that still rings at another trunk.
+    let mut rings = w.call_in(A, "+31201234568");
+    let rung = w.invited(B);
+    w.reply(&rung, 180);
+    let ringing = w.response(rings.at, 180);
+    rings.learn(&ringing);
+    assert_eq!(refer(&mut w, &mut first, &replacing(&rings, false)), 403);
+    w.cancel(&rings);
+    w.request(rung.at, Method::Cancel);
+    w.reply(&rung, 487);
+    w.bye(&mut through);
+    w.ok(&other, Method::Bye);
+    w.bye(&mut bob);
+    w.ok(&first, Method::Bye);
+    w.finish_all();
+
+    let mut w = World::new();
+    w.register("bob", BOB);
+    w.register("carol", CAROL);
+    let (mut first, mut bob) = calls(&mut w, "+3225550002", BOB);
+    let (second, mut carol) = calls(&mut w, "+3225550003", CAROL);
+    assert_eq!(refer(&mut w, &mut first, &replacing(&second, false)), 403, "off by default");
+    for (user, trunk) in [(&mut bob, &first), (&mut carol, &second)] {
+        w.bye(user);
+        w.ok(trunk, Method::Bye);
+    }
+    w.finish_all();
+}
