@@ -3,7 +3,7 @@
 use super::core::{response, unsupported};
 use super::event::{Event, RefusedFor};
 use super::exchange::Exchange;
-use super::identity::Identity;
+use super::identity::{Identity, first_address};
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::progress::ReliableProgress;
 use super::leg::rules::LegRules;
@@ -13,6 +13,7 @@ use super::provenance::Provenance;
 use super::settings::Trunk;
 use super::trunks::{self, trunk_index};
 use crate::access::User;
+use crate::config::CalledFrom;
 use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkIndex, service};
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
@@ -92,7 +93,13 @@ impl Exchange {
                 None => return,
             },
         };
-        let rules = rules_of(&source.party(), &mut request);
+        let mut rules = rules_of(&source.party(), &mut request);
+        if let Source::Trunk(trunk) = &source
+            && name_called(trunk, &mut request)
+            && let Some(rules) = &mut rules
+        {
+            rules.called = request.uri.subscriber();
+        }
         // From here on it is a call attempt, whatever comes of it, and has a record.
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
         let (offer, unusable) = self.read_offer(&source, &peer, &request);
@@ -521,6 +528,18 @@ fn end_cause(refusal: trunks::Refusal) -> EndCause {
         trunks::Refusal::Unavailable => EndCause::TrunkUnavailable,
         trunks::Refusal::Congested => EndCause::TrunkCongested,
     }
+}
+
+/// An operator that calls our registered Contact says elsewhere whom it calls: that becomes the Request-URI, which is
+/// what everything here reads. True where it says so.
+fn name_called(trunk: &Trunk, invite: &mut Request) -> bool {
+    let named = match trunk.config.called_from {
+        CalledFrom::Uri => None,
+        CalledFrom::To => invite.to().ok(),
+        CalledFrom::CalledParty => first_address(invite, &HeaderName::PCalledPartyId),
+    };
+    let named = named.filter(|named| !named.uri.user().is_empty());
+    named.map(|named| invite.uri = named.uri).is_some()
 }
 
 /// The header rules of the trunk that an INVITE comes from act on it before anything reads it.

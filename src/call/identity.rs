@@ -1,14 +1,18 @@
 //! Who calls, as SIP tells it beside From: P-Asserted-Identity, P-Preferred-Identity, Privacy, Remote-Party-ID.
 
 use super::forwarding::{Forwarding, hides_history};
+use super::leg::Party;
 use super::settings::Trunk;
 use crate::config::IdentityHeader;
 use crate::routing::NumberPlan;
-use crate::sip::message::{HeaderName, NameAddr, Request, Typed, Uri};
+use crate::sip::message::{HeaderName, NameAddr, Request, Response, Scheme, Typed, Uri};
 use crate::types::HostPort;
 
 /// Where nobody is (RFC 3323 §4.1.1.3).
 pub const ANONYMOUS_HOST: &str = "anonymous.invalid";
+
+/// Characters of a name; a phone shows no more.
+const LONGEST_NAME: usize = 64;
 
 /// What a caller says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct Identity {
     pub withheld: bool,
     /// The number its network vouches for; only of callers whose word counts.
     pub asserted: Option<String>,
+    /// What it calls itself: a name for people to read.
+    pub name: Option<Box<str>>,
     /// Which of its numbers a user would like to be vouched for (RFC 3325 §6).
     pub preferred: Option<String>,
     /// What else its Privacy asks for.
@@ -42,14 +48,16 @@ impl Identity {
 
     /// Reads what an INVITE of a trunk says. Its word counts where it stands inside our trust domain (RFC 3325 §2.3).
     pub fn of_trunk(request: &Request, trunk: &Trunk, numbers: &NumberPlan) -> Identity {
-        let identity = Identity::of(request);
+        let mut identity = Identity::of(request);
+        identity.name = identity.name.filter(|_| trunk.config.calling_name);
         if !trunk.config.trusted {
             return identity;
         }
-        let asserted =
-            first_address(request, &HeaderName::PAssertedIdentity).or_else(|| calling_party(request));
+        let asserted = asserted_number(request).or_else(|| calling_party(request));
         let hidden = words(request).any(hides_history);
+        let named = asserted.as_ref().and_then(readable).filter(|_| trunk.config.calling_name);
         Identity {
+            name: named.or(identity.name),
             asserted: asserted.map(|address| address.uri.subscriber()),
             forwarding: Forwarding::of(&request.headers, numbers, trunk.config.calling_format, hidden),
             ..identity
@@ -69,8 +77,26 @@ impl Identity {
             // The media and the headers of either side stay on its side anyway: `session` asks for nothing more.
             withheld: anonymous || hidden || ["id", "user", "header"].into_iter().any(says),
             wishes: Wishes { none: says("none"), history: says("history"), critical: says("critical") },
+            name: request.from().ok().as_ref().and_then(readable),
             ..Identity::default()
         }
+    }
+
+    /// Whom a far end that we trust says it is, in a response (RFC 3325 §9.1), and whether only the trust domain may know.
+    pub fn of_response(response: &Response, trusted: bool) -> Option<(String, bool)> {
+        let asserted = asserted_number(response).filter(|_| trusted)?;
+        let hidden = words(response)
+            .any(|word| ["id", "user", "header"].iter().any(|hides| word.eq_ignore_ascii_case(hides)));
+        Some((asserted.uri.subscriber(), hidden))
+    }
+
+    /// The caller's name, for a callee that may read it.
+    pub fn name_for(&self, party: &Party) -> Option<&str> {
+        let told = match party {
+            Party::Trunk(trunk) => trunk.config.calling_name,
+            Party::User { .. } => true,
+        };
+        self.name.as_deref().filter(|_| told)
     }
 
     /// The same of a call for help: who answers it must know who calls.
@@ -94,7 +120,9 @@ impl Identity {
         // RFC 3325 §5: outside the trust domain a number that is withheld is not told at all.
         let told = network.filter(|_| trunk.config.knows_withheld() || !self.withheld);
         if let Some(number) = told {
-            let address = NameAddr::new(Uri::sip(Some(number), host.clone())).to_string();
+            let mut address = NameAddr::new(Uri::sip(Some(number), host.clone()));
+            address.display = self.name.as_deref().filter(|_| trunk.config.calling_name).map(str::to_owned);
+            let address = address.to_string();
             match trunk.config.identity {
                 IdentityHeader::Off => {}
                 IdentityHeader::Asserted => fields.push((HeaderName::PAssertedIdentity, address)),
@@ -130,11 +158,38 @@ impl Identity {
 }
 
 /// The words of Privacy.
-fn words(request: &Request) -> impl Iterator<Item = &str> {
-    request.headers.list(&HeaderName::Privacy).flat_map(|value| value.split(';')).map(str::trim)
+fn words(message: &impl Typed) -> impl Iterator<Item = &str> {
+    message.headers().list(&HeaderName::Privacy).flat_map(|value| value.split(';')).map(str::trim)
 }
 
-fn first_address(request: &Request, name: &HeaderName) -> Option<NameAddr> {
+/// The identity that a network vouches for. A `tel:` beside a `sip:` is usual (RFC 3325 §9.1): a number tells more than a
+/// name.
+fn asserted_number(message: &impl Typed) -> Option<NameAddr> {
+    let all = message.addresses(&HeaderName::PAssertedIdentity).ok()?;
+    let is_number = |address: &&NameAddr| {
+        let number = address.uri.subscriber();
+        let digits = number.strip_prefix('+').unwrap_or(&number);
+        address.uri.scheme == Scheme::Tel
+            || (!digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    let mut chosen = all.iter().find(is_number).or(all.first())?.clone();
+    // The name may stand beside the other one.
+    chosen.display = chosen.display.or_else(|| all.into_iter().find_map(|address| address.display));
+    Some(chosen)
+}
+
+/// The name of an address, as a phone may show it; `None` where it only repeats the number.
+fn readable(address: &NameAddr) -> Option<Box<str>> {
+    let name = address.display.as_deref()?.trim();
+    let fits = !name.is_empty()
+        && name.chars().count() <= LONGEST_NAME
+        && !name.chars().any(char::is_control)
+        && name != address.uri.user()
+        && !name.eq_ignore_ascii_case("anonymous");
+    fits.then(|| name.into())
+}
+
+pub(super) fn first_address(request: &Request, name: &HeaderName) -> Option<NameAddr> {
     request.addresses(name).ok()?.into_iter().next()
 }
 

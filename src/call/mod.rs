@@ -5,6 +5,7 @@
 //! [`peer`] speaks SIP for registrations and trunk health, [`io`] drives it with sockets and threads.
 
 pub mod admission;
+mod charging;
 pub mod core;
 pub mod emergency;
 pub mod event;

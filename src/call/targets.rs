@@ -64,6 +64,13 @@ impl Targets {
         self.choose_among(now, tried, draw, false)
     }
 
+    /// The address of this route, where it is one and neither rests nor asked for a pause.
+    pub fn open(&self, now: Instant, route: Route) -> Option<&Target> {
+        let target = self.list.iter().find(|target| Route::of(&target.peer) == route)?;
+        let open = !self.is_resting(now, route) && self.paused_until(now, route).is_none();
+        open.then_some(target)
+    }
+
     /// As [`choose`](Self::choose), but one that asked for a pause comes last rather than never: for emergency calls.
     pub fn choose_anyway(&self, now: Instant, tried: &[Route], draw: u32) -> Option<&Target> {
         self.choose_among(now, tried, draw, false).or_else(|| self.choose_among(now, tried, draw, true))

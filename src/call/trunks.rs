@@ -61,6 +61,8 @@ pub struct Upkeep {
     pub lifetime: Duration,
     /// Where the registration is kept at present.
     pub registrar: Option<Target>,
+    /// The way the registrar wants our calls to go while we are registered (RFC 3608).
+    pub service_route: Vec<String>,
     /// The round of OPTIONS that was sent last, one to each address.
     pub options: Round,
 }
@@ -92,6 +94,7 @@ impl Upkeep {
             last: None,
             lifetime: settings.config.register,
             registrar: None,
+            service_route: Vec::new(),
             options: Round::default(),
         }
     }
@@ -163,10 +166,20 @@ impl Trunks {
         draw: u32,
     ) -> Result<(Channel, Target), Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
-        let targets = &self.sides[index].targets;
-        let target = targets.choose(now.instant, tried, draw).cloned().ok_or(Refusal::Unavailable)?;
+        let side = &self.sides[index];
+        let target = side.routed(now, tried).or_else(|| side.targets.choose(now.instant, tried, draw));
+        let target = target.cloned().ok_or(Refusal::Unavailable)?;
         let channel = self.table.take(trunk_index(index), now.instant).map_err(refusal)?;
         Ok((channel, target))
+    }
+
+    /// The routes that a call to this address of a trunk starts with: what its registrar gave us with the registration
+    /// that is kept there.
+    pub fn service_route(&self, now: Now, name: &str, route: Route) -> &[String] {
+        let side = self.index_of(name).map(|index| &self.sides[index]);
+        let side =
+            side.filter(|side| side.routed_by(now).is_some_and(|target| Route::of(&target.peer) == route));
+        side.map_or(&[], |side| &side.upkeep.service_route)
     }
 
     /// True where nothing but a limit would keep a call from the trunk.
@@ -315,6 +328,22 @@ impl Side {
             upkeep: Upkeep::new(settings, now),
             told_blocked: false,
         }
+    }
+
+    /// The address whose registrar told the way of our calls, while that holds.
+    fn routed_by(&self, now: Now) -> Option<&Target> {
+        let holds = match &self.registration {
+            OwnRegistration::Registered { until } => now.instant < until.instant,
+            OwnRegistration::None | OwnRegistration::Registering | OwnRegistration::Failed { .. } => false,
+        };
+        self.upkeep.registrar.as_ref().filter(|_| holds && !self.upkeep.service_route.is_empty())
+    }
+
+    /// That address, where a call may be tried there. The route itself is never followed by us: a call goes to an
+    /// address of the trunk, which sends it on.
+    fn routed(&self, now: Now, tried: &[Route]) -> Option<&Target> {
+        let route = Route::of(&self.routed_by(now)?.peer);
+        self.targets.open(now.instant, route).filter(|_| !tried.contains(&route))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-pub use super::trunk::{IdentityHeader, Prack, SrtpMode, TrunkAuth, TrunkConfig};
+pub use super::trunk::{CalledFrom, IdentityHeader, Prack, SrtpMode, TrunkAuth, TrunkConfig};
 
 /// The whole configuration file. Relative paths are already joined to the file's directory.
 #[derive(Debug, Clone, PartialEq)]

@@ -56,6 +56,17 @@ pub enum IdentityHeader {
     RemoteParty,
 }
 
+/// Where a trunk's calls say whom they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalledFrom {
+    /// The Request-URI (RFC 3261 §8.2.2.1).
+    Uri,
+    /// To, where the Request-URI is our registered Contact.
+    To,
+    /// P-Called-Party-ID (RFC 7315 §4.2): what the Request-URI was before the operator put our Contact there.
+    CalledParty,
+}
+
 /// A trunk group and the name or prefix it means something in (RFC 4904).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkGroup {
@@ -83,6 +94,10 @@ pub struct TrunkConfig {
     pub domain: Option<String>,
     /// Registration we ask for (auth = "register").
     pub register: Duration,
+    /// Register for all of our numbers at once (RFC 6140).
+    pub register_bulk: bool,
+    /// Where its calls say whom they are for.
+    pub called_from: CalledFrom,
     /// Where its calls come from; empty: the addresses its proxies resolve to.
     pub peers: Vec<PeerMatch>,
     /// Only calls to this host are this trunk's: tells two trunks of one SBC apart.
@@ -118,6 +133,12 @@ pub struct TrunkConfig {
     pub emergency_format: EmergencyFormat,
     /// Tell it where the caller of an emergency call is.
     pub location: bool,
+    /// Names of callers go to it, and its callers' names to whom they call.
+    pub calling_name: bool,
+    /// Tell it who answers its calls, and believe whom it says that ours have reached.
+    pub connected_number: bool,
+    /// Calls have an identifier for billing (P-Charging-Vector, RFC 7315 §4.6).
+    pub charging_vector: bool,
     /// Tell it who sent a call on before (Diversion, History-Info).
     pub diversion: bool,
     /// What its own callers may call with.
@@ -174,6 +195,8 @@ impl TrunkConfig {
             realm: None,
             domain: None,
             register: Duration::from_secs(3_600),
+            register_bulk: false,
+            called_from: CalledFrom::Uri,
             peers: Vec::new(),
             match_host: None,
             match_trunk_group: None,
@@ -193,6 +216,9 @@ impl TrunkConfig {
             app_side: false,
             emergency_format: EmergencyFormat::Number,
             location: true,
+            calling_name: false,
+            connected_number: false,
+            charging_vector: false,
             diversion: false,
             screening: Screening::default(),
             options: Some(Duration::from_secs(30)),
@@ -257,6 +283,8 @@ pub(super) fn read(
         realm: some(s.text_or("realm", String::new())),
         domain: some(s.text_or("domain", String::new())),
         register: seconds(s.number("register_seconds", 3_600, 60..=86_400, "seconds the registration lasts")),
+        register_bulk: s.flag("register_bulk", default.register_bulk),
+        called_from: s.parsed("called_from", called_from).unwrap_or(default.called_from),
         peers: s.values("peers", default.peers, values::peer),
         match_host: s.parsed("match_host", host).flatten(),
         match_trunk_group: s.parsed("match_trunk_group", group).flatten(),
@@ -276,6 +304,9 @@ pub(super) fn read(
         app_side: s.flag("app_side", default.app_side),
         emergency_format: s.parsed("emergency_format", emergency_format).unwrap_or(default.emergency_format),
         location: s.flag("location", default.location),
+        calling_name: s.flag("calling_name", default.calling_name),
+        connected_number: s.flag("connected_number", default.connected_number),
+        charging_vector: s.flag("charging_vector", default.charging_vector),
         diversion: s.flag("diversion", default.diversion),
         screening: Screening {
             ranges: s.values("calling_ranges", Vec::new(), values::number_prefix),
@@ -368,11 +399,21 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             }
         }
     }
+    if trunk.register_bulk && trunk.auth != TrunkAuth::Register {
+        s.error(
+            s.place("register_bulk"),
+            "trunk.register_bulk is about a registration; write auth = \"register\"",
+        );
+    }
     if trunk.screening.action != ScreeningAction::Pass && trunk.screening.ranges.is_empty() {
         s.error(
             s.place("calling_screening"),
             "trunk.calling_screening needs calling_ranges = [\"+3225550\"], the numbers this trunk may call with",
         );
+    }
+    if trunk.charging_vector && !trunk.trusted {
+        // RFC 7315 §4.6.2: it means nothing outside a trust domain, and must not leave it.
+        s.error(s.place("charging_vector"), "trunk.charging_vector needs trusted = true (RFC 7315 §4.6.2)");
     }
     if trunk.codecs.is_empty() {
         s.error(s.place("codecs"), "trunk.codecs is empty; write codecs = [\"PCMA\", \"PCMU\"]");
@@ -447,6 +488,13 @@ fn transport(text: &str) -> Result<Transport, String> {
 
 fn auth(text: &str) -> Result<TrunkAuth, String> {
     word(text, &[("ip", TrunkAuth::Ip), ("digest", TrunkAuth::Digest), ("register", TrunkAuth::Register)])
+}
+
+fn called_from(text: &str) -> Result<CalledFrom, String> {
+    word(
+        text,
+        &[("uri", CalledFrom::Uri), ("to", CalledFrom::To), ("p-called-party-id", CalledFrom::CalledParty)],
+    )
 }
 
 fn identity(text: &str) -> Result<IdentityHeader, String> {

@@ -218,3 +218,43 @@ fn a_phone_chooses_which_of_its_users_numbers_is_asserted_and_no_other_one() {
         );
     }
 }
+
+/// operator-a calls a number that operator-b has.
+const TRANSIT: &str = "country_code = \"32\"\n[[rule]]\nname = \"transit\"\nfrom = \"trunk:operator-a\"\nmatch = \"+32\"\ntrunks = [\"operator-b\"]\n";
+
+#[test]
+fn names_the_number_that_answers_and_what_a_call_is_billed_under_pass_between_operators_that_agreed() {
+    for agreed in [true, false] {
+        let lane = Lane::take(&format!("identity-nni-{agreed}"));
+        let from = lane.port();
+        let switch = operator(&lane, "operator-answers");
+        let switch = switch.fill("more", &format!("P-Asserted-Identity: <tel:{OWN}>")).start();
+        let gateway = Gateway::on(&lane)
+            .dialplan(TRANSIT)
+            .trunk_with("operator-a", ([127, 0, 0, 1], from).into(), |trunk| {
+                trunk.set("trusted", true).set("calling_name", agreed).set("connected_number", agreed);
+                trunk.set("charging_vector", agreed);
+            })
+            .trunk_with("operator-b", switch.address(), |trunk| {
+                trunk.set("trusted", true).set("calling_name", agreed).set("connected_number", agreed);
+                trunk.set("charging_vector", agreed).set("identity", "pai");
+            })
+            .start();
+        let said = format!(
+            "P-Asserted-Identity: \"Front Desk\" <sip:desk@a>, <tel:{STRANGER}>\n\
+             P-Charging-Vector: icid-value=\"call-1.a\";orig-ioi=a.example"
+        );
+        let caller = incoming(&lane, &gateway, "operator-calls", from, MOBILE).fill("more", &said);
+        let caller = caller.start().succeed();
+        let switch = switch.succeed();
+        let invite = switch.request("INVITE");
+        let header = |name| invite.header(name).unwrap_or_default();
+        assert_eq!(header("From").contains("Front Desk"), agreed, "{}", header("From"));
+        assert!(header("P-Asserted-Identity").contains(STRANGER), "the number of the two");
+        assert_eq!(header("P-Charging-Vector").contains("icid-value=\"call-1.a\""), agreed);
+        let answer = caller.response(200);
+        assert_eq!(answer.header("P-Asserted-Identity").is_some_and(|told| told.contains(OWN)), agreed);
+        let vector = answer.header("P-Charging-Vector").unwrap_or_default();
+        assert_eq!(vector.contains("call-1.a") && vector.contains("term-ioi="), agreed, "{vector}");
+    }
+}

@@ -288,6 +288,65 @@ request_route {{
         Kamailio { process, outer: at(outer_port), inner: at(inner_port) }
     }
 
+    /// Starts an operator's registrar over UDP: who registers as `user` with its password is told a Service-Route, has to
+    /// take that way, and is rung at its Contact alone. Whom a call of `switch` is for stands in To and, in so many
+    /// words, in P-Called-Party-ID.
+    #[track_caller]
+    pub fn operators_registrar(lane: &Lane, switch: SocketAddr, user: &str, password: &str) -> Kamailio {
+        let folder = lane.make_folder("kamailio-registrar");
+        let port = lane.port();
+        let config = format!(
+            r#"#!KAMAILIO
+{COMMON}
+listen=udp:127.0.0.1:{port}
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("usrloc", "db_mode", 0)
+modparam("rr", "append_fromtag", 0)
+request_route {{
+    xlog("L_NOTICE", "proxy: $rm $ru from $proto:$si:$sp\n");
+    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+    if (is_method("REGISTER")) {{
+        if (!pv_www_authenticate("operator.test", "{password}", "0") || $au != "{user}") {{
+            www_challenge("operator.test", "1");
+            exit;
+        }}
+        append_to_reply("Service-Route: <sip:orig@127.0.0.1:{port};lr>\r\n");
+        append_to_reply("Path: <sip:term@127.0.0.1:{port};lr>\r\n");
+        save("location");
+        exit;
+    }}
+    if (has_totag()) {{
+        if (loose_route()) {{ t_relay(); exit; }}
+        if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
+        sl_send_reply("404", "Not Here");
+        exit;
+    }}
+    t_check_trans();
+    if ($sp == {switch_port}) {{
+        append_hf("P-Called-Party-ID: <sip:$rU@operator.test>\r\n");
+        $rU = "{user}";
+        if (!lookup("location")) {{ sl_send_reply("404", "Not Registered"); exit; }}
+    }} else {{
+        xlog("L_NOTICE", "way: $hdr(Route)\n");
+        if (!($hdr(Route) =~ "orig@127.0.0.1:{port};lr")) {{ sl_send_reply("403", "Not The Way"); exit; }}
+        # A route that is its own alone is taken away, and drives nothing.
+        loose_route();
+        $du = "sip:{switch}";
+    }}
+    record_route();
+    if (!t_relay()) sl_reply_error();
+}}
+"#,
+            switch_port = switch.port(),
+        );
+        let process = run(&folder, &config);
+        wait::udp_bound(port, wait::START);
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        Kamailio { process, outer: at, inner: at }
+    }
+
     /// Starts a registrar that lets everybody in and connects its users: a stand-in where no gateway is meant.
     #[track_caller]
     pub fn registrar(lane: &Lane, outer: Outer, authority: Option<&Authority>) -> Kamailio {

@@ -52,6 +52,12 @@ impl Party {
             (Party::User { .. }, _) | (_, Party::User { .. }) => true,
         }
     }
+    pub fn trunk(&self) -> Option<&Trunk> {
+        match self {
+            Party::User { .. } => None,
+            Party::Trunk(trunk) => Some(trunk),
+        }
+    }
     pub fn trunk_name(&self) -> Option<Arc<str>> {
         match self {
             Party::User { .. } => None,
@@ -217,6 +223,21 @@ impl Leg {
         }
     }
 
+    /// The INVITE of a caller that has no answer yet.
+    pub fn request(&self) -> Option<&Request> {
+        match &self.state {
+            LegState::Incoming { request, .. } => Some(request),
+            LegState::Allocating
+            | LegState::Inviting { .. }
+            | LegState::Cancelling
+            | LegState::AnswerHeld { .. }
+            | LegState::Accepted { .. }
+            | LegState::Established
+            | LegState::Releasing
+            | LegState::Gone => None,
+        }
+    }
+
     /// Says under which Call-ID this leg's messages pass.
     pub fn known(&self) -> Event {
         let party = match &self.party {
@@ -228,14 +249,22 @@ impl Leg {
 
     /// The value for the Contact header: where requests of this dialog reach us.
     pub fn contact(peer: &Peer, user: Option<&str>) -> String {
+        NameAddr::new(Leg::contact_uri(peer, user)).to_string()
+    }
+
+    /// The Contact of a registration for all of our numbers (RFC 6140 §5.2): "bulk number contact".
+    pub fn bulk_contact(peer: &Peer) -> String {
+        NameAddr::new(Leg::contact_uri(peer, None).with_param("bnc", None)).to_string()
+    }
+
+    fn contact_uri(peer: &Peer, user: Option<&str>) -> Uri {
         let uri = Uri::sip(user, HostPort::from(peer.local));
-        let uri = match peer.transport {
+        match peer.transport {
             Transport::Udp => uri,
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 uri.with_param("transport", Some(peer.transport.as_str()))
             }
-        };
-        NameAddr::new(uri).to_string()
+        }
     }
 
     pub fn is_gone(&self) -> bool {

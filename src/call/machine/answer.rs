@@ -54,6 +54,8 @@ impl Call {
             );
             return;
         }
+        self.note_connected(position, &answer);
+        let leg = &mut self.callees[position];
         let agreed = take_answer(leg, &answer);
         if let Some(auth) = leg.auth.as_mut() {
             auth.succeeded();
@@ -217,11 +219,16 @@ impl Call {
         } else if self.caller.media.negotiated.is_none() {
             self.offer_to_caller(core);
         }
+        let LegState::Incoming { server, request } = &self.caller.state else { return false };
+        let (server, told) = (*server, self.told_to_caller(request));
+        self.connected = None;
         let leg = &mut self.caller;
-        let LegState::Incoming { server, request } = &leg.state else { return false };
-        let server = *server;
+        let LegState::Incoming { request, .. } = &leg.state else { return false };
         let mut accepted = response(request, 200, &leg.local_tag);
         accepted.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
+        for (name, value) in told {
+            accepted.headers.push(name, value);
+        }
         leg.capabilities(&core.settings).tell(&mut accepted.headers);
         // Too small an interval was refused before anything rang.
         let timer = session_timer::answer(&**request, leg.session.wishes()).ok().flatten();

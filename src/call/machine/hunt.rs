@@ -3,6 +3,7 @@
 use super::reason::FarReason;
 use super::record::AttemptEnd;
 use super::{Call, Device, Plan, Stage, TrunkCandidate, emergency};
+use crate::call::charging;
 use crate::call::core::Core;
 use crate::call::event::{Event, Target};
 use crate::call::identity::ANONYMOUS_HOST;
@@ -15,7 +16,7 @@ use crate::call::targets::Route;
 use crate::call::trunks::{Refusal, Trunks};
 use crate::routing::{Channel, FailoverAction, Failure, service};
 use crate::sip::header_rules::Kind;
-use crate::sip::message::{NameAddr, Response, Uri};
+use crate::sip::message::{HeaderName, NameAddr, Response, Uri};
 use crate::sip::transaction::ClientFailure;
 use crate::types::{AudioCodec, EndCause, HostPort, LegId, Now, ReleasedBy};
 use std::time::Duration;
@@ -228,6 +229,12 @@ impl Call {
             }
             Party::User { .. } => self.provenance.told(&from.host, anonymous, self.cdr.attestation),
         };
+        if let Party::Trunk(trunk) = &leg.party {
+            let (invite, caller) = (self.caller.request(), self.caller.party.trunk());
+            fields.extend(charging::of_call(self.id, trunk, caller, invite, &from.host));
+            let routes = trunks.service_route(now, &trunk.name, Route::of(&leg.peer));
+            fields.extend(routes.iter().map(|route| (HeaderName::Route, route.clone())));
+        }
         let body = emergency::describe(self.emergency, self.help.as_deref(), leg, core, &offer, &mut fields);
         let (content_type, body) = body.unwrap_or_else(|| ("application/sdp".to_owned(), offer.into()));
         if anonymous {
@@ -242,7 +249,8 @@ impl Call {
             from = Uri::sip(Some(ANONYMOUS), host);
         }
         let mut from = NameAddr::new(from);
-        from.display = anonymous.then(|| "Anonymous".to_owned());
+        let name = if anonymous { Some("Anonymous") } else { self.identity.name_for(&leg.party) };
+        from.display = name.map(str::to_owned);
         let shown = if anonymous { ANONYMOUS } else { attempt.calling.as_str() };
         let contact = trunk_group(&leg.party).map(|group| format!("{shown}{group}"));
         let plan = InvitePlan {
@@ -283,17 +291,7 @@ impl Call {
             account: self.cdr.caller.account.clone(),
             ..LegRules::default()
         };
-        let invite = match &self.caller.state {
-            LegState::Incoming { request, .. } => Some(&request.headers),
-            LegState::Allocating
-            | LegState::Inviting { .. }
-            | LegState::Cancelling
-            | LegState::AnswerHeld { .. }
-            | LegState::Accepted { .. }
-            | LegState::Established
-            | LegState::Releasing
-            | LegState::Gone => None,
-        };
+        let invite = self.caller.request().map(|request| &request.headers);
         Some(Box::new(rules.with_invite(own, invite, carried)))
     }
 

@@ -11,6 +11,7 @@
 mod answer;
 mod audio;
 mod close;
+mod connected;
 mod dialog;
 mod emergency;
 mod hunt;
@@ -195,6 +196,8 @@ pub struct Call {
     /// Where the caller is, and how far the search for help has come.
     help: Option<Box<Help>>,
     identity: Identity,
+    /// Whom the caller is connected with, until its answer.
+    connected: Option<Box<connected::Connected>>,
     pub provenance: Provenance,
     max_forwards: u8,
     plan: Plan,
@@ -272,6 +275,7 @@ impl Call {
             emergency: admitted.emergency,
             help,
             identity: admitted.identity,
+            connected: None,
             provenance: admitted.provenance,
             max_forwards: admitted.max_forwards,
             plan: admitted.plan,

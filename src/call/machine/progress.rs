@@ -51,6 +51,7 @@ impl Call {
         }
         if rings {
             self.ringing.get_or_insert(now);
+            self.note_connected(position, &progress);
         }
         let early_allowed = match &self.callees[position].party {
             Party::Trunk(trunk) => {
@@ -162,11 +163,15 @@ impl Call {
             Some(Described::No) | None if with_media => self.caller.media.described.clone(),
             Some(_) | None => None,
         };
+        let LegState::Incoming { server, request } = &self.caller.state else { return };
+        let (server, told) = (*server, self.told_to_caller(request));
         let leg = &mut self.caller;
-        let LegState::Incoming { server, request } = &leg.state else { return };
-        let server = *server;
+        let LegState::Incoming { request, .. } = &leg.state else { return };
         let mut progress = response(request, status, &leg.local_tag);
         progress.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
+        for (name, value) in told {
+            progress.headers.push(name, value);
+        }
         if leg.dialog.is_none() {
             leg.dialog = Dialog::uas(request, &leg.local_tag).ok();
         }

@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 const LONGEST_LIFETIME: u32 = 86_400;
 /// So many addresses of a trunk are asked how they are; of a longer list the calls themselves tell.
 const MOST_ASKED: usize = 8;
+/// A longer Service-Route would fill a datagram by itself.
+const MOST_ROUTES: usize = 8;
 /// How much longer than two rounds of OPTIONS an address is believed dead.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How soon a trunk without a known address is looked at again.
@@ -202,7 +204,16 @@ fn register(core: &mut Core, side: &mut Side, now: Now) {
         &call_id,
         &target,
     );
-    request.headers.set(HeaderName::Contact, Leg::contact(&target.peer, Some(&user)));
+    if side.settings.config.register_bulk {
+        // RFC 6140 §5.2: a Contact without a user stands for all of our numbers.
+        request.headers.set(HeaderName::Contact, Leg::bulk_contact(&target.peer));
+        request.headers.push(HeaderName::Require, "gin");
+        request.headers.push(HeaderName::ProxyRequire, "gin");
+    } else {
+        request.headers.set(HeaderName::Contact, Leg::contact(&target.peer, Some(&user)));
+    }
+    // RFC 3327 §5.1: a proxy on the way may ask to be on the way back.
+    request.headers.push(HeaderName::Supported, "path");
     request.headers.push(HeaderName::Expires, side.upkeep.lifetime.as_secs().to_string());
     send_register(core, side, now, target, request);
 }
@@ -236,6 +247,7 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
         200..=299 => {
             let lifetime = Duration::from_secs(granted_seconds(&answer, side).into());
             side.upkeep.failures = 0;
+            side.upkeep.service_route = service_route(&answer);
             // The next registration starts with what is known now, and may be challenged anew.
             if let Some(auth) = side.upkeep.auth.as_mut() {
                 auth.succeeded();
@@ -286,9 +298,20 @@ fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait
     side.upkeep.at = Some(now.instant + pause);
     // Whatever was learnt of its challenges may be what is wrong.
     side.upkeep.auth = side.settings.client_auth();
+    side.upkeep.service_route.clear();
     side.registration = OwnRegistration::Failed { why: why.clone() };
     let trunk = side.settings.name.clone();
     core.event(Event::TrunkRegistered { trunk, registered: false, why });
+}
+
+/// The way of our calls that comes with a registration (RFC 3608 §5). A route that is no loose one would take the called
+/// number's place, so that none of it is followed then.
+fn service_route(answer: &Response) -> Vec<String> {
+    let routes = answer.addresses(&HeaderName::ServiceRoute).unwrap_or_default();
+    let fits = routes.len() <= MOST_ROUTES
+        && routes.iter().all(|route| route.uri.is_sip() && route.uri.params.has("lr"));
+    let routes = routes.iter().filter(|_| fits);
+    routes.map(|route| NameAddr::new(route.uri.clone()).to_string()).collect()
 }
 
 /// The lifetime the registrar granted our contact: its own parameter, else Expires, else what we asked for.

@@ -104,8 +104,20 @@ impl UserAgent {
             .and_then(|contact| contact.params.value("expires")?.parse().ok())
             .or_else(|| request.expires())
             .unwrap_or(3_600);
+        let bulk = self.settings.manner.bulk;
+        let is_bulk = contact.as_ref().is_some_and(|contact| {
+            contact.uri.params.has("bnc") && contact.uri.user.is_none() && request.requires("gin")
+        });
         let tag = self.token();
+        if bulk && !is_bulk {
+            // RFC 3261 §21.4.15.
+            let response = self.response(request, 421, &tag).with_header(HeaderName::Require, "gin");
+            return self.layer.respond(now.instant, key, response);
+        }
         let mut response = self.response(request, 200, &tag);
+        if bulk {
+            response.headers.push(HeaderName::ServiceRoute, format!("<sip:{};lr>", peer.local));
+        }
         if let Some(contact) = contact {
             let bound = format!("<{}>;expires={expires}", contact.uri);
             response.headers.push(HeaderName::Contact, bound);

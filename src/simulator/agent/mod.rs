@@ -55,6 +55,8 @@ pub struct Manner {
     pub p_early_media: bool,
     /// The session interval that is asked for and granted, in seconds (RFC 4028); the far end refreshes.
     pub session_timer: Option<u32>,
+    /// Registrations are for all numbers of an account at once (RFC 6140), and tell the way of its calls (RFC 3608).
+    pub bulk: bool,
 }
 
 impl Default for Manner {
@@ -65,6 +67,7 @@ impl Default for Manner {
             reliable: false,
             p_early_media: false,
             session_timer: None,
+            bulk: false,
         }
     }
 }

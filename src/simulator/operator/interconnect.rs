@@ -22,6 +22,8 @@ pub struct Interconnect {
     /// In seconds; `None`: it knows no session timers.
     pub session_timer: Option<u32>,
     pub allow: &'static str,
+    /// It is registered at for all numbers at once (RFC 6140), and says then which way calls go (RFC 3608).
+    pub bulk: bool,
     /// It asks whether the gateway lives once it was asked itself, as Teams does with a trunk.
     pub asks_back: bool,
     /// What each call towards it must have.
@@ -53,6 +55,10 @@ pub enum Demanded {
     Number,
     /// 100rel in Supported.
     ReliableProgress,
+    /// An identifier for billing (RFC 7315 §4.6).
+    ChargingVector,
+    /// The way that came with the registration, as Route.
+    ServiceRoute,
 }
 
 /// What its own calls say of the caller.
@@ -61,6 +67,8 @@ pub enum Told {
     AssertedIdentity,
     /// Who sent the call on: Diversion and History-Info.
     Diversion,
+    /// What the call is billed under.
+    ChargingVector,
     /// WhatsApp's name of the call.
     CallName,
 }
@@ -80,6 +88,7 @@ const ORDINARY: Interconnect = Interconnect {
     p_early_media: false,
     session_timer: None,
     allow: PLAIN,
+    bulk: false,
     asks_back: false,
     demands: &[Demanded::Number],
     plus: true,
@@ -90,12 +99,18 @@ const ORDINARY: Interconnect = Interconnect {
 pub static INTERCONNECTS: [Interconnect; 7] = [
     Interconnect {
         name: "sipconnect-register",
-        about: "SIPconnect 2.0 by registration: digest for REGISTER and calls, 100rel, session timers",
+        about: "SIPconnect 2.0 by registration of all numbers: digest for REGISTER and calls, Service-Route, 100rel, session timers",
         guard: Guarded::CallsAndRegistrations,
         reliable: true,
         session_timer: Some(1_800),
         allow: RELIABLE,
-        demands: &[Demanded::Number, Demanded::PreferredIdentity, Demanded::ReliableProgress],
+        bulk: true,
+        demands: &[
+            Demanded::Number,
+            Demanded::PreferredIdentity,
+            Demanded::ReliableProgress,
+            Demanded::ServiceRoute,
+        ],
         tells: &[Told::AssertedIdentity],
         ..ORDINARY
     },
@@ -132,8 +147,9 @@ pub static INTERCONNECTS: [Interconnect; 7] = [
             Demanded::AssertedIdentity,
             Demanded::FromHost,
             Demanded::ReliableProgress,
+            Demanded::ChargingVector,
         ],
-        tells: &[Told::AssertedIdentity, Told::Diversion],
+        tells: &[Told::AssertedIdentity, Told::Diversion, Told::ChargingVector],
         ..ORDINARY
     },
     Interconnect {
@@ -195,6 +211,7 @@ impl Interconnect {
             reliable: self.reliable,
             p_early_media: self.p_early_media,
             session_timer: self.session_timer,
+            bulk: self.bulk,
         }
     }
 
@@ -232,6 +249,14 @@ impl Interconnect {
                         && digits.unwrap_or(&number).bytes().all(|octet| octet.is_ascii_digit());
                     (fine, 484, "the number is not in the agreed form")
                 }
+                Demanded::ChargingVector => {
+                    let vector = invite.headers.get(&HeaderName::PChargingVector);
+                    let fine = vector.is_some_and(|vector| vector.contains("icid-value="));
+                    (fine, 403, "P-Charging-Vector is missing")
+                }
+                Demanded::ServiceRoute => {
+                    (has(&HeaderName::Route), 403, "the Route of the registration is missing")
+                }
                 Demanded::ReliableProgress => (invite.supports("100rel"), 421, "100rel is not supported"),
             };
             (!fine).then(|| (status, why.to_owned()))
@@ -261,6 +286,10 @@ impl Interconnect {
                 (HeaderName::Diversion, format!("{};reason=unconditional", address("+3220000001"))),
                 (HeaderName::HistoryInfo, format!("{};index=1", address("+3220000001"))),
             ],
+            Told::ChargingVector => {
+                let value = format!("icid-value=\"{name}\";orig-ioi=ims.example");
+                vec![(HeaderName::PChargingVector, value)]
+            }
             Told::CallName => {
                 vec![(HeaderName::from("x-wa-meta-wacid"), format!("wacid.{name}"))]
             }
@@ -300,12 +329,15 @@ mod tests {
         };
         let asserted = (HeaderName::PAssertedIdentity, "<sip:+3225550001@sbc.example>");
         let reliable = (HeaderName::Supported, "100rel, timer");
+        let vector = (HeaderName::PChargingVector, "icid-value=\"1\"");
         let number = "sip:+32470123456@operator.example";
         assert_eq!(status("plain-ip", &invite(number, &[])), Some(403));
         assert_eq!(status("plain-ip", &invite(number, &[asserted.clone()])), None);
         assert_eq!(status("plain-ip", &invite("sip:0470@operator.example", &[asserted.clone()])), Some(484));
         assert_eq!(status("ims-nni", &invite(number, &[asserted.clone()])), Some(421));
-        assert_eq!(status("ims-nni", &invite(number, &[asserted, reliable])), None);
+        let complete = [asserted, reliable, vector];
+        assert_eq!(status("ims-nni", &invite(number, &complete[..2])), Some(403), "P-Charging-Vector");
+        assert_eq!(status("ims-nni", &invite(number, &complete)), None);
         assert_eq!(status("whatsapp-business-calling", &invite(number, &[])), Some(484), "without its plus");
         let plain = invite("sip:32470123456@wa.example", &[]);
         assert_eq!(status("whatsapp-business-calling", &plain), None);

@@ -85,6 +85,7 @@ header_names! {
     Organization => "Organization",
     PAccessNetworkInfo => "P-Access-Network-Info",
     PAssertedIdentity => "P-Asserted-Identity",
+    PCalledPartyId => "P-Called-Party-ID",
     PChargingVector => "P-Charging-Vector",
     PEarlyMedia => "P-Early-Media",
     PPreferredIdentity => "P-Preferred-Identity",
