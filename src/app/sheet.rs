@@ -1,28 +1,32 @@
 //! The sheet an operator's interconnect form asks for: what one trunk's settings mean for the other side.
 
 use crate::call::leg::extensions::Capabilities;
-use crate::config::{Config, Prack, SrtpMode, StirVerify, Transfer, TrunkAuth, TrunkConfig};
-use crate::routing::{Dialplan, NumberMatch, Rule, RuleAction};
-use crate::types::{DtmfMode, Transport};
+use crate::config::{
+    CalledFrom, Config, IdentityHeader, Prack, SrtpMode, StirVerify, Transfer, TrunkAuth, TrunkConfig,
+};
+use crate::routing::{Dialplan, EmergencyFormat, NumberMatch, Rule, RuleAction, ScreeningAction};
+use crate::sip::header_rules::{Scope, Side};
+use crate::stir::OwnCertificate;
+use crate::types::{DtmfMode, E164, Transport};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// The sheet, heading by heading.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Sheet {
     pub trunk: String,
     pub carrier: String,
     pub sections: Vec<Section>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Section {
     pub title: &'static str,
     pub rows: Vec<Row>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub item: &'static str,
     pub value: String,
@@ -39,6 +43,18 @@ impl Sheet {
             capacity(config, trunk),
         ];
         Sheet { trunk: trunk.name.clone(), carrier: trunk.carrier.clone(), sections }
+    }
+
+    /// Adds what our certificate says of us, where the trunk sees it.
+    pub fn with_certificate(mut self, trunk: &TrunkConfig, certificate: &OwnCertificate) -> Sheet {
+        if trunk.transport == Transport::Tls
+            && let Some(signalling) = self.sections.first_mut()
+        {
+            let names = listed(&certificate.names);
+            let value = format!("{names}; issued by {}; until {}", certificate.issuer, certificate.until);
+            signalling.rows.push(row("Our certificate", value));
+        }
+        self
     }
 
     /// Adds the test lines that the dialplan lets the trunk's engineers call.
@@ -114,21 +130,36 @@ fn signalling(config: &Config, trunk: &TrunkConfig) -> Section {
     } else {
         listed(&trunk.peers)
     };
+    let realm = trunk.realm.as_ref().map_or(String::new(), |realm| format!(", realm {realm} alone"));
     let auth = match trunk.auth {
         TrunkAuth::Ip => "by our address, without credentials".to_owned(),
-        TrunkAuth::Digest => format!("digest, user {}, MD5 and SHA-256, 401 and 407", trunk.username),
+        TrunkAuth::Digest => {
+            format!("digest, user {}, MD5 and SHA-256, 401 and 407{realm}", trunk.username)
+        }
         TrunkAuth::Register => format!(
-            "REGISTER of {}@{} every {} and digest, MD5 and SHA-256",
+            "REGISTER of {}@{} every {}{} and digest, MD5 and SHA-256{realm}; Service-Route and Path are understood",
             trunk.username,
             trunk.domain(),
-            seconds(trunk.register)
+            seconds(trunk.register),
+            if trunk.register_bulk { " for all numbers at once (RFC 6140, gin, bnc)" } else { "" }
         ),
+    };
+    let families = |v6: bool| {
+        let ours = config.sip.listen.iter().filter(|listen| listen.network == trunk.network);
+        ours.map(|listen| listen.bind.ip()).any(|ip| ip.is_ipv6() == v6)
+    };
+    let families = match (families(false), families(true)) {
+        (true, true) => "IPv4 and IPv6",
+        (false, true) => "IPv6",
+        (true, false) | (false, false) => "IPv4",
     };
     let mut rows = vec![
         row("We listen at", listed(ours)),
+        row("Address families", families),
         row("We send to", format!("{} over {}", listed(&trunk.proxy), trunk.transport.as_str())),
         row("Names are looked up", if trunk.naptr { "NAPTR, SRV, A, AAAA" } else { "SRV, A, AAAA" }),
         row("We take your calls from", peers),
+        row("We know your calls by", known_by(trunk)),
         row("We prove ourselves", auth),
         row(
             "SIP timers",
@@ -153,7 +184,22 @@ fn signalling(config: &Config, trunk: &TrunkConfig) -> Section {
     if trunk.transport == Transport::Tls {
         let name =
             trunk.tls_name.clone().unwrap_or_else(|| listed(trunk.proxy.iter().map(|proxy| &proxy.host)));
-        rows.push(row("TLS", format!("1.2 and 1.3; your certificate must carry {name}")));
+        let checked = match (&trunk.tls_ca, trunk.tls_verify) {
+            (_, false) => "your certificate is not checked".to_owned(),
+            (Some(_), true) => {
+                format!("your certificate must carry {name}, from the authority agreed for this trunk")
+            }
+            (None, true) => format!("your certificate must carry {name}, from an authority that we trust"),
+        };
+        rows.push(row("TLS", format!("1.2 and 1.3; {checked}")));
+        rows.push(row(
+            "Mutual TLS",
+            if config.tls.client_ca.is_some() {
+                "we ask who connects to us for a certificate, and show ours where you ask"
+            } else {
+                "we ask nobody for a certificate, and show ours where you ask"
+            },
+        ));
     }
     Section { title: "Signalling", rows }
 }
@@ -197,6 +243,14 @@ fn media(config: &Config, trunk: &TrunkConfig) -> Section {
             "Where we send media",
             if trunk.latch { "to where yours comes from" } else { "to the address of your SDP" },
         ),
+        row(
+            "Silence",
+            if trunk.comfort_noise {
+                "comfort noise (RFC 3389) is offered and taken"
+            } else {
+                "sent as sound; no comfort noise"
+            },
+        ),
         row("DSCP of media", network.dscp_media.to_string()),
         row("Fax", "G.711 passed clear; T.38 is declined"),
     ];
@@ -210,8 +264,102 @@ fn numbers(config: &Config, trunk: &TrunkConfig) -> Section {
     };
     let rows = vec![
         row("Called number, as we send it", trunk.called_format.as_str()),
+        row(
+            "Called number, as we read it",
+            match trunk.called_from {
+                CalledFrom::Uri => "the user part of the Request-URI",
+                CalledFrom::To => "To",
+                CalledFrom::CalledParty => "P-Called-Party-ID (RFC 7315), else the Request-URI",
+            },
+        ),
         row("Calling number, as we send it", trunk.calling_format.as_str()),
         row("Host in From and To", trunk.domain()),
+        row(
+            "Network number of our callers",
+            match trunk.identity {
+                IdentityHeader::Off => "not told beside From",
+                IdentityHeader::Asserted => "P-Asserted-Identity (RFC 3325)",
+                IdentityHeader::Preferred => "P-Preferred-Identity (RFC 3325)",
+                IdentityHeader::RemoteParty => "Remote-Party-ID",
+            },
+        ),
+        row(
+            "Trust",
+            if trunk.trusted {
+                "one trust domain (RFC 3325): what you assert of your callers is believed"
+            } else {
+                "none: what you assert of your callers is not believed"
+            },
+        ),
+        row(
+            "Callers that withhold their number (CLIR)",
+            format!(
+                "From: anonymous@anonymous.invalid, Privacy: id; the network number is {}. Yours are not shown to users",
+                if trunk.knows_withheld() { "told all the same" } else { "not told" }
+            ),
+        ),
+        row(
+            "Callers' names",
+            if trunk.calling_name { "told both ways (display name)" } else { "not told, nor shown" },
+        ),
+        row(
+            "Connected number (TIP, TIR)",
+            if trunk.connected_number {
+                "P-Asserted-Identity in 18x and 200, both ways; Privacy is honoured"
+            } else {
+                "not told, nor passed on"
+            },
+        ),
+        row(
+            "P-Charging-Vector (RFC 7315)",
+            if trunk.charging_vector {
+                "in every INVITE; yours is passed on and answered"
+            } else {
+                "not used"
+            },
+        ),
+        row(
+            "Who sent a call on before",
+            if trunk.diversion { "Diversion and History-Info are passed on" } else { "not told" },
+        ),
+        row("Numbers that your calls may come with", screening(trunk)),
+        row(
+            "Trunk group in our calls (RFC 4904)",
+            trunk.trunk_group.as_ref().map_or("none".to_owned(), |group| {
+                format!("tgrp={};trunk-context={}", group.name, group.context)
+            }),
+        ),
+        row(
+            "Number portability (RFC 4694)",
+            if trunk.portability {
+                "rn, npdi and cic are passed on"
+            } else {
+                "rn, npdi and cic are not passed on"
+            },
+        ),
+        row(
+            "Emergency calls",
+            format!(
+                "called {}; {}",
+                match trunk.emergency_format {
+                    EmergencyFormat::Number => "by number (112)",
+                    EmergencyFormat::Urn => "by URN (urn:service:sos, RFC 5031)",
+                },
+                if trunk.location {
+                    "the caller's location goes along (Geolocation and PIDF-LO, RFC 6442)"
+                } else {
+                    "without a location"
+                }
+            ),
+        ),
+        row(
+            "Phone network",
+            if trunk.app_side {
+                "an app's network: its calls never reach a phone number, and phone calls never reach it"
+            } else {
+                "calls from and to phone numbers"
+            },
+        ),
         row("Caller of our calls (STIR/SHAKEN)", signed),
         row(
             "Caller of your calls (STIR/SHAKEN)",
@@ -247,6 +395,10 @@ fn features(config: &Config, trunk: &TrunkConfig) -> Section {
             },
         ),
         row(
+            "Early media by permission (P-Early-Media)",
+            if trunk.p_early_media { "asked for and believed (RFC 5009)" } else { "not used" },
+        ),
+        row(
             "Transfer (REFER), taking calls over (Replaces)",
             match trunk.transfer {
                 Transfer::Off | Transfer::All => "not used",
@@ -256,6 +408,7 @@ fn features(config: &Config, trunk: &TrunkConfig) -> Section {
             },
         ),
         row("Redirection (3xx)", redirection(trunk)),
+        row("Header rules", header_rules(trunk)),
         row("Hold", "re-INVITE with sendonly, inactive or 0.0.0.0"),
         row("Ends without media after", config.media.timeout.map_or("never".to_owned(), seconds)),
         row(
@@ -285,106 +438,44 @@ fn capacity(config: &Config, trunk: &TrunkConfig) -> Section {
     Section { title: "Capacity", rows }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::parse_dialplan;
-    use crate::types::{HostPort, Secret};
-    use std::path::Path;
+/// What tells the trunk's calls from others of the same address.
+fn known_by(trunk: &TrunkConfig) -> String {
+    let host = trunk.match_host.as_ref().map(|host| format!("the host they call, {host}"));
+    let group = trunk.match_trunk_group.as_ref().map(|group| format!("their trunk group, {group}"));
+    let marks: Vec<String> = [host, group].into_iter().flatten().collect();
+    if marks.is_empty() { "where they come from".to_owned() } else { marks.join(" and ") }
+}
 
-    fn trunk() -> TrunkConfig {
-        let proxy = vec![HostPort { host: "sbc.operator.example".into(), port: None }];
-        TrunkConfig {
-            auth: TrunkAuth::Digest,
-            username: "gw".into(),
-            password: Secret::new("never-to-be-told"),
-            max_channels: Some(30),
-            ..TrunkConfig::new("operator-a", proxy)
-        }
-    }
-
-    #[test]
-    fn what_the_configuration_says_stands_in_the_sheet() {
-        let mut config = Config::default();
-        config.networks[0].public_address = vec!["198.51.100.7".parse().unwrap()];
-        let text = Sheet::of(&config, &trunk()).markdown();
-        for part in [
-            "udp:198.51.100.7:5060",
-            "sbc.operator.example over udp",
-            "digest, user gw",
-            "20000-29999",
-            "PCMA, PCMU",
-            "| Calls at once, both directions | 30 |",
-            "408: next",
-        ] {
-            assert!(text.contains(part), "{part} in\n{text}");
-        }
-        assert!(!text.contains("never-to-be-told"));
-    }
-
-    #[test]
-    fn the_methods_and_extensions_are_those_that_the_trunk_is_told() {
-        let config = Config::default();
-        let text = Sheet::of(&config, &trunk()).markdown();
-        assert!(text.contains("| Methods | INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE |"), "{text}");
-        let more = TrunkConfig {
-            prack: Prack::Supported,
-            transfer: Transfer::Users,
-            redirect_to: vec![HostPort { host: "192.0.2.8".into(), port: None }],
-            ..trunk()
-        };
-        let text = Sheet::of(&config, &more).markdown();
-        for part in [
-            "| Methods | INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER |",
-            "| Extensions | 100rel, replaces |",
-            "two of them to each other",
-            "taken along) to 192.0.2.8 |",
-        ] {
-            assert!(text.contains(part), "{part} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_trunk_whose_callers_are_signed_hears_where_the_certificate_is() {
-        let mut config = Config::default();
-        config.stir.x5u = Some("https://cert.example.org/shaken.pem".into());
-        let mut signed = trunk();
-        signed.stir_sign = true;
-        let text = Sheet::of(&config, &signed).markdown();
-        assert!(text.contains("certificate at https://cert.example.org/shaken.pem"), "{text}");
-        assert!(Sheet::of(&config, &trunk()).markdown().contains("not signed"));
-    }
-
-    #[test]
-    fn an_operators_engineers_learn_the_numbers_of_the_test_lines_that_they_may_call() {
-        let config = Config { trunks: vec![trunk()], ..Config::default() };
-        let text = "[[rule]]\nfrom = \"any\"\nmatch = [\"+3225559901\", \"999\"]\nto = \"line:echo\"\n\
-                    [[rule]]\nmatch = \"+3225559902\"\nto = \"line:tone\"\n";
-        let plan = parse_dialplan(Path::new("d.toml"), text, config.trunk_forms()).unwrap().dialplan;
-        let text = Sheet::of(&config, &trunk()).with_test_lines(&plan).markdown();
-        assert!(text.contains("| echo | +3225559901, 999: the caller hears itself |"), "{text}");
-        assert!(!text.contains("+3225559902"), "only for users: {text}");
-        let none = Dialplan::empty(config.trunk_forms());
-        assert!(!Sheet::of(&config, &trunk()).with_test_lines(&none).markdown().contains("Test numbers"));
-    }
-
-    #[test]
-    fn another_setting_makes_another_sheet() {
-        let config = Config::default();
-        let plain = Sheet::of(&config, &trunk()).markdown();
-        let changes: [fn(&mut TrunkConfig); 7] = [
-            |trunk| trunk.dtmf = DtmfMode::Inband,
-            |trunk| trunk.srtp = SrtpMode::Sdes,
-            |trunk| trunk.session_timer = Some(Duration::from_secs(1_800)),
-            |trunk| trunk.early_media = false,
-            |trunk| trunk.transport = Transport::Tls,
-            |trunk| trunk.options = None,
-            |trunk| trunk.stir_verify = StirVerify::Require,
-        ];
-        for change in changes {
-            let mut other = trunk();
-            change(&mut other);
-            assert_ne!(Sheet::of(&config, &other).markdown(), plain);
-        }
+fn screening(trunk: &TrunkConfig) -> String {
+    let screening = &trunk.screening;
+    let default = screening.default.as_ref().map_or("none".to_owned(), E164::to_string);
+    let ranges = if screening.ranges.is_empty() { "any".to_owned() } else { listed(&screening.ranges) };
+    match screening.action {
+        ScreeningAction::Pass => format!("{ranges}; another one passes; without any: {default}"),
+        ScreeningAction::Replace => format!("{ranges}; another one, or none, is replaced by {default}"),
+        ScreeningAction::Reject => format!("{ranges}; a call with another one is refused (403)"),
     }
 }
+
+/// The fields that rules touch, by direction and message; what they write there may be nobody's business.
+fn header_rules(trunk: &TrunkConfig) -> String {
+    let of = |side: Side| {
+        let rules = trunk.header_rules.0.iter().filter(move |rule| rule.side == side);
+        let rules = rules.map(|rule| {
+            let scope = match &rule.scope {
+                Scope::Requests(methods) => listed(methods),
+                Scope::Responses(_) => "responses to INVITE".to_owned(),
+            };
+            format!("{} {} in {scope}", rule.action.as_str(), rule.name)
+        });
+        let rules: Vec<String> = rules.collect();
+        if rules.is_empty() { "none".to_owned() } else { rules.join("; ") }
+    };
+    if trunk.header_rules.is_empty() {
+        return "none".to_owned();
+    }
+    format!("to you: {}. From you: {}", of(Side::To), of(Side::From))
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use super::output::{self, Failure, Outcome};
 use super::remote;
 use crate::app::sheet::Sheet;
 use crate::config::Loaded;
+use crate::stir::OwnCertificate;
 use std::path::PathBuf;
 
 /// What an operator asks for before an interconnect: addresses, ports, codecs, timers, number formats, features
@@ -32,6 +33,12 @@ pub fn run(args: Args) -> Outcome {
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         )));
     };
-    let sheet = Sheet::of(&config, trunk).with_test_lines(&dialplan);
+    let mut sheet = Sheet::of(&config, trunk);
+    if let Some(path) = &config.tls.certificate {
+        // Whether the file can be used at all, `tandem check` says.
+        let own = std::fs::read(path).ok().and_then(|pem| OwnCertificate::read(&pem).ok());
+        sheet = own.map_or(sheet.clone(), |own| sheet.with_certificate(trunk, &own));
+    }
+    let sheet = sheet.with_test_lines(&dialplan);
     if args.json { output::print_json(&sheet) } else { output::print(&sheet.markdown()) }
 }

@@ -95,6 +95,18 @@ pub struct HeaderRules(pub Vec<Rule>);
 /// Fields that go across to the other leg's message.
 pub type Carried = Vec<(HeaderName, String)>;
 
+impl Action {
+    /// What it does, as configurations write it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Action::Add(_) => "add",
+            Action::Remove => "remove",
+            Action::Set(_) | Action::Replace { .. } => "replace",
+            Action::Copy { .. } => "copy",
+        }
+    }
+}
+
 impl HeaderRules {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,11 +6,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::asn1_rs::{Oid, oid};
 use x509_parser::oid_registry::OID_EC_P256;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 /// Certificates in one chain, the signer's included.
@@ -133,6 +134,44 @@ impl Certificate {
     pub fn allows(&self, claims: &Map<String, Value>) -> bool {
         self.constraints.iter().all(|constraints| constraints.allow(claims))
     }
+}
+
+/// What a certificate of ours says to those who meet it, whatever it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnCertificate {
+    /// The names it is for (RFC 5922 §7.1).
+    pub names: Vec<String>,
+    pub issuer: String,
+    /// When it ends.
+    pub until: String,
+}
+
+impl OwnCertificate {
+    /// Reads the first certificate of a chain in PEM.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn read(pem: &[u8]) -> Result<OwnCertificate, CertificateFault> {
+        let chain = chain(pem)?;
+        let (_, own) = X509Certificate::from_der(&chain[0]).map_err(|_| CertificateFault::Unreadable)?;
+        let names = own.subject_alternative_name().map_err(|_| CertificateFault::Unreadable)?;
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => address(octets),
+            _ => None,
+        });
+        Ok(OwnCertificate {
+            names: names.collect(),
+            issuer: own.issuer().to_string(),
+            until: own.validity().not_after.to_string(),
+        })
+    }
+}
+
+fn address(octets: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok().map(|ip| ip.to_string())
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateFault> {
@@ -269,6 +308,21 @@ pub(crate) mod tests {
         let trust = Authorities::read(list.as_bytes()).unwrap();
         let last = authorities[11].issue(&[Entry::Provider("1".into())]);
         assert!(Certificate::trusted(last.pem.as_bytes(), &trust, NOW).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_of_ours_says_its_names_and_until_when_it_is_good() {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+        let names = ["sbc.example.org".to_owned(), "192.0.2.1".to_owned()];
+        let mut params = CertificateParams::new(names.clone()).unwrap();
+        params.not_after = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "Somebody");
+        let pem = params.self_signed(&key).unwrap().pem();
+        let own = OwnCertificate::read(pem.as_bytes()).unwrap();
+        assert_eq!(own.names, names);
+        assert!(own.issuer.contains("CN=Somebody"), "{}", own.issuer);
+        assert!(own.until.contains("Nov 14") && own.until.contains("2023"), "{}", own.until);
+        assert_eq!(OwnCertificate::read(b"nothing"), Err(CertificateFault::Unreadable));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod tn_auth_list;
 pub mod url;
 pub mod verify;
 
-pub use certificate::{Authorities, Certificate, CertificateFault};
+pub use certificate::{Authorities, Certificate, CertificateFault, OwnCertificate};
 pub use certificates::{Certificates, Lookup};
 pub use replay::ReplayGuard;
 pub use sign::{Signer, Statement};
