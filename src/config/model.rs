@@ -110,12 +110,14 @@ pub struct TraceConfig {
     pub hep: Option<SocketAddr>,
     /// How this gateway is called there.
     pub hep_id: u32,
+    /// What it asks of those who send it copies; empty: nothing.
+    pub hep_password: Secret,
 }
 
 impl Default for TraceConfig {
     fn default() -> TraceConfig {
         // Some 20 messages of 1 KB a call: 4 MB in all.
-        TraceConfig { calls: 200, whole: false, hep: None, hep_id: 2001 }
+        TraceConfig { calls: 200, whole: false, hep: None, hep_id: 2001, hep_password: Secret::default() }
     }
 }
 

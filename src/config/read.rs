@@ -69,7 +69,7 @@ pub(super) fn read(
         config.media = media(top.section("media"));
         config.opus = opus(top.section("opus"));
         config.log = log(top.section("log"));
-        config.trace = trace(top.section("trace"));
+        config.trace = trace(top.section("trace"), &secrets);
         config.database = database(top.section("database"), base, &secrets);
         config.admin = admin(top.section("admin"), &secrets);
         config.billing = billing(top.section("billing"), base);
@@ -128,7 +128,7 @@ fn network_id(networks: &[NetworkConfig], name: &str) -> Result<NetworkId, Strin
     }
 }
 
-fn trace(s: Section<'_>) -> TraceConfig {
+fn trace(s: Section<'_>, secrets: &SecretSources<'_>) -> TraceConfig {
     let d = TraceConfig::default();
     let hep = s.parsed("hep", |text| match text {
         "" => Ok(None),
@@ -141,6 +141,7 @@ fn trace(s: Section<'_>) -> TraceConfig {
         whole: s.flag("whole", d.whole),
         hep: hep.unwrap_or(d.hep),
         hep_id: s.number("hep_id", d.hep_id, 0..=u32::MAX, "number of this gateway at the capture server"),
+        hep_password: s.parsed("hep_password", |text| secrets.read(text)).unwrap_or(d.hep_password),
     };
     s.finish();
     config

@@ -6,7 +6,7 @@ use crate::config::TraceConfig;
 use crate::routing::AdminState;
 use crate::sip::message::{Message, ParseErrorKind, Typed};
 use crate::telemetry::metrics::{Flow, Metrics, Refused};
-use crate::telemetry::trace::{HepExport, Kept, KeptMessage, Octets, Recorder};
+use crate::telemetry::trace::{HepExport, Kept, KeptMessage, Octets, Recorder, Sender};
 use crate::types::{CallId, Emergency, LegId, Outcome, Peer};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ impl Observer {
     pub fn set_trace(&mut self, trace: &TraceConfig) {
         self.recorder.set_most_calls(trace.calls);
         self.export = trace.hep.and_then(|server| {
-            let opened = HepExport::open(server, trace.hep_id);
+            let sender = Sender { capture_id: trace.hep_id, key: trace.hep_password.clone() };
+            let opened = HepExport::open(server, sender);
             opened
                 .inspect_err(
                     |error| tracing::error!(target: "tandem::sip", %error, "copies for the capture server can't be sent"),

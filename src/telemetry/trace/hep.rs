@@ -1,6 +1,7 @@
 //! HEP version 3: how a copy of a message is told to Homer and other capture servers.
 
 use super::{Flow, KeptMessage, Octets};
+use crate::types::Secret;
 use std::net::{IpAddr, SocketAddr};
 
 /// Chunk types of the generic vendor (HEP3 §2).
@@ -17,6 +18,7 @@ mod chunk {
     pub const MICROSECONDS: u16 = 10;
     pub const KIND: u16 = 11;
     pub const CAPTURE_ID: u16 = 12;
+    pub const AUTH_KEY: u16 = 14;
     pub const PAYLOAD: u16 = 15;
     pub const CORRELATION: u16 = 17;
 }
@@ -36,8 +38,15 @@ pub(super) fn ends(message: &KeptMessage) -> (SocketAddr, SocketAddr) {
     }
 }
 
+/// As whom copies go to a capture server, and what proves it; an empty key proves nothing and is not sent.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    pub capture_id: u32,
+    pub key: Secret,
+}
+
 /// One packet; `None` for a message that does not fit into one.
-pub fn hep3(message: &KeptMessage, capture_id: u32, correlation: &str) -> Option<Vec<u8>> {
+pub fn hep3(message: &KeptMessage, sender: &Sender, correlation: &str) -> Option<Vec<u8>> {
     let (source, destination) = ends(message);
     let mut packet = Vec::with_capacity(message.octets.len() + 160);
     packet.extend_from_slice(b"HEP3\0\0");
@@ -69,7 +78,11 @@ pub fn hep3(message: &KeptMessage, capture_id: u32, correlation: &str) -> Option
     add(chunk::SECONDS, &(message.unix_micros.div_euclid(1_000_000) as u32).to_be_bytes());
     add(chunk::MICROSECONDS, &(message.unix_micros.rem_euclid(1_000_000) as u32).to_be_bytes());
     add(chunk::KIND, &[KIND_SIP]);
-    add(chunk::CAPTURE_ID, &capture_id.to_be_bytes());
+    add(chunk::CAPTURE_ID, &sender.capture_id.to_be_bytes());
+    let key = sender.key.expose().as_bytes();
+    if !key.is_empty() {
+        add(chunk::AUTH_KEY, key);
+    }
     add(chunk::CORRELATION, correlation.as_bytes());
     match &message.octets {
         Octets::Whole(bytes) => add(chunk::PAYLOAD, bytes),
@@ -109,9 +122,14 @@ mod tests {
         found
     }
 
+    fn sender(key: &str) -> Sender {
+        Sender { capture_id: 7, key: Secret::new(key) }
+    }
+
     #[test]
     fn each_chunk_says_what_it_must() {
-        let packet = hep3(&message(Transport::Udp, "192.0.2.1:5070", "192.0.2.9:5060"), 7, "call-1").unwrap();
+        let message = message(Transport::Udp, "192.0.2.1:5070", "192.0.2.9:5060");
+        let packet = hep3(&message, &sender(""), "call-1").unwrap();
         assert_eq!(&packet[..4], b"HEP3");
         assert_eq!(usize::from(u16::from_be_bytes([packet[4], packet[5]])), packet.len());
         let found = chunks(&packet);
@@ -124,13 +142,16 @@ mod tests {
         assert_eq!(value(chunk::CAPTURE_ID), 7u32.to_be_bytes());
         assert_eq!(value(chunk::CORRELATION), b"call-1");
         assert_eq!(value(chunk::PAYLOAD), b"OPTIONS sip:a SIP/2.0\r\n\r\n");
+        assert!(found.iter().all(|(kind, _)| *kind != chunk::AUTH_KEY), "nothing proves nothing");
+        let proven = chunks(&hep3(&message, &sender("sesame"), "call-1").unwrap());
+        assert!(proven.contains(&(0x0e, b"sesame".to_vec())));
     }
 
     #[test]
     fn a_message_beyond_a_packet_is_not_sent() {
         let mut long = message(Transport::Tcp, "[2001:db8::1]:1", "[2001:db8::2]:2");
-        assert!(hep3(&long, 1, "").is_some());
+        assert!(hep3(&long, &sender(""), "").is_some());
         long.octets = Octets::Whole(vec![b'a'; 70_000].into());
-        assert!(hep3(&long, 1, "").is_none());
+        assert!(hep3(&long, &sender(""), "").is_none());
     }
 }

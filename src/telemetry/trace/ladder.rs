@@ -151,21 +151,34 @@ impl Verdict {
         let answered_after_ms = first(&|message| to_caller(message) && message.summary.starts_with("200"));
         let mut notes = Vec::new();
         for leg in legs {
-            // What a leg that was tried in vain answered last.
-            let refusal = messages.iter().find(|message| {
-                message.leg == leg.index
-                    && leg.index != caller
-                    && message.flow == Flow::Received.as_str()
-                    && message.summary.ends_with("(INVITE)")
-                    && matches!(message.summary.as_bytes().first(), Some(b'3'..=b'6'))
+            let answers = || {
+                messages.iter().filter(|message| {
+                    message.leg == leg.index
+                        && leg.index != caller
+                        && message.flow == Flow::Received.as_str()
+                        && message.summary.ends_with("(INVITE)")
+                })
+            };
+            let refuses = |message: &&TraceMessage| {
+                matches!(message.summary.as_bytes().first(), Some(b'3'..=b'6'))
                     && !message.summary.starts_with("401")
                     && !message.summary.starts_with("407")
-            });
-            if let Some(refusal) = refusal {
-                notes.push(format!(
-                    "{} answered {} after {:.0} ms",
-                    leg.party, refusal.summary, refusal.after_ms
-                ));
+            };
+            let accepted = answers().find(|message| message.summary.starts_with('2'));
+            match accepted {
+                // What a leg that was tried in vain answered last.
+                None => notes.extend(answers().find(refuses).map(|refusal| {
+                    format!("{} answered {} after {:.0} ms", leg.party, refusal.summary, refusal.after_ms)
+                })),
+                // It took the call, whatever it asked for before; what it refuses now is a change of it.
+                Some(accepted) => {
+                    let later = |message: &&TraceMessage| {
+                        message.after_ms > accepted.after_ms && !message.summary.starts_with("491")
+                    };
+                    notes.extend(answers().filter(later).find(refuses).map(|refusal| {
+                        format!("{} refused to change the call: {}", leg.party, refusal.summary)
+                    }));
+                }
             }
         }
         let heard: Vec<(&TraceLeg, &LegReport)> =
@@ -291,6 +304,22 @@ mod tests {
         ] {
             assert!(notes.contains(part), "{part} in\n{notes}");
         }
+    }
+
+    #[test]
+    fn a_change_that_is_refused_is_no_attempt_that_failed() {
+        use Flow::Received;
+        let mut kept = kept();
+        let answers = [
+            (1_100, "SIP/2.0 422 Session Interval Too Small"),
+            (1_200, "SIP/2.0 200 OK"),
+            (2_000, "SIP/2.0 491 Request Pending"),
+            (3_000, "SIP/2.0 488 Not Acceptable Here"),
+        ];
+        kept.messages = answers.map(|(at, first)| (1, message(at, Received, first, "1 INVITE"))).to_vec();
+        let notes = TraceView::of(&kept, false).verdict.notes;
+        let of_trunk: Vec<_> = notes.iter().filter(|note| note.starts_with("trunk a ")).collect();
+        assert_eq!(of_trunk, ["trunk a refused to change the call: 488 Not Acceptable Here (INVITE)"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod recorder;
 
 pub use capture::pcap;
 pub use export::HepExport;
-pub use hep::hep3;
+pub use hep::{Sender, hep3};
 pub use ladder::{SPAN, TraceLeg, TraceMessage, TraceView, Verdict, arrow};
 pub use mask::masked;
 pub use recorder::{Kept, KeptLeg, KeptMessage, Octets, Recorder};
