@@ -2,13 +2,14 @@
 //! happens, every call ends, leaves one End record, and nothing is kept of it.
 
 mod features;
+mod strange;
 
 use super::far::Side;
 use super::world::*;
 use crate::billing::Cdr;
 use crate::call::Input;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
-use crate::types::{EndCause, LegId};
+use crate::types::EndCause;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -78,6 +79,7 @@ struct Chaos {
     seen: usize,
     /// Transfers taken up while their target rang.
     left_ringing: usize,
+    reloads: usize,
 }
 
 /// What a storm brought about.
@@ -90,6 +92,11 @@ struct Storm {
     moves: usize,
     /// Attempts that went where a trunk sent them.
     redirected: usize,
+    /// Calls for help that somebody answered.
+    helped: usize,
+    /// Callers whose signature was good.
+    verified: usize,
+    reloads: usize,
 }
 
 #[test]
@@ -98,16 +105,27 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
     let seeds = only.map_or(0..120, |seed: u64| seed..seed + 1);
     let all = seeds.end - seeds.start > 1;
     let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut rare = [0; 4];
+    let mut rare = [0; 7];
     for seed in seeds {
         let storm = run(seed);
-        let seen = [storm.joined, storm.left_ringing, storm.moves, storm.redirected];
+        let seen = [
+            storm.joined,
+            storm.left_ringing,
+            storm.moves,
+            storm.redirected,
+            storm.helped,
+            storm.verified,
+            storm.reloads,
+        ];
         rare = std::array::from_fn(|kind| rare[kind] + seen[kind]);
         for cause in storm.ends {
             *causes.entry(cause.as_str()).or_default() += 1;
         }
     }
-    assert!(!all || rare.iter().all(|count| *count > 0), "joined, left ringing, moved, redirected: {rare:?}");
+    assert!(
+        !all || rare.iter().all(|count| *count > 0),
+        "joined, left ringing, moved, redirected, helped, verified, reloads: {rare:?}"
+    );
     // A storm in which nothing but calm comes to pass proves nothing.
     for cause in [
         EndCause::NormalClearing,
@@ -129,6 +147,10 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
         EndCause::FarEndFailure,
         EndCause::SessionExpired,
         EndCause::NoPrack,
+        EndCause::IdentityMissing,
+        EndCause::IdentityInvalid,
+        EndCause::IdentityStale,
+        EndCause::IdentityUnreachable,
     ] {
         assert!(!all || causes.contains_key(cause.as_str()), "no {} in {causes:?}", cause.as_str());
     }
@@ -147,8 +169,10 @@ fn run(seed: u64) -> Storm {
         config.trunks[1].max_cps = Some(1);
     }
     features::shape(&mut config, &mut dice);
+    strange::shape(&mut config, &mut dice);
     let mut w = World::seeded(config, seed);
     w.label = format!("TANDEM_CHAOS_SEED={seed}");
+    strange::arm(&mut w);
     if dice.percent(30) {
         w.over_tcp(ALICE);
     }
@@ -160,8 +184,16 @@ fn run(seed: u64) -> Storm {
         w.unreachable.push(A.parse().unwrap());
     }
     let loss = [0, 5, 20, 40][dice.below(4) as usize];
-    let mut chaos =
-        Chaos { w, dice, deeds: BTreeMap::new(), bots: HashMap::new(), loss, seen: 0, left_ringing: 0 };
+    let mut chaos = Chaos {
+        w,
+        dice,
+        deeds: BTreeMap::new(),
+        bots: HashMap::new(),
+        loss,
+        seen: 0,
+        left_ringing: 0,
+        reloads: 0,
+    };
     for _ in 0..12 {
         let at = ms(chaos.dice.below(60_000));
         chaos.plan(at, Deed::Dial);
@@ -171,7 +203,7 @@ fn run(seed: u64) -> Storm {
         chaos.plan(at, Deed::Machinery);
     }
     chaos.play();
-    let Chaos { w, left_ringing, .. } = chaos;
+    let Chaos { w, left_ringing, reloads, .. } = chaos;
     // Calls whose room was never reserved have no Start; the others have one End each.
     w.assert_nothing_left();
     let ends = w.ends();
@@ -180,6 +212,9 @@ fn run(seed: u64) -> Storm {
         joined: ends.iter().filter(|cdr| cdr.transfer_of.is_some() && cdr.answered_at.is_some()).count(),
         redirected: ends.iter().filter(redirected).count(),
         ends: ends.iter().filter_map(|cdr| cdr.end_cause).collect(),
+        helped: ends.iter().filter(|cdr| cdr.emergency.is_some() && cdr.answered_at.is_some()).count(),
+        verified: w.events.iter().filter(strange::is_verified).count(),
+        reloads,
         left_ringing,
         moves: w.media.moves,
     }
@@ -257,6 +292,7 @@ impl Chaos {
                 Message::Response(response) => self.on_response(at, response),
             }
         }
+        self.fetch();
         let sent = self.w.trace.len();
         if self.dice.percent(1) && sent > self.seen {
             if let Some(line) = self.w.trace[self.seen..].iter().rev().find(|line| line.sent) {
@@ -311,7 +347,7 @@ impl Chaos {
     fn dial(&mut self, user: &str) {
         let phone = self.w.phone_of(user);
         let trunk: SocketAddr = A.parse().unwrap();
-        let mut side = match self.dice.below(6) {
+        let mut side = match self.dice.below(7) {
             0 | 1 => {
                 let side = self.w.side(phone, user, "sip:0470123456@example.org");
                 side.with_password(user, &format!("{user}-secret"))
@@ -323,6 +359,10 @@ impl Chaos {
             5 => {
                 let line = self.dice.below(6) + 1;
                 let side = self.w.side(phone, user, &format!("sip:+322555990{line}@example.org"));
+                side.with_password(user, &format!("{user}-secret"))
+            }
+            6 => {
+                let side = self.w.side(phone, user, "sip:112@example.org");
                 side.with_password(user, &format!("{user}-secret"))
             }
             3 => self.w.side(trunk, "+33123456789", "sip:+3225550002@192.0.2.1"),
@@ -338,6 +378,9 @@ impl Chaos {
         features::knowing(&mut invite, &mut self.dice);
         if let Some(running) = self.running_call_at(side.at).filter(|_| self.dice.percent(10)) {
             invite.headers.push(HeaderName::Replaces, running);
+        }
+        if side.at == trunk {
+            strange::sign(&mut invite, self.w.now, &mut self.dice);
         }
         side.invite = invite.clone();
         let key = (side.at, side.call_id.clone());
@@ -589,31 +632,6 @@ impl Chaos {
             }
             // It forgets the call: the gateway's own limits end it.
             _ => {}
-        }
-    }
-
-    /// Media that falls silent, an operator that hangs up, a connection that breaks.
-    fn machinery(&mut self) {
-        let calls: Vec<_> = self.w.exchange.calls().map(|call| call.id).collect();
-        let mut calls = calls;
-        calls.sort();
-        let Some(call) = calls.get(self.dice.below(calls.len().max(1) as u64) as usize).copied() else {
-            return;
-        };
-        match self.dice.below(3) {
-            0 => {
-                let index = self.dice.below(3) as u8;
-                self.w.input(Input::MediaTimedOut { leg: LegId { call, index } });
-            }
-            1 => {
-                self.w.exchange.hang_up(self.w.now, call, EndCause::AdminHangup);
-                self.w.settle();
-            }
-            _ => {
-                if let Some(connection) = self.w.streams.get(&ALICE.parse().unwrap()).copied() {
-                    self.w.input(Input::ConnectionClosed { connection });
-                }
-            }
         }
     }
 }
