@@ -1,6 +1,6 @@
 //! Where trunks are, by names in a real DNS (RFC 3263): SRV, NAPTR, changes, failures.
 
-use crate::scene::{ALICE, SECOND, alice, operator};
+use crate::scene::{ALICE, BLINK, SECOND, alice, operator};
 use crate::support::{
     dns::{Dns, RunningDns},
     gateway::{Gateway, Section},
@@ -69,6 +69,33 @@ fn a_trunk_is_found_by_its_srv_records_and_priority_decides() {
     let uri = invite.request("INVITE").start_line().to_owned();
     assert!(uri.contains("@operator.test"), "the name stays in the Request-URI: {uri}");
     assert!(second.messages().is_empty(), "the second one was asked");
+}
+
+/// RFC 2782: of equal priority, by weight.
+#[test]
+fn equals_share_the_calls_by_the_weight_of_their_srv_records() {
+    let lane = Lane::take("locate-weight");
+    let much = operator(&lane, "operator-answers").calls(60).start();
+    let little = operator(&lane, "operator-answers").calls(60).start();
+    let last = operator(&lane, "operator-answers").calls(60).start();
+    let dns = Dns::on(&lane)
+        .address(HOST, "127.0.0.1", 60)
+        .srv("_sip._udp.operator.test", HOST, little.address().port(), 10, 20)
+        .srv("_sip._udp.operator.test", HOST, last.address().port(), 20, 100)
+        .srv("_sip._udp.operator.test", HOST, much.address().port(), 10, 80)
+        .start();
+    let gateway = Gateway::on(&lane).user("alice", ALICE).set("limits.max_calls_per_user", 100);
+    let gateway = gateway.set("dns.servers", vec![Toml::from(dns.server().to_string())]);
+    let gateway = gateway.trunk_with("operator-a", much.address(), |trunk| {
+        trunk.set("proxy", vec![Toml::from(NAME)]);
+    });
+    let gateway = gateway.start();
+    wait_port(&gateway, much.address().port());
+    alice(&lane, &gateway, "user-calls").pause(BLINK).calls(60).arg("-r").arg("20").start().succeed();
+    let shares = [&much, &little, &last].map(|operator| call_ids(operator).len());
+    // Forty-eight and twelve are meant; neither to get none nor half of them happens once in a million times.
+    assert_eq!((shares[0] + shares[1], shares[2]), (60, 0), "{shares:?}");
+    assert!(shares[1] > 0 && shares[0] > shares[1], "{shares:?}");
 }
 
 #[test]

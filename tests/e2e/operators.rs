@@ -316,15 +316,26 @@ struct Spoilt {
 }
 
 impl Spoilt {
-    /// `more` completes the trunk, `part` what alice does in this scenario.
+    /// Over a plain trunk; `more` completes it, `part` what alice does in this scenario.
     fn call(
         fault: &str,
         scenario: &str,
         more: impl FnOnce(&mut Table),
         part: impl FnOnce(Sipp) -> Sipp,
     ) -> Spoilt {
-        let lane = Lane::take(&format!("operators-{fault}"));
-        let mut profile = Profile::read("plain-ip", &lane);
+        Spoilt::call_by("plain-ip", fault, scenario, more, part)
+    }
+
+    /// The same over a trunk of this profile.
+    fn call_by(
+        profile: &'static str,
+        fault: &str,
+        scenario: &str,
+        more: impl FnOnce(&mut Table),
+        part: impl FnOnce(Sipp) -> Sipp,
+    ) -> Spoilt {
+        let lane = Lane::take(&format!("operators-{profile}-{fault}"));
+        let mut profile = Profile::read(profile, &lane);
         more(&mut profile.trunk);
         let operator = profile.operator(&lane, &["--fault", fault]);
         let gateway = profile.gateway(&lane).start();
@@ -428,6 +439,28 @@ fn a_session_that_the_operator_does_not_keep_alive_expires() {
     let timer = |trunk: &mut Table| drop(trunk.insert("session_timer_seconds".to_owned(), 1_800.into()));
     let call = Spoilt::call("short-session", "user-calls-and-is-hung-up-on", timer, |user| user);
     call.assert_ended("session_expired", 200, "gateway");
+}
+
+/// Over TLS with SRTP, and with reliable early media: what must come of a fault is the same.
+#[test]
+fn faults_of_secure_and_of_reliable_trunks_come_to_the_same_ends() {
+    for profile in ["teams-direct-routing", "ims-nni"] {
+        let call = |fault: &str, scenario: &str, part: fn(Sipp) -> Sipp| {
+            // That it does not answer OPTIONS either would be found before the call.
+            let rarely = |trunk: &mut Table| drop(trunk.insert("options_seconds".to_owned(), 60.into()));
+            Spoilt::call_by(profile, fault, scenario, rarely, part)
+        };
+        let lost = call("lost-ack", "user-calls", |user| user);
+        lost.assert_ended("normal_clearing", 200, "caller");
+        assert_eq!(lost.operator.entry()["acknowledged"], false);
+        let hole = call("black-hole", "user-is-refused", |user| user.code(504, "Server Time-out"));
+        hole.assert_ended("trunk_timeout", 504, "callee");
+        call("short-session", "user-calls-and-is-hung-up-on", |user| user).assert_ended(
+            "session_expired",
+            200,
+            "gateway",
+        );
+    }
 }
 
 #[test]

@@ -1,37 +1,54 @@
 //! The core of an interconnect's checklist over every transport: the same flows over UDP, TCP and TLS, both ways.
 
-use crate::scene::{ALICE, MOBILE, SECOND, STRANGER, operator};
+use crate::scene::{ALICE, BLINK, MOBILE, SECOND, STRANGER, operator};
 use crate::support::{
+    baresip::Baresip,
     gateway::{Gateway, Section},
     lane::Lane,
-    sipp::{Over, Sipp},
+    sipp::{Over, Played, Sipp},
+    speech::Voice,
     tls::Authority,
+    wait,
 };
+use std::net::SocketAddr;
 
-/// A flow: who plays what, and what the trunk is set to.
-struct Flow {
+/// A flow: who plays what, what the trunk is set to, and what both have to have heard.
+pub struct Flow {
     caller: &'static str,
     callee: &'static str,
-    with_caller: fn(Sipp) -> Sipp,
-    with_callee: fn(Sipp) -> Sipp,
-    trunk: fn(&mut Section),
+    with_caller: Box<dyn Fn(Sipp) -> Sipp + Sync>,
+    with_callee: Box<dyn Fn(Sipp) -> Sipp + Sync>,
+    trunk: fn(&mut Section, SocketAddr),
+    check: fn(&Played, &Played),
 }
 
-fn flow(caller: &'static str, callee: &'static str) -> Flow {
-    Flow { caller, callee, with_caller: |sipp| sipp, with_callee: |sipp| sipp, trunk: |_| () }
+pub fn flow(caller: &'static str, callee: &'static str) -> Flow {
+    Flow {
+        caller,
+        callee,
+        with_caller: Box::new(|sipp| sipp),
+        with_callee: Box::new(|sipp| sipp),
+        trunk: |_, _| (),
+        check: |_, _| (),
+    }
 }
 
 impl Flow {
-    fn with_caller(self, with_caller: fn(Sipp) -> Sipp) -> Flow {
-        Flow { with_caller, ..self }
+    pub fn with_caller(self, with_caller: impl Fn(Sipp) -> Sipp + Sync + 'static) -> Flow {
+        Flow { with_caller: Box::new(with_caller), ..self }
     }
 
-    fn with_callee(self, with_callee: fn(Sipp) -> Sipp) -> Flow {
-        Flow { with_callee, ..self }
+    pub fn with_callee(self, with_callee: impl Fn(Sipp) -> Sipp + Sync + 'static) -> Flow {
+        Flow { with_callee: Box::new(with_callee), ..self }
     }
 
-    fn trunk(self, trunk: fn(&mut Section)) -> Flow {
+    fn trunk(self, trunk: fn(&mut Section, SocketAddr)) -> Flow {
         Flow { trunk, ..self }
+    }
+
+    /// Of what the caller heard, and the callee.
+    fn check(self, check: fn(&Played, &Played)) -> Flow {
+        Flow { check, ..self }
     }
 }
 
@@ -51,7 +68,7 @@ fn out() -> Vec<Flow> {
                 let sipp = sipp.key("operator_realm", "operator.test").key("granted", "600");
                 sipp.key("username", "gw").key("password", "trunk-secret")
             })
-            .trunk(|trunk| {
+            .trunk(|trunk, _| {
                 trunk.set("auth", "digest").set("username", "gw").set("password", "trunk-secret");
             }),
         flow("user-holds-and-resumes", "operator-is-held-and-taken-back"),
@@ -65,6 +82,65 @@ fn out() -> Vec<Flow> {
         flow("user-calls", "operator-forks"),
         flow("user-calls-without-offer", "operator-answers"),
         flow("user-calls-and-is-hung-up-on", "operator-asks-for-an-offer"),
+        flow("user-calls", "operator-wants-longer-sessions").trunk(|trunk, _| {
+            trunk.set("session_timer_seconds", 90);
+        }),
+        flow("user-holds-and-is-hung-up-on", "operator-crosses-an-offer"),
+        flow("user-crosses-an-offer", "operator-holds-and-is-hung-up-on"),
+        flow("user-calls", "operator-moves-to-fax").with_caller(|sipp| sipp.pause(2 * SECOND)),
+        flow("user-calls", "operator-asks-to-transfer").with_callee(|sipp| sipp.fill("target", MOBILE)),
+        // RFC 3261 §21.3: nothing is followed that nobody listed.
+        flow("user-is-refused", "operator-sends-on")
+            .with_caller(|sipp| sipp.code(502, "Bad Gateway"))
+            .with_callee(|sipp| sipp.fill("place", "192.0.2.8").fill("number", MOBILE)),
+        flow("user-calls-and-is-hung-up-on", "operator-answers-and-hangs-up")
+            .with_callee(|sipp| sipp.fill("extra", "Reason: Q.850;cause=41"))
+            .check(|caller, _| {
+                let reason = caller.request("BYE").header("Reason").unwrap_or_default();
+                assert!(reason.starts_with("Q.850;cause=41"), "{reason}");
+            }),
+        flow("user-is-refused", "operator-refuses-at-once")
+            .with_caller(|sipp| sipp.code(503, "Service Unavailable"))
+            .with_callee(|sipp| sipp.code(503, "Service Unavailable").fill("extra", "Retry-After: 60")),
+        flow("user-is-refused", "operator-refuses-at-once")
+            .with_caller(|sipp| sipp.code(488, "Not Acceptable Here"))
+            .with_callee(|sipp| {
+                let sipp = sipp.code(488, "Not Acceptable Here");
+                sipp.fill("extra", "Warning: 305 operator.example \"Incompatible media format\"")
+            })
+            .check(|caller, _| {
+                let warning = caller.response(488).header("Warning").unwrap_or_default();
+                assert!(warning.starts_with("305 "), "{warning}");
+            }),
+        flow("user-calls", "operator-answers")
+            .with_caller(|sipp| sipp.fill("more", "Privacy: id"))
+            .trunk(|trunk, _| {
+                trunk.set("identity", "pai");
+            })
+            .check(|_, switch| {
+                let invite = switch.request("INVITE");
+                assert_eq!(invite.header("Privacy"), Some("id"));
+                assert!(!invite.text.contains(ALICE.trim_start_matches('+')), "{}", invite.text);
+            }),
+        flow("user-calls", "operator-answers")
+            .trunk(|trunk, _| {
+                trunk.set("trunk_group", "TG-1").set("trunk_context", "example.com").set("identity", "pai");
+                let rule = [("action", "add"), ("header", "X-Customer"), ("value", "{user}")];
+                let rule: toml::Table =
+                    rule.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+                trunk.set("header", vec![toml::Value::Table(rule)]);
+            })
+            .check(|_, switch| {
+                let invite = switch.request("INVITE");
+                assert!(invite.uri().is_some_and(|uri| uri.contains(";tgrp=TG-1;trunk-context=example.com")));
+                assert_eq!(invite.header("X-Customer"), Some("alice"));
+                assert!(invite.header("P-Asserted-Identity").is_some_and(|told| told.contains(ALICE)));
+            }),
+        // Nobody listens at the first of its addresses.
+        flow("user-calls", "operator-answers").trunk(|trunk, there| {
+            let proxies = [format!("{}:9", there.ip()), there.to_string()];
+            trunk.set("proxy", proxies.map(toml::Value::from).to_vec());
+        }),
     ]
 }
 
@@ -81,6 +157,30 @@ fn back() -> Vec<Flow> {
             .with_caller(Sipp::deaf_in_pauses)
             .with_callee(|sipp| sipp.pause(4 * SECOND))
             .trunk(prack),
+        // RFC 3262 §5: our offer in a reliable 18x, the answer in its PRACK.
+        flow("operator-answers-in-its-prack", "user-answers").trunk(prack),
+        flow("operator-calls-and-holds", "user-is-called-and-held"),
+        flow("operator-calls-and-is-held", "user-is-called-and-holds"),
+        flow("operator-calls-and-updates", "user-is-called-and-held"),
+        flow("operator-calls-and-asks-for-an-offer", "user-answers"),
+        flow("operator-calls-and-moves-to-fax", "user-answers").with_caller(|sipp| sipp.pause(BLINK)),
+        flow("operator-calls-holds-and-is-hung-up-on", "user-is-called-and-crosses-an-offer"),
+        flow("operator-calls-and-crosses-an-offer", "user-is-called-holds-and-is-hung-up-on"),
+        flow("operator-calls-and-asks-to-transfer", "user-answers-and-hangs-up")
+            .with_caller(|sipp| sipp.fill("target", MOBILE)),
+        flow("operator-calls", "user-answers")
+            .with_caller(|sipp| {
+                let more = format!("P-Asserted-Identity: <tel:{MOBILE}>\nPrivacy: id");
+                sipp.fill("more", &more)
+            })
+            .trunk(|trunk, _| {
+                trunk.set("trusted", true);
+            })
+            .check(|_, phone| {
+                let invite = phone.request("INVITE");
+                assert!(invite.header("From").is_some_and(|from| from.contains("anonymous.invalid")));
+                assert!(!invite.text.contains(STRANGER.trim_start_matches('+')), "{}", invite.text);
+            }),
     ]
 }
 
@@ -88,11 +188,11 @@ fn busy(sipp: Sipp) -> Sipp {
     sipp.code(486, "Busy Here")
 }
 
-fn timer(trunk: &mut Section) {
+fn timer(trunk: &mut Section, _: SocketAddr) {
     trunk.set("session_timer_seconds", 1800);
 }
 
-fn prack(trunk: &mut Section) {
+fn prack(trunk: &mut Section, _: SocketAddr) {
     trunk.set("prack", "supported");
 }
 
@@ -123,24 +223,25 @@ fn trunk_at<'a>(
     let there = lane.own_ip();
     // The scenarios are of one session description, whatever carries them: their media is plain.
     let gateway = Gateway::on(lane).tls(authority).user("alice", ALICE).set("app.srtp", "off");
+    let gateway = gateway.set("app.transfer", "users");
     gateway
         .trunk_with("operator-a", (there, port).into(), |trunk| {
             trunk.set("transport", over.as_str()).set("peers", vec![toml::Value::from(there.to_string())]);
-            (flow.trunk)(trunk);
+            (flow.trunk)(trunk, (there, port).into());
         })
         .start()
 }
 
 /// An app user calls, both legs over this transport.
-fn from_user(over: Over<'_>, authority: &Authority) {
-    each(&out(), |number, flow| {
-        let lane = Lane::take(&format!("transports-out-{}-{number}", over.as_str()));
+pub fn from_user(name: &str, flows: &[Flow], over: Over<'_>, authority: &Authority) {
+    each(flows, |number, flow| {
+        let lane = Lane::take(&format!("{name}-out-{}-{number}", over.as_str()));
         let switch = operator(&lane, flow.callee).at(lane.own_ip());
         let switch = (flow.with_callee)(switch).over(over).start();
         let gateway = trunk_at(&lane, authority, over, switch.address().port(), flow);
         let caller = Sipp::client(&lane, flow.caller, gateway.at(over)).user("alice").number(MOBILE);
         let caller = (flow.with_caller)(caller.pause(SECOND)).over(over).start();
-        caller.succeed();
+        let caller = caller.succeed();
         let via = format!("SIP/2.0/{} ", over.as_str().to_uppercase());
         let switch = switch.succeed();
         assert!(
@@ -149,14 +250,15 @@ fn from_user(over: Over<'_>, authority: &Authority) {
                 .iter()
                 .all(|invite| { invite.header("Via").is_some_and(|value| value.starts_with(&via)) })
         );
+        (flow.check)(&caller, &switch);
         gateway.wait_idle();
     });
 }
 
 /// The operator calls over this transport; the user's device is reached where it registered, over UDP.
-fn from_trunk(over: Over<'_>, authority: &Authority) {
-    each(&back(), |number, flow| {
-        let lane = Lane::take(&format!("transports-in-{}-{number}", over.as_str()));
+pub fn from_trunk(name: &str, flows: &[Flow], over: Over<'_>, authority: &Authority) {
+    each(flows, |number, flow| {
+        let lane = Lane::take(&format!("{name}-in-{}-{number}", over.as_str()));
         let port = lane.port();
         let gateway = trunk_at(&lane, authority, over, port, flow);
         let device = lane.port();
@@ -164,44 +266,79 @@ fn from_trunk(over: Over<'_>, authority: &Authority) {
         let phone = (flow.with_callee)(operator(&lane, flow.callee)).at_port(device).start();
         let caller = Sipp::client(&lane, flow.caller, gateway.at(over)).at(lane.own_ip()).at_port(port);
         let caller = caller.number(ALICE).key("calling", STRANGER).pause(SECOND);
-        (flow.with_caller)(caller).over(over).start().succeed();
-        phone.succeed();
+        let caller = (flow.with_caller)(caller).over(over).start().succeed();
+        (flow.check)(&caller, &phone.succeed());
         gateway.wait_idle();
     });
 }
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     Authority::new("Tandem tests")
 }
 
 #[test]
 fn a_user_and_a_trunk_over_udp() {
-    from_user(Over::Udp, &authority());
+    from_user("transports", &out(), Over::Udp, &authority());
 }
 
 #[test]
 fn a_user_and_a_trunk_over_tcp() {
-    from_user(Over::Tcp, &authority());
+    from_user("transports", &out(), Over::Tcp, &authority());
 }
 
 #[test]
 fn a_user_and_a_trunk_over_tls() {
     let authority = authority();
-    from_user(Over::Tls(&authority), &authority);
+    from_user("transports", &out(), Over::Tls(&authority), &authority);
 }
 
 #[test]
 fn a_trunk_calls_over_udp() {
-    from_trunk(Over::Udp, &authority());
+    from_trunk("transports", &back(), Over::Udp, &authority());
 }
 
 #[test]
 fn a_trunk_calls_over_tcp() {
-    from_trunk(Over::Tcp, &authority());
+    from_trunk("transports", &back(), Over::Tcp, &authority());
 }
 
 #[test]
 fn a_trunk_calls_over_tls() {
     let authority = authority();
-    from_trunk(Over::Tls(&authority), &authority);
+    from_trunk("transports", &back(), Over::Tls(&authority), &authority);
+}
+
+/// baresip registers over a stream, and is reached by that stream alone (RFC 5626 §5.3).
+#[test]
+fn a_device_over_tcp_or_tls_is_rung_held_and_hung_up_on() {
+    for transport in ["tcp", "tls"] {
+        let lane = Lane::take(&format!("transports-device-{transport}"));
+        let authority = authority();
+        let from = lane.port();
+        let gateway =
+            Gateway::on(&lane).set("sip.digest", vec![toml::Value::from("MD5")]).user("alice", ALICE);
+        let gateway = gateway.tls(&authority).trunk("operator-a", ([127, 0, 0, 1], from).into()).start();
+        let at = if transport == "tls" { gateway.tls() } else { gateway.tcp() };
+        let phone = Baresip::on(&lane, "alice").voice(Voice::Callee).tls(&authority);
+        // Keys in the description where the signalling is secret (RFC 4568 §9).
+        let phone = if transport == "tls" { phone.srtp() } else { phone };
+        let mut phone = phone.registers(at, transport).start();
+        for (call, scenario) in ["operator-calls", "operator-calls-and-holds"].into_iter().enumerate() {
+            let caller = Sipp::client(&lane, scenario, gateway.udp()).at_port(from).number(ALICE);
+            caller.key("calling", STRANGER).pause(SECOND).start().succeed();
+            wait::until("the end of the call", wait::SOON, || {
+                (phone.count_events("CALL_CLOSED") > call).then_some(())
+            });
+        }
+        // The other way round: the phone hangs up, by the same stream.
+        let caller = Sipp::client(&lane, "operator-calls-and-is-hung-up-on", gateway.udp()).at_port(from);
+        let caller = caller.number(ALICE).key("calling", STRANGER).start();
+        caller.wait_status(200);
+        wait::until("the call to be there", wait::SOON, || {
+            (phone.count_events("CALL_ESTABLISHED") > 2).then_some(())
+        });
+        phone.hang_up();
+        caller.succeed();
+        gateway.wait_idle();
+    }
 }

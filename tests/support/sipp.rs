@@ -95,6 +95,12 @@ impl Sipp {
                 ("audio".to_owned(), "[media_port]".to_owned()),
                 ("payload".to_owned(), "8".to_owned()),
                 ("encoding".to_owned(), "PCMA".to_owned()),
+                // How a call is put on hold, what the one who holds is told, and the one who is held.
+                ("hold".to_owned(), "a=sendonly".to_owned()),
+                ("hold_at".to_owned(), "c=IN IP[media_ip_type] [media_ip]".to_owned()),
+                ("held".to_owned(), "a=recvonly|a=inactive".to_owned()),
+                ("told".to_owned(), "a=sendonly|a=inactive".to_owned()),
+                ("agrees".to_owned(), "a=recvonly".to_owned()),
             ]),
             digest_uri: None,
         };
