@@ -432,6 +432,7 @@ fn capacity(config: &Config, trunk: &TrunkConfig) -> Section {
     let rows = vec![
         row("Calls at once, both directions", limit(trunk.max_channels)),
         row("New calls a second, from us", limit(trunk.max_cps)),
+        row("New calls a second, from you", limit(trunk.max_cps_in)),
         row("Longest call", seconds(longest)),
         row("Longest ringing", seconds(trunk.ring.unwrap_or(config.limits.ring))),
     ];

@@ -318,7 +318,7 @@ impl Exchange {
         let (plan, incoming_channel) = match refusal {
             Some(Refusal { cause, status, .. }) => (Plan::Refused { cause, status }, None),
             None if emergency.is_some() => (plan, self.channel_anyway(now, source)),
-            None => self.limit(source, plan),
+            None => self.limit(now, source, plan),
         };
         // A user that has two calls may want to join them.
         let user = party.user_name();
@@ -357,7 +357,7 @@ impl Exchange {
     }
 
     /// Holds the call against what its source may use; takes the channel of the trunk it comes from.
-    fn limit(&mut self, source: &Source, plan: Plan) -> (Plan, Option<Channel>) {
+    fn limit(&mut self, now: Now, source: &Source, plan: Plan) -> (Plan, Option<Channel>) {
         if matches!(plan, Plan::Refused { .. }) {
             return (plan, None);
         }
@@ -380,7 +380,7 @@ impl Exchange {
                     (plan, None)
                 }
             }
-            Source::Trunk(trunk) => match self.trunks.take_incoming(&trunk.name) {
+            Source::Trunk(trunk) => match self.trunks.take_incoming(now, &trunk.name) {
                 Ok(channel) => (plan, Some(channel)),
                 Err(refusal) => refused(end_cause(refusal)),
             },

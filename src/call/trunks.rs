@@ -208,7 +208,7 @@ impl Trunks {
     /// As [`take_incoming`](Self::take_incoming), whatever the trunk's state and its limits say.
     pub fn take_incoming_anyway(&mut self, now: Now, name: &str) -> Result<Channel, Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
-        self.table.take_anyway(trunk_index(index), now.instant).map_err(refusal)
+        self.table.take_incoming_anyway(trunk_index(index), now.instant).map_err(refusal)
     }
 
     /// One address of a trunk asked to be left alone for a while (RFC 3261 §21.5.4). Where none is left, the trunk gets
@@ -228,9 +228,9 @@ impl Trunks {
     }
 
     /// Takes a channel for a call that comes from the trunk.
-    pub fn take_incoming(&mut self, name: &str) -> Result<Channel, Refusal> {
+    pub fn take_incoming(&mut self, now: Now, name: &str) -> Result<Channel, Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
-        self.table.take_incoming(trunk_index(index)).map_err(refusal)
+        self.table.take_incoming(trunk_index(index), now.instant).map_err(refusal)
     }
 
     pub fn release(&mut self, channel: Channel) {

@@ -38,7 +38,7 @@ impl Config {
     pub fn trunk_settings(&self) -> Vec<TrunkSettings> {
         let settings = |trunk: &super::TrunkConfig| TrunkSettings {
             name: trunk.name.as_str().into(),
-            limits: Limits { channels: trunk.max_channels, cps: trunk.max_cps },
+            limits: Limits { channels: trunk.max_channels, cps: trunk.max_cps, cps_in: trunk.max_cps_in },
             health: HealthSettings { interval: trunk.options, ..HealthSettings::default() },
         };
         self.trunks.iter().map(settings).collect()

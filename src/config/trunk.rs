@@ -120,6 +120,8 @@ pub struct TrunkConfig {
     pub max_channels: Option<u32>,
     /// Calls a second that we send; `None`: no limit.
     pub max_cps: Option<u32>,
+    /// Calls a second that it may send us; `None`: no limit.
+    pub max_cps_in: Option<u32>,
     pub called_format: NumberFormat,
     pub calling_format: NumberFormat,
     pub identity: IdentityHeader,
@@ -208,6 +210,7 @@ impl TrunkConfig {
             codecs: vec![AudioCodec::Pcma, AudioCodec::Pcmu],
             max_channels: None,
             max_cps: None,
+            max_cps_in: None,
             called_format: NumberFormat::PlusE164,
             calling_format: NumberFormat::PlusE164,
             identity: IdentityHeader::Off,
@@ -296,6 +299,7 @@ pub(super) fn read(
         codecs: s.values("codecs", default.codecs, values::codec),
         max_channels: optional(s.number("max_channels", 0, 0..=100_000, "calls at once, 0 = no limit")),
         max_cps: optional(s.number("max_cps", 0, 0..=10_000, "calls a second, 0 = no limit")),
+        max_cps_in: optional(s.number("max_cps_in", 0, 0..=10_000, "calls a second, 0 = no limit")),
         called_format: s.parsed("called_format", str::parse).unwrap_or(default.called_format),
         calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
         identity: s.parsed("identity", identity).unwrap_or(default.identity),

@@ -12,6 +12,8 @@ pub struct Limits {
     pub channels: Option<u32>,
     /// Calls we send within any second.
     pub cps: Option<u32>,
+    /// Calls it sends us within any second.
+    pub cps_in: Option<u32>,
 }
 
 /// Why a trunk takes no further call now.
@@ -31,8 +33,35 @@ pub enum LimitReached {
 pub struct TrunkLimits {
     limits: Limits,
     in_use: u32,
-    /// When the calls of the last second were sent; never longer than `limits.cps`.
-    sent: VecDeque<Instant>,
+    /// When the calls of the last second were sent, and when those came that it sent us.
+    sent: Second,
+    received: Second,
+}
+
+/// The calls of the last second, as many as the limit has.
+#[derive(Debug, Clone, Default)]
+struct Second(VecDeque<Instant>);
+
+impl Second {
+    fn take(&mut self, now: Instant, limit: Option<u32>) -> Result<(), LimitReached> {
+        let Some(limit) = limit else { return Ok(()) };
+        while self.0.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
+            self.0.pop_front();
+        }
+        if self.0.len() >= limit as usize {
+            return Err(LimitReached::Cps);
+        }
+        self.0.push_back(now);
+        Ok(())
+    }
+
+    fn take_anyway(&mut self, now: Instant, limit: Option<u32>) {
+        let Some(limit) = limit else { return };
+        self.0.push_back(now);
+        while self.0.len() > limit as usize {
+            self.0.pop_front();
+        }
+    }
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
@@ -59,34 +88,28 @@ impl TrunkLimits {
     /// Takes a channel for a call we send.
     pub fn take(&mut self, now: Instant) -> Result<(), LimitReached> {
         self.channel_free()?;
-        if let Some(cps) = self.limits.cps {
-            while self.sent.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
-                self.sent.pop_front();
-            }
-            if self.sent.len() >= cps as usize {
-                return Err(LimitReached::Cps);
-            }
-            self.sent.push_back(now);
-        }
+        self.sent.take(now, self.limits.cps)?;
         self.in_use += 1;
         Ok(())
     }
 
     /// Takes a channel for a call the trunk sends us.
-    pub fn take_incoming(&mut self) -> Result<(), LimitReached> {
+    pub fn take_incoming(&mut self, now: Instant) -> Result<(), LimitReached> {
         self.channel_free()?;
+        self.received.take(now, self.limits.cps_in)?;
         self.in_use += 1;
         Ok(())
     }
 
     /// Takes a channel though none may be free, for an emergency call. It counts like any other.
     pub fn take_anyway(&mut self, now: Instant) {
-        if let Some(cps) = self.limits.cps {
-            self.sent.push_back(now);
-            while self.sent.len() > cps as usize {
-                self.sent.pop_front();
-            }
-        }
+        self.sent.take_anyway(now, self.limits.cps);
+        self.in_use += 1;
+    }
+
+    /// The same for one that the trunk sends us.
+    pub fn take_incoming_anyway(&mut self, now: Instant) {
+        self.received.take_anyway(now, self.limits.cps_in);
         self.in_use += 1;
     }
 
@@ -112,36 +135,37 @@ mod tests {
     #[test]
     fn channels_are_shared_by_both_directions_and_come_back() {
         let now = Instant::now();
-        let mut limits = TrunkLimits::new(Limits { channels: Some(2), cps: None });
+        let mut limits = TrunkLimits::new(Limits { channels: Some(2), ..Limits::default() });
         assert_eq!(limits.take(now), Ok(()));
-        assert_eq!(limits.take_incoming(), Ok(()));
+        assert_eq!(limits.take_incoming(now), Ok(()));
         assert_eq!(limits.take(now), Err(LimitReached::Channels));
-        assert_eq!(limits.take_incoming(), Err(LimitReached::Channels));
+        assert_eq!(limits.take_incoming(now), Err(LimitReached::Channels));
         limits.release();
         assert_eq!(limits.take(now), Ok(()));
     }
 
     #[test]
     fn a_lowered_limit_ends_no_call_but_takes_no_new_one() {
+        let now = Instant::now();
         let mut limits = TrunkLimits::new(Limits::default());
         for _ in 0..3 {
-            limits.take_incoming().unwrap();
+            limits.take_incoming(now).unwrap();
         }
-        limits.set(Limits { channels: Some(2), cps: None });
+        limits.set(Limits { channels: Some(2), ..Limits::default() });
         assert_eq!(limits.in_use(), 3);
         limits.release();
-        assert_eq!(limits.take_incoming(), Err(LimitReached::Channels));
+        assert_eq!(limits.take_incoming(now), Err(LimitReached::Channels));
         limits.release();
-        assert_eq!(limits.take_incoming(), Ok(()));
+        assert_eq!(limits.take_incoming(now), Ok(()));
     }
 
     #[test]
     fn an_emergency_call_takes_a_channel_where_none_is_free_and_counts() {
         let now = Instant::now();
-        let mut limits = TrunkLimits::new(Limits { channels: Some(1), cps: Some(1) });
+        let mut limits = TrunkLimits::new(Limits { channels: Some(1), cps: Some(1), cps_in: None });
         limits.take(now).unwrap();
         limits.take_anyway(now);
-        assert_eq!((limits.in_use(), limits.take_incoming()), (2, Err(LimitReached::Channels)));
+        assert_eq!((limits.in_use(), limits.take_incoming(now)), (2, Err(LimitReached::Channels)));
         limits.release();
         limits.release();
         assert_eq!(limits.take(now), Err(LimitReached::Cps));
@@ -151,17 +175,33 @@ mod tests {
     #[test]
     fn a_call_refused_for_its_rate_takes_no_channel() {
         let now = Instant::now();
-        let mut limits = TrunkLimits::new(Limits { channels: Some(9), cps: Some(1) });
+        let mut limits = TrunkLimits::new(Limits { channels: Some(9), cps: Some(1), cps_in: None });
         limits.take(now).unwrap();
         assert_eq!(limits.take(now + Duration::from_millis(999)), Err(LimitReached::Cps));
         assert_eq!(limits.in_use(), 1);
         assert_eq!(limits.take(now + WINDOW), Ok(()));
     }
 
+    #[test]
+    fn calls_that_come_are_counted_apart_from_those_that_go_and_an_emergency_is_never_refused() {
+        let now = Instant::now();
+        let mut limits = TrunkLimits::new(Limits { channels: None, cps: Some(1), cps_in: Some(2) });
+        assert_eq!((limits.take(now), limits.take(now)), (Ok(()), Err(LimitReached::Cps)));
+        assert_eq!((limits.take_incoming(now), limits.take_incoming(now)), (Ok(()), Ok(())));
+        assert_eq!(limits.take_incoming(now), Err(LimitReached::Cps));
+        limits.take_incoming_anyway(now + WINDOW / 2);
+        assert_eq!(limits.in_use(), 4, "what was refused took no channel");
+        let later = now + WINDOW;
+        assert_eq!(
+            (limits.take_incoming(later), limits.take_incoming(later)),
+            (Ok(()), Err(LimitReached::Cps))
+        );
+    }
+
     proptest! {
         #[test]
         fn no_second_ever_holds_more_than_cps(cps in 1u32..20, steps in prop::collection::vec(0u64..400, 1..200)) {
-            let mut limits = TrunkLimits::new(Limits { channels: None, cps: Some(cps) });
+            let mut limits = TrunkLimits::new(Limits { cps: Some(cps), ..Limits::default() });
             let mut now = Instant::now();
             let mut taken: Vec<Instant> = Vec::new();
             let mut refused: Vec<Instant> = Vec::new();

@@ -207,9 +207,9 @@ impl TrunkTable {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub fn take_incoming(&mut self, trunk: TrunkIndex) -> Result<Channel, Refusal> {
+    pub fn take_incoming(&mut self, trunk: TrunkIndex, now: Instant) -> Result<Channel, Refusal> {
         let entry = self.open(trunk)?;
-        entry.limits.take_incoming()?;
+        entry.limits.take_incoming(now)?;
         Ok(Channel { trunk: entry.name.clone() })
     }
 
@@ -222,13 +222,23 @@ impl TrunkTable {
         })
     }
 
-    /// Takes a channel for an emergency call to or from the trunk, whatever its state and its limits say.
+    /// Takes a channel for an emergency call to the trunk, whatever its state and its limits say.
     ///
     /// # Errors
     /// There is no such trunk.
     pub fn take_anyway(&mut self, trunk: TrunkIndex, now: Instant) -> Result<Channel, Refusal> {
         let entry = self.entry(trunk).ok_or(Refusal::Gone)?;
         entry.limits.take_anyway(now);
+        Ok(Channel { trunk: entry.name.clone() })
+    }
+
+    /// The same for one from the trunk.
+    ///
+    /// # Errors
+    /// There is no such trunk.
+    pub fn take_incoming_anyway(&mut self, trunk: TrunkIndex, now: Instant) -> Result<Channel, Refusal> {
+        let entry = self.entry(trunk).ok_or(Refusal::Gone)?;
+        entry.limits.take_incoming_anyway(now);
         Ok(Channel { trunk: entry.name.clone() })
     }
 
@@ -355,7 +365,7 @@ mod tests {
     fn settings(name: &str, channels: u32) -> TrunkSettings {
         TrunkSettings {
             name: name.into(),
-            limits: Limits { channels: Some(channels), cps: None },
+            limits: Limits { channels: Some(channels), ..Limits::default() },
             health: HealthSettings::default(),
         }
     }
@@ -372,7 +382,7 @@ mod tests {
         table.release(channel);
         table.set_admin(A, AdminState::Blocked);
         assert_eq!(table.take(A, now), Err(Refusal::Blocked));
-        assert_eq!(table.take_incoming(A), Err(Refusal::Blocked));
+        assert_eq!(table.take_incoming(A, now), Err(Refusal::Blocked));
         table.set_admin(A, AdminState::Open);
         table.pause(A, now + Duration::from_secs(30));
         assert_eq!(table.take(A, now + Duration::from_secs(29)), Err(Refusal::Paused));
@@ -382,7 +392,7 @@ mod tests {
             table.handle_call(A, now, Evidence::Failed);
         }
         assert_eq!(table.take(A, now + Duration::from_secs(60)), Err(Refusal::Down));
-        let channel = table.take_incoming(A).unwrap();
+        let channel = table.take_incoming(A, now).unwrap();
         table.release(channel);
         assert_eq!(table.take(TrunkIndex(7), now), Err(Refusal::Gone));
     }
@@ -391,7 +401,7 @@ mod tests {
     fn a_draining_trunk_says_when_its_last_call_is_over() {
         let now = Instant::now();
         let mut table = TrunkTable::new(vec![settings("a", 5)], now);
-        let channels = [table.take(A, now).unwrap(), table.take_incoming(A).unwrap()];
+        let channels = [table.take(A, now).unwrap(), table.take_incoming(A, now).unwrap()];
         table.set_admin(A, AdminState::Draining);
         assert_eq!(table.take(A, now), Err(Refusal::Draining));
         for channel in channels {
