@@ -174,10 +174,12 @@ impl Core {
         }
     }
 
-    /// Answers and forgets: challenges cost no memory.
+    /// Answers and forgets: challenges cost no memory, and are no longer than one and a half times what asked for them.
     pub fn respond_stateless(&mut self, key: ServerKey, method: &Method, response: Response) {
-        self.event(Event::Response { status: response.status, method: method.clone() });
-        self.sip.respond_stateless(key, response);
+        let status = response.status;
+        if self.sip.respond_stateless(key, response) {
+            self.event(Event::Response { status, method: method.clone() });
+        }
     }
 
     pub fn send_ack(&mut self, now: Now, peer: Peer, ack: Request) {

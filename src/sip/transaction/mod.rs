@@ -2,6 +2,7 @@
 //!
 //! One machine per file; `layer` matches messages to them and keeps their clocks.
 
+mod amplification;
 mod client_invite;
 mod client_non_invite;
 mod large;

@@ -1,5 +1,6 @@
 //! Requests of far ends: tells new ones from repetitions, sends and repeats the answers.
 
+use super::super::amplification::bounded;
 use super::super::matching::{ServerId, merge_id, reply_peer};
 use super::super::output::{Output, ServerKey};
 use super::super::server_invite::{self, ServerInvite};
@@ -19,6 +20,8 @@ pub(super) struct Server {
     merge: Option<u64>,
     /// The response that is repeated, and its status. For INVITE at first the 100 that may become due.
     response: Option<(Bytes, u16)>,
+    /// Octets of the request, where its source may be forged; no more than so many are sent back until it is proven.
+    received: Option<u32>,
     /// The To tag we answered a legacy peer with.
     legacy_tag: Option<String>,
     deadline: Option<Instant>,
@@ -67,10 +70,13 @@ impl TransactionLayer {
             return;
         }
         let reply_to = reply_peer(&peer, &via);
+        // A stream's far end is where it says.
+        let head = request.headers.source().filter(|_| !peer.transport.is_reliable());
+        let received = head.map(|head| (head.len() + request.body.len()) as u32);
         via.note_source(peer.remote);
         request.headers.replace_first(&HeaderName::Via, &via.to_string());
         if !self.has_room(&request) {
-            self.refuse(reply_to, &request);
+            self.refuse(reply_to, &request, received);
             return;
         }
 
@@ -95,8 +101,17 @@ impl TransactionLayer {
         } else {
             None
         };
-        let server =
-            Server { machine, method, reply_to, id, merge, response, legacy_tag: None, deadline: None };
+        let server = Server {
+            machine,
+            method,
+            reply_to,
+            id,
+            merge,
+            response,
+            received,
+            legacy_tag: None,
+            deadline: None,
+        };
         self.servers.insert(number, server);
         self.settle_server(number);
         let key = ServerKey(number);
@@ -114,13 +129,14 @@ impl TransactionLayer {
     }
 
     /// Answers without remembering (RFC 3261 §8.2.7): 503, with a time to come back (§21.5.4).
-    fn refuse(&mut self, reply_to: Peer, request: &Request) {
+    fn refuse(&mut self, reply_to: Peer, request: &Request, received: Option<u32>) {
         self.counters.refused += 1;
         let response =
             Response::to_request(request, 503).with_header(HeaderName::RetryAfter, "10").with_stateless_tag();
+        let Some(bytes) = to_unproven(response, received) else { return };
         self.outputs.push_back(Output::Transmit {
             peer: reply_to,
-            bytes: response.to_bytes(),
+            bytes,
             ticket: 0,
             retransmission: false,
             what: (request.method.clone(), Some(503)),
@@ -195,11 +211,18 @@ impl TransactionLayer {
     /// Answers a request and forgets it: for challenges and refusals to those who have proven nothing. They
     /// cost no memory, and a forged source is sent one response for one request (RFC 3261 §8.2.7, §26.3.2.4).
     /// If the request comes again, it is a new one; give it the same To tag (`Response::with_stateless_tag`).
-    pub fn respond_stateless(&mut self, key: ServerKey, response: Response) {
-        let Some(server) = self.servers.get_mut(&key.0) else { return };
-        server.response = Some((response.to_bytes(), response.status));
-        self.transmit_response(key.0, false);
+    /// False where the answer would make us an amplifier, and is not given.
+    pub fn respond_stateless(&mut self, key: ServerKey, response: Response) -> bool {
+        let Some(server) = self.servers.get_mut(&key.0) else { return false };
+        let status = response.status;
+        let bytes = to_unproven(response, server.received);
+        let given = bytes.is_some();
+        if let Some(bytes) = bytes {
+            server.response = Some((bytes, status));
+            self.transmit_response(key.0, false);
+        }
         self.remove_server(key.0);
+        given
     }
 
     fn transmit_response(&mut self, number: u64, retransmission: bool) {
@@ -268,5 +291,13 @@ impl TransactionLayer {
         {
             self.servers_by_merge.remove(&merge);
         }
+    }
+}
+
+/// An answer to somebody who has proven nothing with a request of this length, or where that proves an address.
+fn to_unproven(response: Response, received: Option<u32>) -> Option<Bytes> {
+    match received {
+        Some(received) => bounded(response, received as usize),
+        None => Some(response.to_bytes()),
     }
 }
