@@ -4,8 +4,9 @@
 //! the dialog but has no media ports, no CDR and no second dialog, Asterisk, a B2BUA with media ports and without CDR, and
 //! rsip for reading a message. Needs `sipp`, `kamailio` and Asterisk (`make bench` sees to them); load stops by itself.
 //! One row alone: `cargo bench --bench signalling -- rate`. `soak` lasts an hour when it is named, else a minute; `cps=N`
-//! sets its rate and `soak=SECONDS` its length.
+//! sets its rate and `soak=SECONDS` its length. For `flood`, `cps=N` is the clean rate that its own rates are parts of.
 
+mod flood;
 mod machine;
 mod parse;
 mod peers;
@@ -69,7 +70,13 @@ fn main() {
     if wanted("held") {
         held_row();
     }
+    let measured = clean;
+    if wanted("flood") {
+        let clean = option("cps").or(measured).or_else(|| clean_row("gateway", Server::gateway("clean")));
+        flood::rows(clean.unwrap_or(300));
+    }
     if wanted("soak") {
+        let clean = measured;
         let clean = || clean.or_else(|| clean_row("gateway", Server::gateway("clean")));
         let rate = option("cps").unwrap_or_else(|| clean().map_or(300, |rate| rate * 3 / 10));
         soak::row(rate, option("soak").unwrap_or(if rows.is_empty() { 60 } else { 3_600 }));

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub struct Server {
     child: Child,
     sipp: Sipp,
+    address: SocketAddr,
     folder: PathBuf,
 }
 
@@ -24,14 +25,25 @@ pub struct Addresses {
 impl Server {
     /// This gateway, with media ports, journal and SQLite.
     pub fn gateway(name: &str) -> Server {
-        Server::gateway_with(name, "")
+        Server::gateway_with(name, "", &[])
     }
 
-    /// This gateway, which also serves its metrics at `admin`.
-    pub fn gateway_with(name: &str, admin: &str) -> Server {
+    /// This gateway, which also serves its metrics at `admin` and has more trunks that may call, each with what else its
+    /// section says.
+    pub fn gateway_with(name: &str, admin: &str, callers: &[(&str, SocketAddr, &str)]) -> Server {
         Server::start(name, |folder, at| {
-            fs::write(folder.join("tandem.toml"), gateway_config(at, admin)).expect("a configuration");
-            fs::write(folder.join("dialplan.toml"), DIALPLAN).expect("a dialplan");
+            let (mut config, mut dialplan) = (gateway_config(at, admin), DIALPLAN.to_owned());
+            for (name, address, more) in callers {
+                config += &format!(
+                    "[[trunk]]\nname = \"{name}\"\nproxy = [\"{address}\"]\npeers = [\"{address}\"]\n\
+                     options_seconds = 0\n{more}\n"
+                );
+                dialplan += &format!(
+                    "[[rule]]\nname = \"{name}\"\nfrom = \"trunk:{name}\"\nmatch = \"+\"\ntrunks = [\"callee\"]\n"
+                );
+            }
+            fs::write(folder.join("tandem.toml"), config).expect("a configuration");
+            fs::write(folder.join("dialplan.toml"), dialplan).expect("a dialplan");
             let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
             command.args(["run", "--config", "tandem.toml"]);
             Some(command)
@@ -49,9 +61,14 @@ impl Server {
         let log = fs::File::create(folder.join("server.log")).expect("a log file");
         command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("the server starts");
-        let server = Server { child, sipp: Sipp::start_callee(&folder, caller, callee, server), folder };
+        let sipp = Sipp::start_callee(&folder, caller, callee, server);
+        let server = Server { child, sipp, address: server, folder };
         server.await_ready(at.server);
         Some(server)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn sipp(&self) -> &Sipp {

@@ -1,7 +1,7 @@
 //! SIPp at both ends of what is measured.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ impl Sipp {
     pub fn start_callee(folder: &Path, caller: SocketAddr, callee: SocketAddr, server: SocketAddr) -> Sipp {
         fs::write(folder.join("callee.xml"), CALLEE).expect("a scenario");
         let mut command = Command::new("sipp");
-        command.args(["-sf", "callee.xml", "-mp", "60100"]);
+        command.args(["-sf", "callee.xml"]);
         let callee = spawn(&mut command, folder, callee);
         Sipp { folder: folder.to_owned(), caller, server, callee }
     }
@@ -77,27 +77,22 @@ impl Sipp {
     }
 
     pub fn start(&self, load: Load) -> Caller {
-        let statistics = self.folder.join("caller.csv");
-        fs::write(self.folder.join("caller.xml"), load.scenario()).expect("a scenario");
+        self.start_from(self.caller, "caller", load)
+    }
+
+    /// The same from another address.
+    pub fn start_from(&self, from: SocketAddr, name: &str, load: Load) -> Caller {
+        let statistics = self.folder.join(format!("{name}.csv"));
+        let scenario = format!("{name}.xml");
+        fs::write(self.folder.join(&scenario), load.scenario()).expect("a scenario");
         let Load { calls, rate, hold, .. } = load;
         let mut command = Command::new("sipp");
         command
-            .args([
-                "-sf",
-                "caller.xml",
-                "-s",
-                "+3225551234",
-                "-mp",
-                "60000",
-                "-trace_stat",
-                "-fd",
-                "1",
-                "-stf",
-            ])
+            .args(["-sf", &scenario, "-s", "+3225551234", "-trace_stat", "-fd", "1", "-stf"])
             .arg(&statistics)
             .args(["-m", &calls.to_string(), "-r", &rate.to_string(), "-l", &calls.to_string()])
             .args(["-d", &hold.as_millis().to_string(), &self.server.to_string()]);
-        Caller { child: spawn(&mut command, &self.folder, self.caller), statistics, started: Instant::now() }
+        Caller { child: spawn(&mut command, &self.folder, from), statistics, started: Instant::now() }
     }
 }
 
@@ -173,7 +168,18 @@ fn spawn(command: &mut Command, folder: &Path, at: SocketAddr) -> Child {
         "-nostdin",
         "-buff_size",
         "4194304",
+        "-mp",
+        &media_port().to_string(),
     ]);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("sipp starts: `make bench` installs it")
+}
+
+/// A port for its media that no other SIPp of this machine has: it takes this one and the one two above.
+fn media_port() -> u16 {
+    let free = |port: &u16| {
+        let bound = [*port, port + 2].map(|port| UdpSocket::bind(("127.0.0.1", port)));
+        bound.iter().all(Result::is_ok)
+    };
+    (60_000..65_000).step_by(4).find(free).expect("a free media port")
 }

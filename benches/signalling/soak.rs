@@ -35,7 +35,7 @@ struct Sample {
 pub fn row(rate: u32, seconds: u32) {
     let admin =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let server = Server::gateway_with("soak", &admin.to_string());
+    let server = Server::gateway_with("soak", &admin.to_string(), &[]);
     server.sipp().run(Load::of(WARM_UP, rate, HOLD));
     let look = |since: Instant| Sample::take(&server, admin, since.elapsed());
     let before = settled(&look, None);
@@ -207,7 +207,7 @@ impl std::fmt::Display for Growth {
 }
 
 /// What `/metrics` says; `None` where it does not answer.
-fn metrics(admin: SocketAddr) -> Option<String> {
+pub fn metrics(admin: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").ok()?;
@@ -217,7 +217,7 @@ fn metrics(admin: SocketAddr) -> Option<String> {
 }
 
 /// All samples of a metric, whatever their labels, together.
-fn sum(metrics: &str, name: &str) -> u64 {
+pub fn sum(metrics: &str, name: &str) -> u64 {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         // Not the metric whose name only begins the same.

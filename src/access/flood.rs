@@ -13,13 +13,18 @@ pub struct FloodSettings {
     pub rate: u32,
     /// Requests at once.
     pub burst: u32,
+    /// Calls for help a second on average that a source may make on top: each is an INVITE and its repetition with
+    /// credentials.
+    pub urgent_rate: u32,
+    /// Calls for help at once.
+    pub urgent_burst: u32,
     /// Sources kept; beyond them new sources share one bucket.
     pub capacity: usize,
 }
 
 impl Default for FloodSettings {
     fn default() -> FloodSettings {
-        FloodSettings { rate: 50, burst: 400, capacity: 100_000 }
+        FloodSettings { rate: 50, burst: 400, urgent_rate: 5, urgent_burst: 20, capacity: 100_000 }
     }
 }
 
@@ -49,13 +54,15 @@ pub struct FloodGuard {
     buckets: HashMap<IpAddr, Bucket>,
     /// Of all sources for which there is no room.
     overflow: Option<Bucket>,
+    /// When the allowance for calls for help is full again, of those who made some.
+    urgent: HashMap<IpAddr, Instant>,
 }
 
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
 impl FloodGuard {
     pub fn new(settings: FloodSettings) -> FloodGuard {
-        FloodGuard { settings, buckets: HashMap::new(), overflow: None }
+        FloodGuard { settings, buckets: HashMap::new(), overflow: None, urgent: HashMap::new() }
     }
 
     pub fn set(&mut self, settings: FloodSettings) {
@@ -92,6 +99,26 @@ impl FloodGuard {
         Admission::Refuse { retry_after: (bucket.full_at - now).max(ONE_SECOND) }
     }
 
+    /// Asked first for a call for help from where users are registered: a flood from there must not keep it out. False
+    /// where there have been so many that they count as any other request.
+    pub fn admit_urgent(&mut self, now: Instant, source: IpAddr) -> bool {
+        let key = source_key(source);
+        if self.urgent.len() >= self.settings.capacity {
+            self.urgent.retain(|_, full_at| *full_at > now);
+        }
+        let known = self.urgent.get(&key).copied();
+        if known.is_none() && self.urgent.len() >= self.settings.capacity {
+            return false;
+        }
+        let cost = ONE_SECOND / self.settings.urgent_rate.max(1);
+        let full_at = known.unwrap_or(now).max(now) + cost;
+        let fits = full_at - now <= cost * self.settings.urgent_burst.max(1);
+        if fits {
+            self.urgent.insert(key, full_at);
+        }
+        fits
+    }
+
     /// Forgets sources whose bucket is full; to be called now and then.
     pub fn forget(&mut self, now: Instant) {
         self.buckets.retain(|_, bucket| {
@@ -120,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn guard(rate: u32, burst: u32) -> FloodGuard {
-        FloodGuard::new(FloodSettings { rate, burst, capacity: 4 })
+        FloodGuard::new(FloodSettings { rate, burst, capacity: 4, ..FloodSettings::default() })
     }
 
     fn ip(last: u8) -> IpAddr {
@@ -160,6 +187,22 @@ mod tests {
         assert_eq!(guard.admit(now, ip(1)), Admission::Admit, "known sources keep their own");
         guard.forget(now + Duration::from_secs(10));
         assert!(guard.is_empty());
+    }
+
+    #[test]
+    fn calls_for_help_pass_a_flood_from_their_own_address_and_are_bounded_themselves() {
+        let now = Instant::now();
+        let mut guard = guard(1, 1);
+        while guard.admit(now, ip(1)) == Admission::Admit {}
+        let helped = (0..1_000).filter(|_| guard.admit_urgent(now, ip(1))).count();
+        assert_eq!(helped, 20);
+        assert!(guard.admit_urgent(now, ip(2)), "one source does not use up another's");
+        let later = now + ONE_SECOND;
+        assert_eq!((0..1_000).filter(|_| guard.admit_urgent(later, ip(1))).count(), 5);
+        // Memory is bounded: who finds no room is held as for any other request.
+        assert!(guard.admit_urgent(later, ip(3)) && guard.admit_urgent(later, ip(4)));
+        assert!((5..=200).filter(|source| guard.admit_urgent(later, ip(*source))).count() <= 2);
+        assert!(guard.urgent.len() <= 4);
     }
 
     proptest! {

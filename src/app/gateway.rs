@@ -25,8 +25,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Messages from the network that may wait for the shard: a tenth of a second at ten thousand a second.
-const INBOX: usize = 1_024;
+/// Messages from the network that may wait for the shard: half a second's at a full load, so that a pause of the machine
+/// loses nothing. A lasting overload is met long before it is full.
+const INBOX: usize = 4_096;
 /// Registrations that may wait for the database.
 const BINDING_QUEUE: usize = 4_096;
 /// How long the BYEs of a forced end may take to be answered.

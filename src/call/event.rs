@@ -205,6 +205,10 @@ pub enum Output {
         user: Arc<str>,
         contact: String,
     },
+    /// A source keeps sending more than it may: nothing that comes from it need be looked at for a while.
+    Mute {
+        source: IpAddr,
+    },
     Event(Event),
 }
 
@@ -240,6 +244,8 @@ pub enum Event {
         method: Method,
     },
     Retransmission,
+    /// A request of a source over its rate was dropped without an answer.
+    Dropped,
     /// A call has its ports and journal space.
     CallStarted {
         call: CallId,

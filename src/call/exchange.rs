@@ -328,7 +328,10 @@ impl Exchange {
             return;
         }
         let trunk = self.trunk_of(&peer, &request);
-        let held = trunk.is_none() && !self.is_call_for_help(&peer, &request);
+        let helped = trunk.is_none()
+            && self.is_call_for_help(&peer, &request)
+            && self.flood_guard.admit_urgent(now.instant, peer.remote.ip());
+        let held = trunk.is_none() && !helped;
         if held && !self.admit(now, key, &peer, &request) {
             return;
         }

@@ -102,6 +102,16 @@ impl PeerTable {
         self.resolved.push((trunk, addresses));
     }
 
+    /// All addresses that requests of trunks come from, whatever else those must say.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> {
+        let matches = self.trunks.iter().flat_map(|trunk| &trunk.matches).map(|peer| match peer {
+            PeerMatch::Exact(address) => IpNet::from(address.ip().to_canonical()),
+            PeerMatch::Cidr(network) => *network,
+        });
+        let resolved = self.resolved.iter().flat_map(|(_, addresses)| addresses);
+        matches.chain(resolved.map(|address| IpNet::from(address.ip().to_canonical())))
+    }
+
     /// The trunk a request comes from: by certificate name, then exact address and port, then longest prefix.
     /// Among equals the trunk whose `match_host` and `match_trunk_group` are the request's wins over those that ask for less;
     /// where two are still equal the request is nobody's, rather than charged to the wrong one.

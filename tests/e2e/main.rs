@@ -35,6 +35,7 @@ mod network;
 mod numbers;
 mod operate;
 mod operators;
+mod overload;
 mod packets;
 mod proxy;
 mod quality;

@@ -93,6 +93,11 @@ impl Observer {
         tracing::debug!(target: "tandem::sip", transport = peer.transport.as_str(), fault = fault.label(), "refused a malformed message");
     }
 
+    /// Messages that were turned away unread, or found no room.
+    pub fn turned_away(&self, count: u64) {
+        self.metrics.sip.refused_many(Refused::Overload, count);
+    }
+
     pub fn latched(&self, leg: LegId) {
         tracing::debug!(target: "tandem::media", call = %leg.call, leg = leg.index, "media comes from another address than its SDP says");
     }
@@ -134,6 +139,7 @@ impl Observer {
             }
             Event::Response { status, method } => metrics.sip.response(status, method.as_str()),
             Event::Retransmission => metrics.sip.retransmission(),
+            Event::Dropped => metrics.sip.refused(Refused::Overload),
             Event::CallStarted { call, direction } => {
                 tracing::info!(target: "tandem::call", %call, direction = direction.as_str(), "call started");
             }

@@ -7,11 +7,13 @@ use crate::billing::io::Journal;
 use crate::billing::{JournalEvent, JournalRecord, RateTable};
 use crate::call::event::{Input, MediaPorts, Output, PortsExhausted, RecordStep, Target};
 use crate::call::exchange::Exchange;
+use crate::call::settings::Settings;
 use crate::media::io::Family;
 use crate::media::{MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
+use crate::routing::Dialplan;
 use crate::sip::io::{TransportEvent, Transports};
 use crate::types::{CallId, EndCause, LegId, LegKind, LegReport, NetworkId, Now, QualitySample, StirResult};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,13 @@ use tokio::time::Instant as TokioInstant;
 /// How many waiting inputs are taken before timers and outputs get their turn: enough to save wake-ups under load,
 /// few enough that a retransmission is never late by more than a millisecond or two.
 const BATCH: usize = 64;
+
+/// Requests that begin something taken at a turn: all else goes before them, so that running calls do not feel a flood.
+const NEWCOMERS: usize = 16;
+
+/// How long a source is not listened to that keeps sending more than it may. Then a few of its requests are looked at
+/// again, so that one that has come to its senses is served.
+const MUTED: Duration = Duration::from_secs(1);
 
 /// Something to be done on the shard with all it owns.
 type Errand = Box<dyn FnOnce(&mut Shard, Now) + Send>;
@@ -153,6 +162,12 @@ pub struct Shard {
     media: HashMap<CallId, CallMedia>,
     tickets: HashMap<u64, (CallId, RecordStep)>,
     next_ticket: u64,
+    /// Requests that begin something, in the order they came.
+    newcomers: VecDeque<TransportEvent>,
+    /// What the door of the transports was told last.
+    told: Option<(Arc<Settings>, Arc<Dialplan>)>,
+    /// What it turned away, as far as it was counted.
+    turned_away: u64,
     stopping: bool,
 }
 
@@ -173,6 +188,9 @@ impl Shard {
             media: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 1,
+            newcomers: VecDeque::new(),
+            told: None,
+            turned_away: 0,
             stopping: false,
         }
     }
@@ -180,26 +198,38 @@ impl Shard {
     /// Runs until [`stop`](Self::stop), then closes what it owns.
     pub async fn run(mut self) {
         self.tell_ports();
+        self.tell_door(Now::read());
         while !self.stopping {
             let deadline = self.exchange.poll_timeout().map(TokioInstant::from_std);
             tokio::select! {
                 message = self.messages.recv() => match message {
-                    Some(event) => self.on_transport(Now::read(), event),
+                    Some(event) => self.sort_in(event),
                     None => break,
                 },
                 inbound = self.inbox.recv() => match inbound {
                     Some(inbound) => self.on_inbound(Now::read(), inbound),
                     None => break,
                 },
+                // The sockets are read meanwhile.
+                () = tokio::task::yield_now(), if !self.newcomers.is_empty() => {}
                 () = sleep_until(deadline) => {}
             }
             self.take_waiting();
+            for _ in 0..NEWCOMERS {
+                let Some(event) = self.newcomers.pop_front() else { break };
+                self.on_transport(Now::read(), event);
+            }
             let now = Now::read();
             if self.exchange.poll_timeout().is_some_and(|at| at <= now.instant) {
                 self.exchange.handle_timeout(now);
             }
             self.carry_out(now);
             self.workers.wake();
+            let turned_away = self.transports.stats().turned_away();
+            if turned_away > self.turned_away {
+                self.observer.turned_away(turned_away - self.turned_away);
+                self.turned_away = turned_away;
+            }
         }
         self.workers.shutdown();
     }
@@ -219,7 +249,7 @@ impl Shard {
             }
             let now = Now::read();
             if let Some(event) = message {
-                self.on_transport(now, event);
+                self.sort_in(event);
             }
             if let Some(inbound) = inbound {
                 self.on_inbound(now, inbound);
@@ -227,15 +257,28 @@ impl Shard {
         }
     }
 
+    /// Works off what belongs to something that goes on; what begins something waits its turn, and so does the end of
+    /// a stream that may have brought it.
+    fn sort_in(&mut self, event: TransportEvent) {
+        let ends = matches!(event, TransportEvent::Closed { .. }) && !self.newcomers.is_empty();
+        if event.begins() || ends {
+            self.newcomers.push_back(event);
+        } else {
+            self.on_transport(Now::read(), event);
+        }
+    }
+
     fn on_transport(&mut self, now: Now, event: TransportEvent) {
         match event {
             // `turn` holds a stream's next message back until this one is worked off.
-            TransportEvent::Message { peer, message, tls_names, turn: _turn } => {
+            TransportEvent::Message { peer, message, tls_names, turn } => {
+                self.transports.handled(&turn, now.instant);
                 self.observer.received(&peer, &message);
                 self.exchange.set_media_busy(!self.workers.admits());
                 self.exchange.handle_input(now, Input::Sip { peer, message, tls_names });
             }
-            TransportEvent::Malformed { peer, fault, refusal, turn: _turn } => {
+            TransportEvent::Malformed { peer, fault, refusal, turn } => {
+                self.transports.handled(&turn, now.instant);
                 self.observer.malformed(&peer, &fault);
                 if let Some(refusal) = refusal {
                     self.transports.send(&peer, refusal, 0);
@@ -260,11 +303,15 @@ impl Shard {
             Inbound::Journal(event) => self.on_journal(now, event),
             Inbound::Resolved { trunk, targets } => {
                 self.exchange.handle_input(now, Input::TrunkResolved { trunk, targets });
+                self.transports.set_trunks(self.exchange.trunk_networks());
             }
             Inbound::Certificate { url, fetched } => {
                 self.exchange.handle_input(now, Input::CertificateFetched { url, fetched });
             }
-            Inbound::Errand(errand) => errand(self, now),
+            Inbound::Errand(errand) => {
+                errand(self, now);
+                self.tell_door(now);
+            }
         }
         self.carry_out(now);
     }
@@ -367,10 +414,14 @@ impl Shard {
                     self.journal.release(call);
                     self.media.remove(&call);
                 }
-                Output::BindingStored(binding) => self.bindings.send(BindingChange::Stored(binding)),
+                Output::BindingStored(binding) => {
+                    self.transports.set_user(now.instant, binding.remote.ip());
+                    self.bindings.send(BindingChange::Stored(binding));
+                }
                 Output::BindingRemoved { user, contact } => {
                     self.bindings.send(BindingChange::Removed { user, contact });
                 }
+                Output::Mute { source } => self.transports.mute(now.instant, source, MUTED),
                 Output::Event(event) => self.observer.event(event),
             }
         }
@@ -404,6 +455,26 @@ impl Shard {
         media.legs.push((leg, media.worker));
         workers.leave(media.worker, MediaCommand::OpenLeg { leg, kind, sockets, config: None });
         Ok(ports)
+    }
+
+    /// Tells the door of the transports who is no stranger and which numbers help, where a reload may have changed it.
+    fn tell_door(&mut self, now: Now) {
+        let (settings, dialplan) = (self.exchange.settings(), self.exchange.dialplan());
+        let told = self.told.as_ref().is_some_and(|(old_settings, old_dialplan)| {
+            Arc::ptr_eq(old_settings, settings) && Arc::ptr_eq(old_dialplan, dialplan)
+        });
+        if told {
+            return;
+        }
+        self.told = Some((settings.clone(), dialplan.clone()));
+        self.transports.set_trunks(self.exchange.trunk_networks());
+        for (_, bindings) in self.exchange.registrar().iter() {
+            bindings
+                .iter()
+                .for_each(|binding| self.transports.set_user(now.instant, binding.peer.remote.ip()));
+        }
+        let dialplan = dialplan.clone();
+        self.transports.set_urgent(move |called| dialplan.is_emergency_number(called));
     }
 
     fn tell_ports(&self) {

@@ -8,6 +8,8 @@ use crate::sip::auth::Algorithm;
 use crate::sip::message::{self, HeaderName, Method, NameAddr, Request, Typed};
 use crate::sip::transaction::ServerKey;
 use crate::types::{Now, Peer};
+use ipnet::IpNet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 impl Exchange {
@@ -29,9 +31,28 @@ impl Exchange {
             }
             Admission::Drop => {
                 self.core.sip.ignore(key);
+                self.core.event(Event::Dropped);
+                if !self.deals_with(peer.remote.ip()) {
+                    self.core.emit(Output::Mute { source: peer.remote.ip() });
+                }
                 false
             }
         }
+    }
+
+    /// True where something worth hearing comes from an address: a trunk's messages, a registered user's, or those of a
+    /// call.
+    fn deals_with(&self, address: IpAddr) -> bool {
+        self.registrar.serves_address(address)
+            || self.trunk_networks().iter().any(|network| network.contains(&address.to_canonical()))
+            || self.calls().any(|call| call.legs().any(|leg| leg.peer.remote.ip() == address))
+    }
+
+    /// Where trunks send from, and where calls to them go.
+    pub fn trunk_networks(&self) -> Vec<IpNet> {
+        let proxies = self.trunks.iter().flat_map(|(side, _)| side.targets.iter());
+        let proxies = proxies.map(|target| target.peer.remote.ip().to_canonical().into());
+        self.peers.networks().chain(proxies).collect()
     }
 
     /// Proves an app user by digest. `None`: the request has been answered with a challenge.

@@ -233,6 +233,26 @@ fn a_flood_is_held_off_without_harm_to_trunks_and_running_calls() {
 }
 
 #[test]
+fn a_stranger_that_keeps_flooding_is_muted_and_whoever_somebody_is_registered_with_is_not() {
+    let mut w = World::with(|config| {
+        config.guard.requests_per_second = 1;
+        config.guard.burst = 4;
+    });
+    w.register("alice", ALICE);
+    let stranger = "198.51.100.9:5060";
+    for at in [stranger, ALICE] {
+        for _ in 0..8 {
+            let mut side = w.side(address(at), "mallory", "sip:0470123456@example.org");
+            let invite = side.invite(OFFER);
+            w.send(side.at, &invite);
+            w.heard(at);
+        }
+    }
+    assert!(!w.muted.is_empty());
+    assert!(w.muted.iter().all(|muted| *muted == address(stranger).ip()), "{:?}", w.muted);
+}
+
+#[test]
 fn options_say_what_the_gateway_takes() {
     let mut w = World::new();
     assert_eq!(ask(&mut w, A, Method::Options, |_| {}), ["200 OPTIONS"]);

@@ -26,6 +26,9 @@ pub fn uri(text: &str) -> Uri {
     Uri::parse(text).unwrap()
 }
 
+const REAL_PHONE: &str = "Yard phone Y-31/4.2.1-rc5 (hardware 7; build 20260114.1837; locale nl_BE; line 1 of 6) with \
+    firmware of its maker, who likes to say so at length, as makers of phones do, and boot loader 3.0.11";
+
 impl Side {
     /// A caller before its INVITE.
     pub fn caller(at: SocketAddr, user: &str, to: &str, call_id: String, via: &'static str) -> Side {
@@ -78,7 +81,12 @@ impl Side {
         let branch =
             format!("z9hG4bK-{}-{}-{}", self.own.tag().unwrap_or_default(), self.call_id, self.requests);
         let text = format!("{cseq} {method}");
-        Request::new(method, self.target.clone())
+        let mut request = Request::new(method.clone(), self.target.clone());
+        if method == Method::Register {
+            // As long as a phone's is: a short one gets no more back than a forger deserves.
+            request.headers.push(HeaderName::UserAgent, REAL_PHONE);
+        }
+        request
             .with_header(HeaderName::Via, format!("SIP/2.0/{} {};branch={branch};rport", self.via, self.at))
             .with_header(HeaderName::MaxForwards, "70")
             .with_header(HeaderName::From, self.own.to_string())

@@ -145,6 +145,7 @@ pub struct World {
     /// Far ends that nothing can be sent to.
     pub unreachable: Vec<SocketAddr>,
     forgotten: Vec<CallId>,
+    pub muted: Vec<std::net::IpAddr>,
     numbers: u64,
     /// Named when a test fails: its seed.
     pub label: String,
@@ -210,6 +211,7 @@ impl World {
             inboxes: HashMap::new(),
             unreachable: Vec::new(),
             forgotten: Vec::new(),
+            muted: Vec::new(),
             numbers: 0,
             label: String::new(),
         };
@@ -433,6 +435,7 @@ impl World {
                 self.bindings.push(binding.contact.clone());
             }
             Output::BindingRemoved { contact, .. } => self.bindings.retain(|known| *known != contact),
+            Output::Mute { source } => self.muted.push(source),
             Output::Event(event) => self.events.push(event),
         }
     }

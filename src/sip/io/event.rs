@@ -1,21 +1,28 @@
 //! What the transports tell the layer above.
 
+use super::gate::Waiting;
 use crate::sip::message::{Message, ParseErrorKind};
 use crate::types::{ConnectionId, Peer};
 use bytes::Bytes;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The place a stream's message takes among those of its stream that wait. Dropped with the event, it lets the
-/// stream read on.
+/// The place a message takes among those that wait. Dropped with the event, it lets a stream read on.
 #[derive(Debug, Default)]
 pub struct Turn {
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Since when it waits, where it begins something: what belongs to a running call goes before it.
+    pub(super) newcomer: Option<Waiting>,
+    /// Among those of its stream, and among those of all streams.
+    _permits: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Turn {
-    pub(super) fn of_stream(permit: OwnedSemaphorePermit) -> Turn {
-        Turn { _permit: Some(permit) }
+    pub(super) fn of_datagram(newcomer: Option<Waiting>) -> Turn {
+        Turn { newcomer, _permits: None }
+    }
+
+    pub(super) fn of_stream(newcomer: Option<Waiting>, permits: [OwnedSemaphorePermit; 2]) -> Turn {
+        Turn { newcomer, _permits: Some(permits) }
     }
 }
 
@@ -63,4 +70,18 @@ pub enum TransportEvent {
     Undelivered { remote: SocketAddr, quoted: Bytes },
     /// A stream has ended; registrations over it are lost.
     Closed { connection: ConnectionId, peer: Peer },
+}
+
+impl TransportEvent {
+    /// True for a request outside any dialog, which may wait until all that belongs to running calls is done.
+    pub fn begins(&self) -> bool {
+        match self {
+            TransportEvent::Message { turn, .. } | TransportEvent::Malformed { turn, .. } => {
+                turn.newcomer.is_some()
+            }
+            TransportEvent::Failed { .. }
+            | TransportEvent::Undelivered { .. }
+            | TransportEvent::Closed { .. } => false,
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod certificate;
 mod connections;
 pub mod dns;
 mod event;
+mod gate;
 mod icmp;
 mod settings;
 mod socket;
@@ -26,11 +27,21 @@ use address::Addresses;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use connections::Connections;
+use gate::Gate;
+use ipnet::IpNet;
 use settings::BoundListener;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tls::TlsContext;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use udp::UdpSockets;
+
+/// Part of the inbox that messages of streams may fill.
+const STREAM_SHARE: usize = 4;
 
 /// Why listening failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +65,9 @@ struct Shared {
     tls: ArcSwap<TlsContext>,
     connections: Connections,
     events: mpsc::Sender<TransportEvent>,
+    gate: Arc<Gate>,
+    /// Messages of all streams that may wait at once: the rest of the inbox is left to datagrams, which can't be held up.
+    stream_room: Arc<Semaphore>,
     stats: TransportStats,
     runtime: tokio::runtime::Handle,
     /// True once the transports are being shut down.
@@ -126,6 +140,8 @@ impl Transports {
             connections: Connections::new(settings.streams),
             tls: ArcSwap::from_pointee(tls),
             settings,
+            gate: Arc::new(Gate::new()),
+            stream_room: Arc::new(Semaphore::new((events.max_capacity() / STREAM_SHARE).max(1))),
             events,
             stats: TransportStats::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -168,6 +184,32 @@ impl Transports {
         if let Err(failure) = sent {
             self.shared.fail(peer, ticket, failure);
         }
+    }
+
+    /// The layer above takes a message: how long that took is the measure of overload, in which requests that begin
+    /// something are turned away at the door. Only who says so is ever taken for overloaded.
+    pub fn handled(&self, turn: &Turn, now: Instant) {
+        self.shared.gate.handled(turn, now);
+    }
+
+    /// Drops whatever comes from an address, unread, for a while.
+    pub fn mute(&self, now: Instant, source: IpAddr, span: Duration) {
+        self.shared.gate.mute(now, source, span);
+    }
+
+    /// Where trunks send from; others are strangers, which share one part of what is let in under overload.
+    pub fn set_trunks(&self, trunks: Vec<IpNet>) {
+        self.shared.gate.set_trunks(trunks);
+    }
+
+    /// A user has registered from there, and is no stranger for a while.
+    pub fn set_user(&self, now: Instant, address: IpAddr) {
+        self.shared.gate.set_user(now, address);
+    }
+
+    /// Which called numbers and services help: they are let in under overload too.
+    pub fn set_urgent(&self, urgent: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        self.shared.gate.set_urgent(Box::new(urgent));
     }
 
     /// Reads certificates, keys and authorities again for handshakes to come; open connections stay as they are.

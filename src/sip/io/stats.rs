@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct TransportStats {
     /// Datagrams dropped because the layer above was behind.
     pub udp_inbox_full: AtomicU64,
+    /// Requests refused or dropped at the door because the gateway was behind.
+    pub shed: AtomicU64,
+    /// Messages dropped unread because their source is muted.
+    pub muted: AtomicU64,
     /// Datagrams dropped because the socket's send buffer was full.
     pub udp_send_full: AtomicU64,
     /// Datagrams that came back as undeliverable.
@@ -30,6 +34,14 @@ pub struct TransportStats {
 }
 
 impl TransportStats {
+    /// Messages that were turned away because there were too many.
+    pub fn turned_away(&self) -> u64 {
+        [&self.udp_inbox_full, &self.shed, &self.muted]
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+
     pub(super) fn add(&self, counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }

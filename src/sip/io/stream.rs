@@ -2,6 +2,7 @@
 
 use super::connections::{Connection, Destination, Entry, Outgoing, is_accepted};
 use super::event::{TransportEvent, TransportFailure, Turn};
+use super::gate::{self, Passage, Waiting};
 use super::{Shared, tcp};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::message::{ParseError, parse_with};
@@ -200,6 +201,10 @@ async fn read<R: AsyncRead + Unpin>(
     reader: &mut R,
 ) -> End {
     let settings = shared.settings.streams;
+    // One with a certificate that was asked for is no stranger.
+    if !tls_names.is_empty() {
+        shared.gate.set_user(std::time::Instant::now(), origin.peer.remote.ip());
+    }
     let in_flight = Arc::new(Semaphore::new(settings.in_flight.max(1)));
     let mut framer = StreamFramer::new(shared.settings.message);
     // One that we opened has proven itself: we wanted it.
@@ -226,8 +231,22 @@ async fn read<R: AsyncRead + Unpin>(
             };
             // What follows it in the buffer came with the last read, at the earliest.
             since = last_read;
+            let now = std::time::Instant::now();
+            let remote = origin.peer.remote;
+            let newcomer = match shared.gate.passage(&shared.stats, now, remote.ip(), &message) {
+                Passage::In { newcomer } => newcomer.then(|| Waiting::new(now, &shared.gate)),
+                Passage::Refused { retry_after } => {
+                    let refusal = gate::refusal(&message, &shared.settings.message, remote, retry_after);
+                    if refusal.is_some_and(|bytes| connection.enqueue(Outgoing::Plain(bytes)).is_err()) {
+                        return End::SlowReader;
+                    }
+                    continue;
+                }
+                Passage::Out => continue,
+            };
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return End::Closed };
-            let turn = Turn::of_stream(permit);
+            let Ok(room) = Arc::clone(&shared.stream_room).acquire_owned().await else { return End::Closed };
+            let turn = Turn::of_stream(newcomer, [permit, room]);
             let event = match parse_with(&message, &shared.settings.message) {
                 Ok(message) => {
                     proven = true;

@@ -432,3 +432,17 @@ async fn listeners_that_cannot_be_opened_are_named() {
     let tls = Listener { transport: Transport::Tls, ..taken };
     assert_eq!(bind(tls), format!("tls:{} needs a certificate and a key", side.address()));
 }
+
+#[tokio::test]
+async fn a_muted_source_is_not_heard_while_others_are() {
+    let mut side = Side::new(listening(Transport::Udp, Ipv4Addr::UNSPECIFIED));
+    let to = (Ipv4Addr::LOCALHOST, side.address().port());
+    let muted = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.unwrap();
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let now = std::time::Instant::now();
+    side.transports.mute(now, muted.local_addr().unwrap().ip(), std::time::Duration::from_secs(600));
+    muted.send_to(options("c1").as_bytes(), to).await.unwrap();
+    other.send_to(options("c2").as_bytes(), to).await.unwrap();
+    assert_eq!(id(&side.message().await.1), "c2");
+    assert_eq!(side.transports.stats().turned_away(), 1);
+}

@@ -2,21 +2,29 @@
 
 use super::Shared;
 use super::event::{TransportEvent, TransportFailure, Turn};
+use super::gate::{self, Passage, Waiting};
 use super::icmp::{self, Undelivered};
 use super::settings::BoundListener;
-use crate::sip::message::{ParseError, ParseErrorKind, parse_with};
+use crate::sip::message::{ParseErrorKind, parse_with};
 use crate::types::{NetworkId, Peer, Transport};
 use bytes::Bytes;
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
+    time::Instant,
 };
 use tokio::io::Interest;
 use tokio::sync::mpsc::error::TrySendError;
 
 /// Datagrams read before other tasks of the runtime get their turn.
 const BATCH: usize = 64;
+
+/// More of them than the layer above takes at a turn, so that those who wait do so where they can be told apart.
+const DRAIN: usize = 512;
+
+/// Parts of the inbox that are left free for what comes of the streams; at less the kernel keeps datagrams.
+const SPARE: usize = 32;
 
 /// Errors of other datagrams that one send may meet before an error is taken for its own.
 const ECHOES: u32 = 3;
@@ -103,10 +111,13 @@ async fn receive(shared: Arc<Shared>, listener: BoundListener, socket: tokio::ne
             take_undelivered(&shared, &socket, &mut buffer);
         }
         let mut emptied = false;
-        for _ in 0..BATCH {
+        for _ in 0..DRAIN {
+            if shared.events.capacity() < shared.events.max_capacity() / SPARE {
+                break;
+            }
             match socket.try_recv_from(&mut buffer) {
                 Ok((length, remote)) => {
-                    if !deliver(&shared, listener, remote, &buffer[..length]) {
+                    if !deliver(&shared, listener, &socket, remote, &buffer[..length]) {
                         return;
                     }
                 }
@@ -142,31 +153,49 @@ fn take_undelivered(shared: &Shared, socket: &tokio::net::UdpSocket, buffer: &mu
 }
 
 /// False if nobody listens above any more.
-fn deliver(shared: &Shared, listener: BoundListener, remote: SocketAddr, datagram: &[u8]) -> bool {
+fn deliver(
+    shared: &Shared,
+    listener: BoundListener,
+    socket: &tokio::net::UdpSocket,
+    remote: SocketAddr,
+    datagram: &[u8],
+) -> bool {
+    // An answer to port 0 can't be sent, and only forged datagrams come from there.
+    if remote.port() == 0 {
+        return true;
+    }
+    let now = Instant::now();
+    let newcomer = match shared.gate.passage(&shared.stats, now, remote.ip(), datagram) {
+        Passage::In { newcomer } => newcomer.then(|| Waiting::new(now, &shared.gate)),
+        Passage::Refused { retry_after } => {
+            let refusal = gate::refusal(datagram, &shared.settings.message, remote, retry_after);
+            // What can't be sent is loss like any other.
+            let _ = refusal
+                .and_then(|refusal| bounded(refusal, datagram))
+                .map(|refusal| socket.try_send_to(&refusal, remote));
+            return true;
+        }
+        Passage::Out => return true,
+    };
     let network = listener.asked.network;
     let parsed = parse_with(datagram, &shared.settings.message);
     if matches!(&parsed, Err(error) if error.kind == ParseErrorKind::Empty) {
         return true;
     }
-    // An answer to port 0 can't be sent, and only forged datagrams come from there.
-    if remote.port() == 0 {
-        return true;
-    }
+    let turn = Turn::of_datagram(newcomer);
     let local = shared.addresses.of_socket(network, listener.bound, remote.ip());
     let peer = Peer { network, transport: Transport::Udp, remote, local, connection: None, tls_name: None };
     let event = match parsed {
-        Ok(message) => {
-            TransportEvent::Message { peer, message, tls_names: Arc::default(), turn: Turn::default() }
-        }
+        Ok(message) => TransportEvent::Message { peer, message, tls_names: Arc::default(), turn },
         Err(error) => {
             shared.stats.add(&shared.stats.malformed);
-            let refusal = refusal(&error, remote, datagram.len());
-            TransportEvent::Malformed { peer, fault: error.kind, refusal, turn: Turn::default() }
+            let refusal = error.refusal(remote).and_then(|refusal| bounded(refusal.to_bytes(), datagram));
+            TransportEvent::Malformed { peer, fault: error.kind, refusal, turn }
         }
     };
     match shared.events.try_send(event) {
         Ok(()) => true,
-        // Overload: whoever needs an answer asks again.
+        // Whoever needs an answer asks again.
         Err(TrySendError::Full(_)) => {
             shared.stats.add(&shared.stats.udp_inbox_full);
             true
@@ -175,9 +204,8 @@ fn deliver(shared: &Shared, listener: BoundListener, remote: SocketAddr, datagra
     }
 }
 
-/// The answer to something malformed, unless it is so short that our answer would make us an amplifier: at most
-/// one and a half times what came.
-fn refusal(error: &ParseError, source: SocketAddr, received: usize) -> Option<Bytes> {
-    let refusal = error.refusal(source)?.to_bytes();
-    (refusal.len() <= received + received / 2).then_some(refusal)
+/// An answer that is not asked of the layer above, unless it would make us an amplifier: at most one and a half times
+/// what came.
+fn bounded(answer: Bytes, datagram: &[u8]) -> Option<Bytes> {
+    (answer.len() <= datagram.len() + datagram.len() / 2).then_some(answer)
 }

@@ -7,6 +7,7 @@ use super::name_addr::NameAddr;
 use super::request::{Request, note_source};
 use super::status::Status;
 use super::typed::Typed;
+use crate::sip::glance::SHED_TAG;
 use bytes::Bytes;
 use std::{fmt, hash::Hash, hash::Hasher, net::SocketAddr};
 
@@ -75,11 +76,22 @@ impl Response {
     /// A To tag that is the same for each retransmission of the request, as stateless answers need it
     /// (RFC 3261 §8.2.7). Not to be guessed is no need: it belongs to no dialog.
     pub(crate) fn with_stateless_tag(self) -> Response {
+        let tag = self.stateless_tag();
+        self.with_tag(&tag)
+    }
+
+    /// The same, and told from all others at a glance.
+    pub(crate) fn with_shed_tag(self) -> Response {
+        let tag = format!("{SHED_TAG}{}", self.stateless_tag());
+        self.with_tag(&tag)
+    }
+
+    fn stateless_tag(&self) -> String {
         let mut hasher = std::hash::DefaultHasher::new();
         for name in [HeaderName::CallId, HeaderName::From, HeaderName::CSeq] {
             self.headers.get(&name).hash(&mut hasher);
         }
-        self.with_tag(&format!("{:016x}", hasher.finish()))
+        format!("{:016x}", hasher.finish())
     }
 
     /// Notes in the topmost Via where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).

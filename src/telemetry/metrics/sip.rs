@@ -174,6 +174,11 @@ impl SipMetrics {
         self.refused[reason as usize].inc();
     }
 
+    /// The same for many at once.
+    pub fn refused_many(&self, reason: Refused, count: u64) {
+        self.refused[reason as usize].inc_by(count);
+    }
+
     /// Contacts now registered.
     pub fn set_registrations(&self, contacts: usize) {
         self.registrations.set(contacts as i64);

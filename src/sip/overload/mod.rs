@@ -1,0 +1,387 @@
+//! Admission under overload: how many new requests each source may bring while the gateway is behind.
+//!
+//! The measure is how long new requests wait for the layer above, which takes all that belongs to running calls before
+//! them. While they wait too long, all of them together get a
+//! budget, what the layer above was just able to take less what waits already, and the sources share it max-min fair:
+//! whoever brings less than the level is not touched, whoever brings more is held to it. A source that keeps bringing many times
+//! its share, whatever it is answered, gets less and less of it. Sources that are nobody's share one part, so
+//! that forged addresses gain nothing. While nothing waits, nothing is held.
+
+mod bucket;
+mod level;
+mod recent;
+
+use bucket::Bucket;
+use ipnet::IpNet;
+use level::Demand;
+use recent::Recent;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverloadSettings {
+    /// How long a new request may wait. A caller hears nothing of it, and T1 (500 ms) is far.
+    pub target: Duration,
+    /// How long all of them have to wait longer before it counts: a burst that is worked off is none.
+    pub interval: Duration,
+    /// New requests that may wait at all: less than what a gateway handles within T1 (500 ms), after which they come again.
+    pub room: u32,
+    /// New requests a second that are let in together however far behind we are.
+    pub floor: u32,
+    /// Refusals a second in all, and for one source; the rest is dropped in silence. Each costs a system call.
+    pub refusals: u32,
+    pub refusals_per_source: u32,
+    /// Calls for help a second and at once that a source may make whatever the level is.
+    pub urgent_rate: u32,
+    pub urgent_burst: u32,
+    /// Sources told apart within one interval, users known by address, sources muted: what comes on top is one source.
+    pub capacity: usize,
+}
+
+impl Default for OverloadSettings {
+    fn default() -> OverloadSettings {
+        OverloadSettings {
+            target: Duration::from_millis(20),
+            interval: Duration::from_millis(100),
+            room: 768,
+            floor: 50,
+            refusals: 500,
+            refusals_per_source: 50,
+            urgent_rate: 5,
+            urgent_burst: 20,
+            capacity: 65_536,
+        }
+    }
+}
+
+/// What to do with a request that would begin something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Admit,
+    /// Answer 503 with this Retry-After.
+    Refuse {
+        retry_after: Duration,
+    },
+    /// Say nothing.
+    Drop,
+}
+
+/// A request outside any dialog, as far as it has to be known here.
+#[derive(Debug, Clone, Copy)]
+pub struct Newcomer {
+    pub source: IpAddr,
+    /// The same for each repetition of the request.
+    pub identity: u64,
+    /// A call for help.
+    pub urgent: bool,
+}
+
+/// A source that keeps bringing this many times its fair share is held shorter, and no more once it brings half of that.
+const DEAF: f64 = 4.0;
+/// The least part of a share that such a source keeps.
+const LEAST_WEIGHT: f64 = 1.0 / 64.0;
+/// Intervals in a row that have to be behind, so that a pause of the machine is not taken for overload.
+const PATIENCE: u32 = 2;
+/// From so many on they wait for each other; a few that wait on an idle gateway wait for the machine.
+const CROWD: u32 = 16;
+/// Intervals in which nothing had to be held back after which nothing is held any more.
+const CALM: u32 = 20;
+/// Growth of the budget in an interval in which nothing waited too long: that is how room is found.
+const INCREASE: f64 = 1.05;
+/// The part of what can be handled that is let in again at once.
+const RESUME: f64 = 0.95;
+/// In this many seconds what waits already is to be worked off.
+const WORK_OFF: f64 = 0.5;
+/// The least part of what can be handled that is let in meanwhile.
+const LEAST_PART: f64 = 0.2;
+/// How long a user's address is known after its last registration: longer than registrations last.
+const USER_KNOWN: Duration = Duration::from_secs(2 * 3_600);
+/// A repetition of what was admitted comes within 64 × T1.
+const REPEATED_WITHIN: Duration = Duration::from_secs(32);
+
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// In the running interval.
+    offered: u32,
+    /// A second, smoothed.
+    rate: f64,
+    weight: f64,
+    bucket: Bucket,
+    refusals: Bucket,
+    urgent: Bucket,
+}
+
+/// The admission of one gateway.
+#[derive(Debug)]
+pub struct Overload {
+    settings: OverloadSettings,
+    trunks: Vec<IpNet>,
+    users: HashMap<IpAddr, Instant>,
+    muted: HashMap<IpAddr, Instant>,
+    sources: HashMap<IpAddr, Source>,
+    /// All that are nobody's, together.
+    strangers: Source,
+    refusals: Bucket,
+    admitted: Recent,
+    /// When the running interval began, and what was seen in it.
+    begun: Instant,
+    least_wait: Option<Duration>,
+    handled: u32,
+    held_back: u32,
+    /// Admitted, and neither handled nor lost.
+    waiting: u32,
+    /// New requests handled a second while some waited, smoothed: all that can be handled.
+    capacity: Option<f64>,
+    behind: u32,
+    calm: u32,
+    /// New requests a second for all together, while they are limited.
+    budget: Option<f64>,
+    /// What a source of full weight may bring a second; infinite where all find room.
+    level: f64,
+}
+
+impl Source {
+    fn new(now: Instant) -> Source {
+        Source {
+            offered: 0,
+            rate: 0.0,
+            weight: 1.0,
+            bucket: Bucket::full(now),
+            refusals: Bucket::full(now),
+            urgent: Bucket::full(now),
+        }
+    }
+}
+
+impl Overload {
+    pub fn new(settings: OverloadSettings, now: Instant) -> Overload {
+        Overload {
+            settings,
+            trunks: Vec::new(),
+            users: HashMap::new(),
+            muted: HashMap::new(),
+            sources: HashMap::new(),
+            strangers: Source::new(now),
+            refusals: Bucket::full(now),
+            admitted: Recent::new(REPEATED_WITHIN, now),
+            begun: now,
+            least_wait: None,
+            handled: 0,
+            held_back: 0,
+            waiting: 0,
+            capacity: None,
+            behind: 0,
+            calm: 0,
+            budget: None,
+            level: f64::INFINITY,
+        }
+    }
+
+    /// Where trunks send from, each a source of its own from its first request on.
+    pub fn set_trunks(&mut self, trunks: Vec<IpNet>) {
+        self.trunks = trunks;
+    }
+
+    /// A user is registered from there.
+    pub fn set_user(&mut self, now: Instant, address: IpAddr) {
+        if self.users.len() >= self.settings.capacity {
+            self.users.retain(|_, seen| now.saturating_duration_since(*seen) < USER_KNOWN);
+        }
+        if self.users.len() < self.settings.capacity {
+            self.users.insert(source_of(address), now);
+        }
+    }
+
+    /// Nothing that comes from there is looked at until then.
+    pub fn mute(&mut self, now: Instant, address: IpAddr, until: Instant) {
+        if self.muted.len() >= self.settings.capacity {
+            self.muted.retain(|_, until| *until > now);
+        }
+        if self.muted.len() < self.settings.capacity {
+            self.muted.insert(source_of(address), until);
+        }
+    }
+
+    pub fn is_muted(&mut self, now: Instant, address: IpAddr) -> bool {
+        if self.muted.is_empty() {
+            return false;
+        }
+        let source = source_of(address);
+        match self.muted.get(&source) {
+            Some(until) if now < *until => true,
+            Some(_) => {
+                self.muted.remove(&source);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// True while new requests may be turned away: then it is worth while to see which of them help.
+    pub fn is_limiting(&self) -> bool {
+        self.budget.is_some() || self.waiting >= self.settings.room
+    }
+
+    /// Asked for each request outside a dialog as it comes in.
+    pub fn admit(&mut self, now: Instant, newcomer: Newcomer) -> Verdict {
+        self.look_at_time(now);
+        let limiting = self.budget.is_some();
+        let room = self.waiting < self.settings.room;
+        // A repetition was offered before.
+        if limiting && room && self.admitted.repeats(newcomer.identity) {
+            self.waiting += 1;
+            return Verdict::Admit;
+        }
+        let (settings, level) = (self.settings, self.level);
+        let source = self.source(now, newcomer.source);
+        source.offered += 1;
+        if !limiting && room {
+            self.waiting += 1;
+            return Verdict::Admit;
+        }
+        let helped = newcomer.urgent
+            && source.urgent.take(now, f64::from(settings.urgent_rate), f64::from(settings.urgent_burst));
+        if !room && !helped {
+            self.held_back += 1;
+            return Verdict::Drop;
+        }
+        let weight = source.weight;
+        let allowed = level * weight;
+        // A quarter of a second's worth at once: phones do not call by the metronome.
+        if helped || source.bucket.take(now, allowed, (allowed / 4.0).max(8.0)) {
+            self.admitted.note(now, newcomer.identity);
+            self.waiting += 1;
+            return Verdict::Admit;
+        }
+        let per_source = f64::from(settings.refusals_per_source);
+        let speaks = source.refusals.take(now, per_source, per_source);
+        self.held_back += 1;
+        let all = f64::from(settings.refusals);
+        if speaks && self.refusals.take(now, all, all) {
+            // Whoever is deaf to it is asked for a longer pause.
+            let retry_after = if weight < 1.0 { Duration::from_secs(10) } else { Duration::from_secs(1) };
+            Verdict::Refuse { retry_after }
+        } else {
+            Verdict::Drop
+        }
+    }
+
+    /// A new request that was admitted waits no longer, handled or lost.
+    pub fn left(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// The layer above took a new request in that had waited this long.
+    pub fn handled(&mut self, now: Instant, waited: Duration) {
+        self.look_at_time(now);
+        self.handled += 1;
+        self.least_wait = Some(self.least_wait.map_or(waited, |least| least.min(waited)));
+    }
+
+    /// What a source of full weight may bring a second; `None` while nothing is limited.
+    pub fn level(&self) -> Option<f64> {
+        self.budget.map(|_| self.level)
+    }
+
+    fn source(&mut self, now: Instant, address: IpAddr) -> &mut Source {
+        let address = source_of(address);
+        // Looked up once an interval for each source: the next find it in the table.
+        let known = self.sources.contains_key(&address)
+            || (self.sources.len() < self.settings.capacity && self.is_known(now, address));
+        if known {
+            self.sources.entry(address).or_insert_with(|| Source::new(now))
+        } else {
+            &mut self.strangers
+        }
+    }
+
+    fn is_known(&self, now: Instant, source: IpAddr) -> bool {
+        let user = self.users.get(&source);
+        user.is_some_and(|seen| now.saturating_duration_since(*seen) < USER_KNOWN)
+            || self
+                .trunks
+                .iter()
+                .any(|network| network.contains(&source) || source_of(network.addr()) == source)
+    }
+
+    /// Closes the interval where it is over.
+    fn look_at_time(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.begun);
+        if elapsed < self.settings.interval {
+            return;
+        }
+        let seconds = elapsed.as_secs_f64();
+        let intervals = (seconds / self.settings.interval.as_secs_f64()) as u32;
+        self.begun = now;
+        let wait = self.least_wait.take().unwrap_or(Duration::ZERO);
+        let handled = f64::from(std::mem::take(&mut self.handled)) / seconds;
+        let held_back = std::mem::take(&mut self.held_back);
+        for source in self.sources.values_mut().chain([&mut self.strangers]) {
+            let offered = f64::from(std::mem::take(&mut source.offered)) / seconds;
+            source.rate = if intervals > 1 { offered } else { (source.rate + offered) / 2.0 };
+        }
+        let late = wait > self.settings.target && self.waiting >= CROWD;
+        self.behind = if late { self.behind + 1 } else { 0 };
+        let floor = f64::from(self.settings.floor);
+        if late {
+            let capacity = self.capacity.map_or(handled, |before| (before + handled) / 2.0);
+            self.capacity = Some(capacity);
+            self.calm = 0;
+            if self.budget.is_some() || self.behind >= PATIENCE {
+                // What came just now waits as long as it takes to handle all before it.
+                let excess = f64::from(self.waiting) / capacity.max(1.0) - self.settings.target.as_secs_f64();
+                let part = (1.0 - excess / WORK_OFF).clamp(LEAST_PART, 1.0);
+                self.budget = Some((capacity * part).max(floor));
+            }
+        } else if held_back > 0 {
+            self.calm = 0;
+            // Once all is worked off there is room again for what can be handled, and then maybe for more.
+            let at_least = self.capacity.unwrap_or(0.0) * RESUME;
+            self.budget = self.budget.map(|budget| (budget * INCREASE).max(at_least));
+        } else {
+            self.calm += intervals;
+            if self.calm >= CALM {
+                self.budget = None;
+                self.capacity = None;
+            }
+        }
+        self.share();
+    }
+
+    /// Finds the level anew, and forgets who brings nothing.
+    fn share(&mut self) {
+        let Some(budget) = self.budget else {
+            self.level = f64::INFINITY;
+            self.sources.clear();
+            self.strangers.weight = 1.0;
+            return;
+        };
+        self.sources.retain(|_, source| source.rate >= 0.01 || source.weight < 1.0);
+        let all = || self.sources.values().chain([&self.strangers]);
+        // While a heap is worked off the budget is small, and nobody's fault.
+        let all_of_it = self.capacity.unwrap_or(budget).max(budget);
+        let fair = level::level(all_of_it, all().map(|source| Demand { rate: source.rate, weight: 1.0 }));
+        for source in self.sources.values_mut().chain([&mut self.strangers]) {
+            if source.rate > fair * DEAF {
+                source.weight = (source.weight / 2.0).max(LEAST_WEIGHT);
+            } else if source.rate < fair * DEAF / 2.0 {
+                source.weight = (source.weight * 2.0).min(1.0);
+            }
+        }
+        let all = self.sources.values().chain([&self.strangers]);
+        self.level =
+            level::level(budget, all.map(|source| Demand { rate: source.rate, weight: source.weight }));
+    }
+}
+
+/// Whoever has one IPv6 address has the whole /64 it is in.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        four @ IpAddr::V4(_) => four,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Floods: running calls go on, new ones of those who behave are made, and nobody is made an amplifier of.
+
+use crate::scene::{ALICE, BOB, MOBILE, SECOND, alice, incoming, operator};
+use crate::support::{gateway::Gateway, lane::Lane, sipp::Sipp};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+const FLOOD: u32 = 20_000;
+/// So many a millisecond: more than a gateway that is not optimised can look at.
+const BURST: u32 = 5;
+
+/// An INVITE of nobody's for nobody, another one for each number.
+fn invite(from: SocketAddr, to: SocketAddr, number: u32) -> String {
+    let body =
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\n";
+    format!(
+        "INVITE sip:+3225559999@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKflood{number};rport\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:+33140205050@{from}>;tag=f{number}\r\nTo: <sip:+3225559999@{to}>\r\n\
+         Call-ID: flood-{number}@{from}\r\nCSeq: 1 INVITE\r\nContact: <sip:x@{from}>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Sends the flood from an address; what comes back is not even read.
+fn flood(socket: &UdpSocket, to: SocketAddr) {
+    let from = socket.local_addr().expect("an address");
+    for number in 0..FLOOD {
+        let _ = socket.send_to(invite(from, to, number).as_bytes(), to);
+        if number % BURST == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A call is up while the flood comes, others are made meanwhile; all go as if there was none.
+fn calls_pass_a_flood(test: &str, is_trunk: bool) {
+    let lane = Lane::take(test);
+    let source = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).expect("an address of its own");
+    let (from, held) = (lane.address(), 12 * SECOND);
+    let mobile = operator(&lane, "operator-answers").calls(1).start();
+    let mut gateway = Gateway::on(&lane).user("alice", ALICE).user("bob", BOB);
+    gateway = gateway.trunk("operator-a", mobile.address()).trunk("operator-b", from);
+    if is_trunk {
+        gateway = gateway.trunk("runaway", source.local_addr().expect("an address"));
+    }
+    let gateway = gateway.start();
+    let device = lane.port();
+    Sipp::register(&lane, gateway.udp(), "bob", device);
+    let phone = operator(&lane, "user-answers").calls(20).at_port(device).start();
+    let running = alice(&lane, &gateway, "user-calls").number(MOBILE).pause(held).start();
+    running.wait_status(200);
+
+    let begun = Instant::now();
+    let to = gateway.udp();
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(&source, to));
+        let calls = incoming(&lane, &gateway, "operator-calls", from.port(), BOB);
+        calls.calls(20).arg("-r").arg("5").start().succeed();
+    });
+    assert!(begun.elapsed() < held, "the call that was up lasted through it");
+    phone.succeed();
+    running.succeed();
+    mobile.succeed();
+    // Whatever of it reached the gateway, most was not worth a look.
+    let shed = gateway.metric("tandem_sip_refused_total", &[("reason", "overload")]);
+    if !is_trunk {
+        assert!(shed > f64::from(FLOOD) / 4.0, "{shed} turned away");
+    }
+    println!("{shed} of {FLOOD} turned away");
+}
+
+#[test]
+fn a_flood_of_a_stranger_harms_no_call() {
+    calls_pass_a_flood("overload-stranger", false);
+}
+
+#[test]
+fn a_flood_of_a_trunk_harms_no_call_of_others() {
+    calls_pass_a_flood("overload-trunk", true);
+}
+
+#[test]
+fn max_cps_in_holds_what_a_trunk_may_send_in_a_second() {
+    let lane = Lane::take("overload-cps-in");
+    let from = lane.address();
+    let gateway = Gateway::on(&lane).user("alice", ALICE);
+    let gateway = gateway.trunk_with("operator-a", from, |trunk| {
+        trunk.set("max_cps_in", 5);
+    });
+    let gateway = gateway.start();
+    let device = lane.port();
+    Sipp::register(&lane, gateway.udp(), "alice", device);
+    let _phone = operator(&lane, "user-answers").calls(20).at_port(device).start();
+    // Twice the rate for two seconds.
+    let calls = incoming(&lane, &gateway, "operator-calls", from.port(), ALICE).calls(20);
+    let played = calls.arg("-r").arg("10").start().finish();
+    let (made, refused) = (played.count("SuccessfulCall(C)"), played.responses(503));
+    assert!((9..=15).contains(&made), "{made} calls were taken\n{played}");
+    assert_eq!(made + refused.len() as u64, 20);
+    assert!(refused.iter().all(|refusal| refusal.header("Retry-After").is_some()));
+    let congested = [("trunk", "operator-a"), ("outcome", "congestion")];
+    assert_eq!(gateway.metric("tandem_calls_ended_total", &congested) as u64, 20 - made);
+}
+
+#[test]
+fn nobody_who_has_proven_nothing_gets_back_more_than_one_and_a_half_times_what_came() {
+    let lane = Lane::take("overload-amplification");
+    let gateway = Gateway::on(&lane).user("alice", ALICE).start();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_millis(700))).expect("a time-out");
+    let (from, to) = (socket.local_addr().expect("an address"), gateway.udp());
+    let mut answered = 0;
+    for method in ["INVITE", "REGISTER", "OPTIONS", "FOO"] {
+        for padding in [0, 40, 80, 160, 700] {
+            let request = format!(
+                "{method} sip:{to} SIP/2.0\r\nv:SIP/2.0/UDP {from};branch=z9hG4bK{method}{padding}\r\nf:<sip:a@b>;tag=1\r\n\
+                 t:<sip:a@b>\r\ni:{method}{padding}\r\nCSeq:1 {method}\r\nm:<sip:a@{from}>\r\nSubject:{}\r\n\
+                 Max-Forwards:9\r\nl:0\r\n\r\n",
+                "x".repeat(padding)
+            );
+            socket.send_to(request.as_bytes(), to).expect("sent");
+            let mut back = 0;
+            let mut buffer = [0; 4_096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                back += length;
+            }
+            assert!(back * 2 <= request.len() * 3, "{method}: {back} octets for {}", request.len());
+            answered += u32::from(back > 0);
+            assert!(padding < 700 || back > 0, "a usual {method} is answered");
+        }
+    }
+    assert!(answered >= 8, "{answered} of 20 answered");
+}
