@@ -18,8 +18,11 @@ pub struct HealthSettings {
     pub down_after: u32,
     /// Successes in a row that bring it up again.
     pub up_after: u32,
-    /// Without OPTIONS, calls try a trunk that is down again after this.
-    pub trial_after: Duration,
+    /// Without OPTIONS, single calls try a trunk that is down: the first after `first_trial`, each later one after
+    /// twice the time, and `last_trial` at most. One call that fails costs its caller seconds, a trunk that is left
+    /// alone for long costs all of its callers the call.
+    pub first_trial: Duration,
+    pub last_trial: Duration,
 }
 
 impl Default for HealthSettings {
@@ -31,14 +34,15 @@ impl Default for HealthSettings {
             down_interval: Duration::from_secs(5),
             down_after: 3,
             up_after: 2,
-            trial_after: Duration::from_secs(30),
+            first_trial: Duration::from_secs(1),
+            last_trial: Duration::from_secs(30),
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing is known yet, or it is given another trial: calls go to it.
+    /// Nothing is known yet: calls go to it.
     Unknown,
     Up,
     Down,
@@ -79,6 +83,14 @@ enum Probing {
     Asked { since: Instant, give_up_at: Instant },
 }
 
+/// The next call that may try a trunk that is down and not asked.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    at: Instant,
+    /// Until the one after it.
+    wait: Duration,
+}
+
 /// The machine of one trunk.
 #[derive(Debug)]
 pub struct TrunkHealth {
@@ -87,8 +99,8 @@ pub struct TrunkHealth {
     /// Of the kind that contradicts `health`, in a row.
     streak: u32,
     probing: Probing,
-    /// When a trunk that is down and not asked gets its trial.
-    trial_at: Option<Instant>,
+    /// Where it is down and not asked.
+    trial: Option<Trial>,
     rtt: Option<Duration>,
     outputs: std::collections::VecDeque<HealthOutput>,
 }
@@ -101,7 +113,7 @@ impl TrunkHealth {
             health: Health::Unknown,
             streak: 0,
             probing: Probing::Idle { next_at: settings.interval.map(|_| first_probe_at) },
-            trial_at: None,
+            trial: None,
             rtt: None,
             outputs: Default::default(),
         }
@@ -114,11 +126,26 @@ impl TrunkHealth {
         }
         self.settings = settings;
         self.probing = Probing::Idle { next_at: settings.interval.map(|_| now) };
-        if settings.interval.is_some() {
-            self.trial_at = None;
-        } else if self.health == Health::Down && self.trial_at.is_none() {
-            self.trial_at = Some(now + settings.trial_after);
+        self.trial = self.trial.or_else(|| self.first_trial(now));
+        self.trial = self.trial.filter(|_| settings.interval.is_none());
+    }
+
+    /// Whether a call may go to it. Asked once for each call: where it is down a yes is that call's alone, and what
+    /// becomes of the call is to be told by [`handle_call`](Self::handle_call).
+    pub fn admits(&mut self, now: Instant) -> bool {
+        if self.health != Health::Down {
+            return true;
         }
+        let last = self.settings.last_trial;
+        let Some(trial) = self.trial.as_mut().filter(|trial| trial.at <= now) else { return false };
+        *trial = Trial { at: now + trial.wait, wait: (trial.wait * 2).min(last) };
+        true
+    }
+
+    fn first_trial(&self, now: Instant) -> Option<Trial> {
+        let first = self.settings.first_trial;
+        let needed = self.health == Health::Down && self.settings.interval.is_none();
+        needed.then(|| Trial { at: now + first, wait: (first * 2).min(self.settings.last_trial) })
     }
 
     pub fn health(&self) -> Health {
@@ -157,12 +184,6 @@ impl TrunkHealth {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.trial_at.is_some_and(|at| at <= now) {
-            self.trial_at = None;
-            self.health = Health::Unknown;
-            // One failure of the trial is enough.
-            self.streak = self.settings.down_after.saturating_sub(1);
-        }
         match self.probing {
             Probing::Idle { next_at: Some(at) } if at <= now => {
                 self.probing = Probing::Asked { since: now, give_up_at: now + self.settings.probe_timeout };
@@ -177,11 +198,10 @@ impl TrunkHealth {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probe = match self.probing {
+        match self.probing {
             Probing::Idle { next_at } => next_at,
             Probing::Asked { give_up_at, .. } => Some(give_up_at),
-        };
-        [probe, self.trial_at].into_iter().flatten().min()
+        }
     }
 
     pub fn poll_output(&mut self) -> Option<HealthOutput> {
@@ -202,23 +222,26 @@ impl TrunkHealth {
 
     fn learn(&mut self, now: Instant, evidence: Evidence) {
         match (self.health, evidence) {
-            (Health::Up, Evidence::Alive) | (Health::Down, Evidence::Failed) => self.streak = 0,
+            (Health::Up, Evidence::Alive) => self.streak = 0,
+            // Of calls that tell alone most that fail now went out before it was known to be down.
+            (Health::Down, Evidence::Failed) if self.trial.is_some() => {}
+            (Health::Down, Evidence::Failed) => self.streak = 0,
             (Health::Unknown, Evidence::Alive) => self.turn(Health::Up),
             (Health::Unknown | Health::Up, Evidence::Failed) => {
                 self.streak += 1;
                 if self.streak >= self.settings.down_after {
                     self.turn(Health::Down);
-                    self.trial_at = if self.settings.interval.is_none() {
-                        Some(now + self.settings.trial_after)
-                    } else {
-                        None
-                    };
+                    self.trial = self.first_trial(now);
                 }
             }
             (Health::Down, Evidence::Alive) => {
                 self.streak += 1;
+                // It lives: the call that confirms it need not wait.
+                if let Some(trial) = &mut self.trial {
+                    trial.at = trial.at.min(now);
+                }
                 if self.streak >= self.settings.up_after {
-                    self.trial_at = None;
+                    self.trial = None;
                     self.turn(Health::Up);
                 }
             }
@@ -328,27 +351,50 @@ mod tests {
         assert_eq!(health.poll_timeout(), Some(later));
     }
 
+    fn unasked() -> HealthSettings {
+        HealthSettings { interval: None, ..HealthSettings::default() }
+    }
+
     #[test]
-    fn without_options_calls_bring_it_down_and_a_trial_call_up_again() {
+    fn without_options_calls_bring_it_down_and_two_trial_calls_up_again() {
         let start = Instant::now();
-        let settings = HealthSettings { interval: None, ..HealthSettings::default() };
-        let mut health = TrunkHealth::new(settings, start);
-        assert_eq!(health.poll_timeout(), None);
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut health = TrunkHealth::new(unasked(), start);
+        assert!(health.admits(start));
         for _ in 0..3 {
             health.handle_call(start, Failed);
         }
-        assert_eq!(health.health(), Health::Down);
-        let trial = health.poll_timeout().unwrap();
-        assert_eq!(trial, start + settings.trial_after);
-        health.handle_timeout(trial);
-        assert_eq!(health.health(), Health::Unknown);
-        health.handle_call(trial, Failed);
-        assert_eq!(health.health(), Health::Down, "one failed trial is enough");
-        let trial = health.poll_timeout().unwrap();
-        health.handle_timeout(trial);
-        health.handle_call(trial, Alive);
+        assert_eq!((health.health(), health.poll_timeout()), (Health::Down, None));
+        assert!(!health.admits(after(999)));
+        assert!(health.admits(after(1_000)), "one call tries it");
+        assert!(!health.admits(after(1_001)), "and no other");
+        health.handle_call(after(1_100), Alive);
+        assert!(health.admits(after(1_100)) && !health.admits(after(1_100)), "one that confirms it");
+        // A call of before, which fails only now, says nothing about a trunk that has answered since.
+        health.handle_call(after(1_150), Failed);
+        health.handle_call(after(1_200), Alive);
+        health.handle_call(after(1_250), Alive);
         assert_eq!(health.health(), Health::Up);
-        assert_eq!(health.poll_timeout(), None);
+        assert_eq!(outputs(&mut health), [HealthOutput::WentDown, HealthOutput::WentUp]);
+        assert!(health.admits(after(1_300)) && health.admits(after(1_300)));
+    }
+
+    #[test]
+    fn a_trunk_that_stays_dead_is_tried_less_and_less_often() {
+        let start = Instant::now();
+        let mut health = TrunkHealth::new(unasked(), start);
+        for _ in 0..3 {
+            health.handle_call(start, Failed);
+        }
+        let mut tried = Vec::new();
+        for second in 0..180 {
+            let now = start + Duration::from_secs(second);
+            if health.admits(now) {
+                tried.push(second);
+                health.handle_call(now, Failed);
+            }
+        }
+        assert_eq!(tried, [1, 3, 7, 15, 31, 61, 91, 121, 151]);
     }
 
     #[test]
@@ -383,14 +429,17 @@ mod tests {
                     1 => health.handle_probe(now, Failed),
                     2 => health.handle_call(now, Alive),
                     3 => health.handle_call(now, Failed),
-                    _ => {}
+                    _ => {
+                        let down = health.health() == Health::Down;
+                        let admitted = (0..3).filter(|_| health.admits(now)).count();
+                        prop_assert!(admitted == 3 || (down && admitted <= 1));
+                    }
                 }
                 for output in outputs(&mut health) {
                     match output {
                         HealthOutput::Probe => prop_assert!(asks),
                         HealthOutput::WentUp | HealthOutput::WentDown => {
-                            // A trial ends "down" without a word, so "down" may be said twice; "up" never.
-                            prop_assert!(output != HealthOutput::WentUp || last != Some(output) || !asks);
+                            prop_assert_ne!(last, Some(output));
                             last = Some(output);
                         }
                     }

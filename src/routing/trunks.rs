@@ -188,7 +188,7 @@ impl TrunkTable {
         if entry.paused_until.is_some_and(|until| now < until) {
             return Err(Refusal::Paused);
         }
-        if entry.health.health() == Health::Down {
+        if !entry.health.admits(now) {
             return Err(Refusal::Down);
         }
         entry.limits.take(now)?;

@@ -1,7 +1,7 @@
 //! Connections: to one SQLite file or to a PostgreSQL server, opened when first needed.
 
 use sqlx::{
-    PgPool, SqlitePool,
+    ConnectOptions, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -201,11 +201,17 @@ fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     PgConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))
 }
 
+/// Without sqlx's own lines about statements: one for a few hundred records is 20 KB long. How far the database is
+/// behind stands in the journal's age.
+fn quiet<O: ConnectOptions>(options: O) -> O {
+    options.disable_statement_logging()
+}
+
 fn sqlite(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
     let connect = sqlite_options(url)?;
     let memory = url.contains(":memory:");
     let file = (!memory).then(|| connect.get_filename().to_owned());
-    let connect = connect
+    let connect = quiet(connect)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // The journal forgets what was committed here, so a commit must survive a power cut.
@@ -224,7 +230,7 @@ fn sqlite(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
 }
 
 fn postgres(url: &str, options: StoreOptions) -> Result<Pool, StoreError> {
-    let connect = postgres_options(url)?.application_name("tandem");
+    let connect = quiet(postgres_options(url)?).application_name("tandem");
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.connect_patience)
