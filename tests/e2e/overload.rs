@@ -1,7 +1,7 @@
 //! Floods: running calls go on, new ones of those who behave are made, and nobody is made an amplifier of.
 
 use crate::scene::{ALICE, BOB, MOBILE, SECOND, alice, incoming, operator};
-use crate::support::{gateway::Gateway, lane::Lane, sipp::Sipp};
+use crate::support::{gateway::Gateway, lane::Lane, sipp::Sipp, wait};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn flood(socket: &UdpSocket, to: SocketAddr) {
     for number in 0..FLOOD {
         let _ = socket.send_to(invite(from, to, number).as_bytes(), to);
         if number % BURST == 0 {
-            std::thread::sleep(Duration::from_millis(1));
+            wait::talk(Duration::from_millis(1));
         }
     }
 }

@@ -89,6 +89,8 @@ const CROWD: u32 = 16;
 const CALM: u32 = 20;
 /// Growth of the budget in an interval in which nothing waited too long: that is how room is found.
 const INCREASE: f64 = 1.05;
+/// The part of what can be handled from which on there is no heap to speak of.
+const SETTLED: f64 = 0.8;
 /// The part of what can be handled that is let in again at once.
 const RESUME: f64 = 0.95;
 /// In this many seconds what waits already is to be worked off.
@@ -139,6 +141,8 @@ pub struct Overload {
     budget: Option<f64>,
     /// What a source of full weight may bring a second; infinite where all find room.
     level: f64,
+    /// Whoever brings no more than this is not told to go elsewhere, but left to ask again.
+    silent_up_to: f64,
 }
 
 impl Source {
@@ -175,6 +179,7 @@ impl Overload {
             calm: 0,
             budget: None,
             level: f64::INFINITY,
+            silent_up_to: f64::INFINITY,
         }
     }
 
@@ -233,7 +238,7 @@ impl Overload {
             self.waiting += 1;
             return Verdict::Admit;
         }
-        let (settings, level) = (self.settings, self.level);
+        let (settings, level, silent_up_to) = (self.settings, self.level, self.silent_up_to);
         let source = self.source(now, newcomer.source);
         source.offered += 1;
         if !limiting && room {
@@ -255,7 +260,7 @@ impl Overload {
             return Verdict::Admit;
         }
         let per_source = f64::from(settings.refusals_per_source);
-        let speaks = source.refusals.take(now, per_source, per_source);
+        let speaks = source.rate > silent_up_to && source.refusals.take(now, per_source, per_source);
         self.held_back += 1;
         let all = f64::from(settings.refusals);
         if speaks && self.refusals.take(now, all, all) {
@@ -352,7 +357,7 @@ impl Overload {
     /// Finds the level anew, and forgets who brings nothing.
     fn share(&mut self) {
         let Some(budget) = self.budget else {
-            self.level = f64::INFINITY;
+            (self.level, self.silent_up_to) = (f64::INFINITY, f64::INFINITY);
             self.sources.clear();
             self.strangers.weight = 1.0;
             return;
@@ -362,6 +367,9 @@ impl Overload {
         // While a heap is worked off the budget is small, and nobody's fault.
         let all_of_it = self.capacity.unwrap_or(budget).max(budget);
         let fair = level::level(all_of_it, all().map(|source| Demand { rate: source.rate, weight: 1.0 }));
+        // While a heap is worked off silence makes a source repeat its requests in half a second; 503 ends its calls.
+        let settled = budget >= all_of_it * SETTLED;
+        self.silent_up_to = if settled { 0.0 } else { fair * DEAF };
         for source in self.sources.values_mut().chain([&mut self.strangers]) {
             if source.rate > fair * DEAF {
                 source.weight = (source.weight / 2.0).max(LEAST_WEIGHT);

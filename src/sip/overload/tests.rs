@@ -154,8 +154,9 @@ fn a_trunk_that_runs_away_at_ten_times_the_clean_rate_takes_nothing_from_its_nei
         let clean = 1_750.0;
         let mut world = World::new(seed, clean);
         world.run(3 * SECOND, &[(1, 0.8 * clean)]);
-        // The first second is what it takes to see it.
-        world.run(SECOND, &[(1, 0.8 * clean), (2, 10.0 * clean)]);
+        // The first second is what it takes to see it, and costs the neighbour time, but no call.
+        let fates = world.run(SECOND, &[(1, 0.8 * clean), (2, 10.0 * clean)]);
+        assert_eq!(fates[&1].refused, 0, "{fates:?}");
         let fates = world.run(10 * SECOND, &[(1, 0.8 * clean), (2, 10.0 * clean)]);
         assert!(part(&fates[&1]) >= 0.99, "{fates:?}");
         assert!(part(&fates[&2]) < 0.1, "{fates:?}");
