@@ -5,10 +5,18 @@ use super::timeline::Timeline;
 use super::transmit::from_clock;
 use std::time::{Duration, Instant};
 
-/// Timestamps that part from the wall clock by more than this mean a new source behind the same numbers.
+/// Timestamps that run ahead of the wall clock by more than this mean a new source behind the same numbers.
 const BREAK: Duration = Duration::from_secs(1);
-/// More than this is never played late: a sender whose timestamps run behind its packets is followed anew.
-const MAX_SHIFT_MS: u32 = 400;
+/// More than this is never played late: what a stall of the network held up for longer is left out, and a sender whose
+/// timestamps run behind its packets is followed anew.
+const MAX_SHIFT: Duration = Duration::from_millis(400);
+/// A packet that comes so much later than the one before it ends a stall; the stall is over once packets come so close
+/// to their time again.
+const STALL: Duration = Duration::from_millis(100);
+const CAUGHT_UP: Duration = Duration::from_millis(20);
+/// Packets that were held up come faster than they were made. Where so long after a stall they do not, it was none: a
+/// source began anew, or its way became longer.
+const WATCH: Duration = Duration::from_millis(100);
 
 /// The place of the next samples on our timeline. Packets that arrive in order are always played, at their true time if
 /// it has not passed, else right behind what was played; the delay this builds up is given back at the next gap.
@@ -24,6 +32,16 @@ pub struct Track {
     begun: bool,
     /// Arrival and timestamp of the last packet.
     last: Option<(Instant, u32)>,
+    stall: Option<Stall>,
+}
+
+/// Packets that come late all at once.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    /// How much later they come than before the stall.
+    lag: Duration,
+    /// The same when we last looked whether it falls.
+    watched: (Instant, Duration),
 }
 
 /// The verdict about a packet.
@@ -39,13 +57,23 @@ pub enum Place {
 
 impl Track {
     pub fn new(from_rate: u32, to_rate: u32) -> Track {
-        Track { from_rate, to_rate, timeline: None, position: 0, shift: 0, begun: false, last: None }
+        Track {
+            from_rate,
+            to_rate,
+            timeline: None,
+            position: 0,
+            shift: 0,
+            begun: false,
+            last: None,
+            stall: None,
+        }
     }
 
     /// Forgets the relation of the two streams; the next packet establishes it anew.
     pub fn forget(&mut self) {
         self.timeline = None;
         self.last = None;
+        self.stall = None;
         self.shift = 0;
         self.begun = false;
     }
@@ -95,7 +123,6 @@ impl Track {
             return Place::TooLate;
         }
         let broken = arrival == Arrival::First || self.parts_from_wall(timestamp, now);
-        self.last = Some((now, timestamp));
         let Some(mut timeline) = self.timeline.filter(|_| !broken) else {
             return self.restart(timestamp, wall);
         };
@@ -108,8 +135,12 @@ impl Track {
             self.shift -= given_back;
             return Place::Play { missing: ahead as u32 - given_back };
         }
-        self.shift += ahead.unsigned_abs();
-        if self.shift > self.to_rate / 1000 * MAX_SHIFT_MS {
+        let shift = self.shift + ahead.unsigned_abs();
+        if shift <= self.to_rate / 1000 * MAX_SHIFT.as_millis() as u32 {
+            self.shift = shift;
+        } else if self.stall.is_some() {
+            return Place::TooLate;
+        } else {
             self.timeline = Some(Timeline::new(self.from_rate, self.to_rate, timestamp, self.position));
             self.shift = 0;
         }
@@ -123,17 +154,52 @@ impl Track {
         }
         self.timeline = Some(Timeline::new(self.from_rate, self.to_rate, timestamp, self.position));
         self.shift = 0;
+        self.stall = None;
         Place::Restart
     }
 
-    fn parts_from_wall(&self, timestamp: u32, now: Instant) -> bool {
-        let Some((then, before)) = self.last else { return false };
+    /// Compares the steps of both clocks; true if the packet has nothing to do with those before it.
+    #[inline]
+    fn parts_from_wall(&mut self, timestamp: u32, now: Instant) -> bool {
+        let Some((then, before)) = self.last.replace((now, timestamp)) else { return false };
         let stepped = timestamp_distance(before, timestamp);
-        let passed = now.saturating_duration_since(then);
         if stepped < 0 {
             return true;
         }
-        from_clock(stepped as u32, self.from_rate).abs_diff(passed) > BREAK
+        let (stepped, passed) =
+            (from_clock(stepped as u32, self.from_rate), now.saturating_duration_since(then));
+        if stepped > passed + BREAK {
+            return true;
+        }
+        if self.stall.is_none() && passed <= stepped + STALL {
+            return false;
+        }
+        self.follow_stall(passed, stepped, now)
+    }
+
+    /// After a stall: true if it was none.
+    #[cold]
+    fn follow_stall(&mut self, passed: Duration, stepped: Duration, now: Instant) -> bool {
+        let known = self.stall.take();
+        let lag = (known.map_or(Duration::ZERO, |stall| stall.lag) + passed).saturating_sub(stepped);
+        if lag <= CAUGHT_UP {
+            return false;
+        }
+        let fresh = Stall { lag, watched: (now, lag) };
+        let Some(known) = known.filter(|_| passed <= stepped + STALL) else {
+            self.stall = Some(fresh);
+            return false;
+        };
+        let (since, then) = known.watched;
+        let watched = now.saturating_duration_since(since);
+        if watched < WATCH {
+            self.stall = Some(Stall { lag, ..known });
+        } else if lag + watched / 4 <= then {
+            self.stall = Some(fresh);
+        } else {
+            return lag > MAX_SHIFT;
+        }
+        false
     }
 }
 

@@ -11,6 +11,7 @@ mod recovery;
 mod reports;
 mod security;
 mod silence;
+mod stalls;
 
 use super::*;
 use crate::media::codec::g711::Law;

@@ -39,7 +39,7 @@ fn carry(call: &mut Call, side: Side, payloads: &[Vec<u8>], impairments: Impairm
 }
 
 /// How far what was sent last lies behind the time at which it was due, in milliseconds.
-fn behind(got: &[Got], units_per_ms: u32) -> Vec<i64> {
+pub(super) fn behind(got: &[Got], units_per_ms: u32) -> Vec<i64> {
     let first = &got[0];
     let place = |packet: &Got| i64::from(packet.timestamp.wrapping_sub(first.timestamp) / units_per_ms);
     got.iter().map(|packet| place(packet) - (packet.at - first.at).as_millis() as i64).collect()
@@ -229,7 +229,7 @@ fn a_stall_of_the_machine_leaves_no_delay_at_all() {
 }
 
 /// Speech without pauses: nothing may count on one.
-fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
+pub(super) fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
     let voice = |n: usize| {
         let phase = n as f32 / 8000.0 * std::f32::consts::TAU * 140.0;
