@@ -37,10 +37,19 @@ impl Latch {
     }
 
     /// Applies a new SDP: arms again if `latching`. While the announced address stays the same, packets keep going
-    /// where they went, so that a re-INVITE does not cut a latched leg off.
-    pub fn renew(&mut self, announced: SocketAddr, latching: bool) {
-        let remote = if announced == self.announced && latching { self.remote } else { announced };
-        *self = Latch { remote, ..Latch::new(announced, latching) };
+    /// where they went, so that a re-INVITE does not cut a latched leg off; and a leg that is heard there stays strict
+    /// unless the source may be another (`fresh`: other keys, or a long silence). A session refresh or a hold is no new
+    /// SDP in that sense: else whoever provokes one lets a stranger in (CVE-2017-14099).
+    pub fn renew(&mut self, announced: SocketAddr, latching: bool, fresh: bool) {
+        let stays = announced == self.announced && latching;
+        let strict = stays && self.state == State::Strict && !fresh;
+        let remote = if stays { self.remote } else { announced };
+        *self = Latch { remote, ..Latch::new(announced, latching && !strict) };
+    }
+
+    /// Whether this is the address the SDP says.
+    pub fn is_announced(&self, from: SocketAddr) -> bool {
+        same_end(from, self.announced)
     }
 
     /// Whether a packet from there is worth looking at.
@@ -118,10 +127,25 @@ mod tests {
     fn a_new_sdp_arms_again_and_keeps_sending_where_it_did() {
         let mut latch = Latch::new(at("10.0.0.1:4000"), true);
         latch.heard(at("203.0.113.9:7777"));
-        latch.renew(at("10.0.0.1:4000"), true);
+        latch.renew(at("10.0.0.1:4000"), true, false);
+        assert_eq!(latch.remote(), at("203.0.113.9:7777"));
+        assert!(!latch.may_hear(at("203.0.113.10:1")), "nothing new was said");
+        latch.renew(at("10.0.0.1:4000"), true, true);
         assert_eq!(latch.remote(), at("203.0.113.9:7777"));
         assert!(latch.may_hear(at("203.0.113.10:1")));
-        latch.renew(at("10.0.0.1:5000"), true);
+        latch.renew(at("10.0.0.1:4000"), true, false);
+        assert!(latch.may_hear(at("203.0.113.10:1")), "it was still to be fixed");
+        latch.renew(at("10.0.0.1:5000"), true, false);
         assert_eq!(latch.remote(), at("10.0.0.1:5000"), "a new announced address is used at once");
+        assert!(latch.may_hear(at("203.0.113.10:1")));
+    }
+
+    #[test]
+    fn latching_can_be_switched_on_and_off() {
+        let mut latch = Latch::new(at("10.0.0.1:4000"), false);
+        latch.renew(at("10.0.0.1:4000"), true, false);
+        assert!(!latch.may_hear(at("203.0.113.10:1")), "it is heard where it said");
+        latch.renew(at("10.0.0.1:4000"), false, true);
+        assert!(!latch.may_hear(at("203.0.113.10:1")));
     }
 }

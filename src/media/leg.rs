@@ -24,6 +24,10 @@ use reports::Reports;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+/// Whose packets have failed to come for so long may send them from elsewhere, if a new SDP comes; no pause of a voice
+/// is as long.
+const MOVED_AFTER: Duration = Duration::from_secs(2);
+
 /// A datagram as it came from a socket.
 pub struct Datagram<'p> {
     pub from: SocketAddr,
@@ -169,12 +173,13 @@ impl Leg {
                 }));
             }
             Some(media) => {
+                let fresh = media.may_be_another(&config, now.instant);
                 media.rekey(config.srtp.as_ref())?;
                 self.seed = self.seed.rotate_left(17) ^ 0x9e37_79b9_7f4a_7c15;
                 if (config.remote_rtp, config.codec) != (media.config.remote_rtp, media.config.codec) {
                     self.conversation.tally.forget_sound();
                 }
-                media.reconfigure(config, self.seed, now.instant);
+                media.reconfigure(config, self.seed, fresh, now.instant);
             }
         }
         self.supervision.since = now.instant;
@@ -556,9 +561,18 @@ impl Media {
         Ok(())
     }
 
-    fn reconfigure(&mut self, config: LegConfig, seed: u64, now: Instant) {
-        self.latch.renew(config.remote_rtp, config.latch);
-        self.rtcp_latch.renew(config.remote_rtcp, config.latch);
+    /// True if a new SDP may mean another source at the same address.
+    fn may_be_another(&self, config: &LegConfig, now: Instant) -> bool {
+        let key = |keys: &Option<SrtpKeys>| keys.as_ref().map(|keys| (keys.suite, keys.remote.clone()));
+        key(&config.srtp) != key(&self.config.srtp) || self.stats.is_quiet(now, MOVED_AFTER)
+    }
+
+    fn reconfigure(&mut self, config: LegConfig, seed: u64, fresh: bool, now: Instant) {
+        self.latch.renew(config.remote_rtp, config.latch, fresh);
+        self.rtcp_latch.renew(config.remote_rtcp, config.latch, fresh);
+        if fresh || config.remote_rtp != self.config.remote_rtp || config.codec != self.config.codec {
+            self.stats.expect_change(now);
+        }
         self.tx.configure(&config, seed);
         self.tx.set_remote(self.latch.remote());
         self.stats.set_clock_rate(config.codec.clock_rate());

@@ -2,17 +2,34 @@
 
 use super::bursts::{Bursts, Losses};
 use super::rtp::{Arrival, sequence_distance, timestamp_distance};
+use super::transmit::from_clock;
 use std::time::{Duration, Instant};
 
 /// A jump forward up to here is loss; 3,000 packets are a minute (RFC 3550 A.1).
 const MAX_DROPOUT: i16 = 3_000;
 /// A packet this far behind is still a late one of this stream; also the width of the duplicate window.
 const MAX_MISORDER: i16 = 64;
-/// A new source is believed at once if the known one has been quiet for this long.
-const SOURCE_SILENCE: Duration = Duration::from_millis(100);
 /// A new source is not believed, however well it counts, while the known one goes on: who floods a port with packets
-/// of his own making takes over nobody's stream. Longer than the usual packets of 20 or 30 ms are apart.
+/// of his own making takes over nobody's stream. It goes on for at least so long behind each packet, and for this share
+/// of its packets' length or of its longest pause, whichever is longest.
 const SOURCE_ALIVE: Duration = Duration::from_millis(35);
+const ALIVE_PACKETS: f32 = 1.75;
+const ALIVE_PAUSES: f32 = 1.25;
+/// No encoder stays silent for longer without a sign of life (Opus: 400 ms).
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A new source has to keep time for so long, its timestamps within so much of the clock on the wall.
+const PROOF: Duration = Duration::from_millis(40);
+const PROOF_JITTER: Duration = Duration::from_millis(60);
+/// A source that another one has displaced is believed at once if it comes back within this time.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// After a new SDP another source is expected for so long.
+const EXPECTED: Duration = Duration::from_secs(2);
+/// No more sound is heard from a source than time passes, but for so much; what a stall of the network held up comes
+/// on top.
+const MOST_AHEAD: Duration = Duration::from_secs(1);
+const LONGEST_STALL: Duration = Duration::from_secs(5);
+/// The shortest packet of voice anybody sends.
+const SHORTEST_PACKET: Duration = Duration::from_millis(5);
 /// No packet holds more: the longest step of the timestamps that is a packet's length and not a pause.
 const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
@@ -20,9 +37,15 @@ const LONGEST_PACKET: Duration = Duration::from_millis(120);
 #[derive(Debug, Clone)]
 pub struct ReceiveStats {
     source: Option<Source>,
-    /// A source or position that one packet claimed; the packet after it confirms it.
-    claimed: Option<(u32, u16)>,
+    /// The source or position that the last strange packets claimed.
+    claimed: Option<Claim>,
+    /// The source that the present one displaced, its highest number and when it was last heard.
+    former: Option<(u32, u16, Instant)>,
+    /// Another source is expected until then.
+    expected_until: Option<Instant>,
     last_arrival: Option<Instant>,
+    /// The longest time between two packets of this source that followed each other.
+    longest_gap: Duration,
     /// Transit time of the last packet in clock units and when counting began.
     transit: Option<(i32, Instant)>,
     /// Timestamp of the packet before, if it was the one right before.
@@ -43,6 +66,17 @@ pub struct ReceiveStats {
     prior: Interval,
 }
 
+/// Packets in a row that are not of the present source.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    ssrc: u32,
+    /// The number that confirms it.
+    next: u16,
+    since: Instant,
+    timestamp: Option<u32>,
+    packets: u32,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Source {
     ssrc: u32,
@@ -56,6 +90,8 @@ struct Source {
     unique: u64,
     /// RFC 3550's `received`: duplicates count.
     received: u64,
+    /// Timestamp of the last voice, and when that would be due had all its sound been heard at the pace of time.
+    pace: Option<(u32, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,7 +116,10 @@ impl ReceiveStats {
         ReceiveStats {
             source: None,
             claimed: None,
+            former: None,
+            expected_until: None,
             last_arrival: None,
+            longest_gap: Duration::ZERO,
             transit: None,
             last_timestamp: None,
             packet_units: None,
@@ -111,9 +150,12 @@ impl ReceiveStats {
     /// Notes a packet and says how it stands to those before it. `timestamp` is `None` for packets whose timestamp
     /// does not advance with time (telephone events).
     pub fn record(&mut self, ssrc: u32, sequence: u16, timestamp: Option<u32>, arrival: Instant) -> Arrival {
-        let verdict = self.place(ssrc, sequence, arrival);
+        let verdict = self.place(ssrc, sequence, timestamp, arrival);
         match verdict {
             Arrival::First | Arrival::Next | Arrival::Gap(_) => {
+                if let (Arrival::Next, Some(last)) = (verdict, self.last_arrival) {
+                    self.longest_gap = self.longest_gap.max(arrival.saturating_duration_since(last));
+                }
                 self.last_arrival = Some(arrival);
                 if let Some(timestamp) = timestamp {
                     self.note_transit(timestamp, arrival);
@@ -126,21 +168,19 @@ impl ReceiveStats {
         verdict
     }
 
-    fn place(&mut self, ssrc: u32, sequence: u16, arrival: Instant) -> Arrival {
+    fn place(&mut self, ssrc: u32, sequence: u16, timestamp: Option<u32>, arrival: Instant) -> Arrival {
         let Some(source) = self.source.as_mut() else {
             return self.start(ssrc, sequence);
         };
         let ahead = sequence_distance(source.highest as u16, sequence);
         if ssrc != source.ssrc || !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
-            let quiet =
-                self.last_arrival.map_or(Duration::MAX, |last| arrival.saturating_duration_since(last));
-            // RFC 3550 A.1: two in a row are needed before a stream restarts, so that strays change nothing.
-            let confirmed = self.claimed == Some((ssrc, sequence)) && quiet > SOURCE_ALIVE;
-            if confirmed || (quiet > SOURCE_SILENCE && ssrc != source.ssrc) {
-                return self.start(ssrc, sequence);
+            return self.meet_other(ssrc, sequence, timestamp, arrival);
+        }
+        if let Some(timestamp) = timestamp.filter(|_| ahead > 0) {
+            let length = self.packet_units.unwrap_or(self.clock_rate / 50);
+            if !source.keeps_pace(timestamp, arrival, length, self.clock_rate) {
+                return Arrival::Suspect;
             }
-            self.claimed = Some((ssrc, sequence.wrapping_add(1)));
-            return Arrival::Suspect;
         }
         source.received += 1;
         if ahead <= 0 {
@@ -160,6 +200,78 @@ impl ReceiveStats {
         if ahead == 1 { Arrival::Next } else { Arrival::Gap(ahead as u16 - 1) }
     }
 
+    /// A packet that is not of the present source, or is somewhere else in its numbers.
+    #[cold]
+    fn meet_other(&mut self, ssrc: u32, sequence: u16, timestamp: Option<u32>, arrival: Instant) -> Arrival {
+        let returns = self.former.is_some_and(|(former, highest, heard)| {
+            former == ssrc
+                && (1..=MAX_DROPOUT).contains(&sequence_distance(highest, sequence))
+                && arrival.saturating_duration_since(heard) <= REMEMBERED
+        });
+        if returns {
+            // Who had displaced it has to prove itself anew.
+            self.former = None;
+            return self.start(ssrc, sequence);
+        }
+        if !self.is_proven(ssrc, sequence, timestamp, arrival) {
+            return Arrival::Suspect;
+        }
+        self.expected_until = None;
+        let displaced = self.source.filter(|source| source.ssrc != ssrc);
+        self.former =
+            displaced.zip(self.last_arrival).map(|(old, last)| (old.ssrc, old.highest as u16, last));
+        self.start(ssrc, sequence)
+    }
+
+    /// RFC 3550 A.1: two in a row are needed before a stream restarts, so that strays change nothing. Here they also
+    /// have to keep time, and the known source has to be gone, unless a new SDP has announced another.
+    fn is_proven(&mut self, ssrc: u32, sequence: u16, timestamp: Option<u32>, arrival: Instant) -> bool {
+        let begun = Claim { ssrc, next: sequence.wrapping_add(1), since: arrival, timestamp, packets: 1 };
+        let known = self.claimed.filter(|claim| (claim.ssrc, claim.next) == (ssrc, sequence));
+        let Some(mut claim) = known.filter(|claim| claim.timestamp.is_some() == timestamp.is_some()) else {
+            self.claimed = Some(begun);
+            return false;
+        };
+        claim.next = begun.next;
+        claim.packets += 1;
+        self.claimed = Some(claim);
+        if self.expected_until.is_some_and(|until| arrival <= until) {
+            return true;
+        }
+        let waited = arrival.saturating_duration_since(claim.since);
+        if let (Some(first), Some(timestamp)) = (claim.timestamp, timestamp) {
+            let units = timestamp_distance(first, timestamp).max(0) as u32;
+            let media = from_clock(units, self.clock_rate);
+            let too_fast = media > waited + PROOF_JITTER || media < SHORTEST_PACKET * (claim.packets - 1);
+            if too_fast || waited > media + 2 * PROOF_JITTER {
+                self.claimed = Some(begun);
+                return false;
+            }
+            if media < PROOF {
+                return false;
+            }
+        }
+        let quiet = self.last_arrival.map_or(Duration::MAX, |last| arrival.saturating_duration_since(last));
+        waited >= PROOF && quiet > self.alive()
+    }
+
+    /// How long the present source may be quiet without being gone.
+    fn alive(&self) -> Duration {
+        let packet = self.packet_ms().unwrap_or(0.0) * ALIVE_PACKETS;
+        let pause = self.longest_gap.min(LONGEST_PAUSE).mul_f32(ALIVE_PAUSES);
+        SOURCE_ALIVE.max(Duration::from_secs_f32(packet / 1000.0)).max(pause)
+    }
+
+    /// A new SDP may bring another source: it needs no proof but two packets in a row.
+    pub fn expect_change(&mut self, now: Instant) {
+        self.expected_until = Some(now + EXPECTED);
+    }
+
+    /// True if nothing was heard for so long.
+    pub fn is_quiet(&self, now: Instant, time: Duration) -> bool {
+        self.last_arrival.is_none_or(|last| now.saturating_duration_since(last) >= time)
+    }
+
     fn start(&mut self, ssrc: u32, sequence: u16) -> Arrival {
         if let Some(old) = self.source.take() {
             self.expected_before += old.expected();
@@ -167,9 +279,19 @@ impl ReceiveStats {
             old.settle(&mut self.bursts);
         }
         let first = u32::from(sequence);
-        let begun = Source { ssrc, base: first, highest: first, seen: 1, heard: 1, unique: 1, received: 1 };
+        let begun = Source {
+            ssrc,
+            base: first,
+            highest: first,
+            seen: 1,
+            heard: 1,
+            unique: 1,
+            received: 1,
+            pace: None,
+        };
         self.source = Some(begun);
         self.claimed = None;
+        self.longest_gap = Duration::ZERO;
         self.transit = None;
         self.last_timestamp = None;
         self.prior = Interval::default();
@@ -311,6 +433,30 @@ impl Source {
         self.expected().min(u64::from(u64::BITS)) as u32
     }
 
+    /// False for voice that is more than any ear could have heard in the time that passed.
+    #[inline]
+    fn keeps_pace(&mut self, timestamp: u32, arrival: Instant, length: u32, clock_rate: u32) -> bool {
+        let Some((before, due)) = self.pace else {
+            self.pace = Some((timestamp, arrival));
+            return true;
+        };
+        // A clock may run fast by a thousandth.
+        let after = |units: u32| due + from_clock(units - units / 1024, clock_rate);
+        let stepped = timestamp_distance(before, timestamp).max(0) as u32;
+        let shortest = clock_rate / 1000 * SHORTEST_PACKET.as_millis() as u32;
+        let mut next = after(stepped.max(shortest));
+        if next > arrival + MOST_AHEAD {
+            // Timestamps that jumped are a clock that was set anew.
+            next = after(length);
+            if next > arrival + MOST_AHEAD {
+                return false;
+            }
+        }
+        let earliest = arrival.checked_sub(LONGEST_STALL).unwrap_or(next);
+        self.pace = Some((timestamp, next.max(earliest)));
+        true
+    }
+
     /// Moves the window up; what leaves it is final.
     #[inline]
     fn advance(&mut self, ahead: u32, bursts: &mut Bursts) {
@@ -355,31 +501,94 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_source_changes_nothing_and_a_new_one_is_believed_on_its_second_packet() {
+    fn a_stray_source_changes_nothing_and_a_new_one_is_believed_once_it_keeps_time() {
         let mut stats = ReceiveStats::new(8000);
         let now = Instant::now();
-        stats.record(1, 100, None, now);
+        stats.record(1, 100, Some(0), now);
         for stray in 0..1000u32 {
-            let verdict = stats.record(stray + 10, (stray * 7) as u16, None, now);
+            let verdict = stats.record(stray + 10, (stray * 7) as u16, Some(stray), now);
             assert_eq!(verdict, Arrival::Suspect);
         }
-        assert_eq!(stats.record(1, 101, None, now), Arrival::Next);
-        let changed = now + 40 * MS;
-        assert_eq!(stats.record(2, 5000, None, changed), Arrival::Suspect);
-        assert_eq!(stats.record(2, 5001, None, changed), Arrival::First);
+        assert_eq!(stats.record(1, 101, Some(160), now + 20 * MS), Arrival::Next);
+        let mut at =
+            |n: u16| stats.record(2, 5000 + n, Some(u32::from(n) * 160), now + MS * (30 + 20 * u32::from(n)));
+        assert_eq!((at(0), at(1), at(2)), (Arrival::Suspect, Arrival::Suspect, Arrival::First));
+        assert_eq!(at(3), Arrival::Next);
         assert_eq!(stats.lost(), 0);
-        assert_eq!(stats.record(3, 1, None, now + 240 * MS), Arrival::First, "the old one has been quiet");
+        assert_eq!(
+            stats.record(1, 102, Some(320), now + 95 * MS),
+            Arrival::First,
+            "the old one was there after all"
+        );
     }
 
     #[test]
     fn a_jump_within_a_source_restarts_it_without_counting_loss() {
         let mut stats = ReceiveStats::new(8000);
         let now = Instant::now();
-        stats.record(1, 0, None, now);
-        let jumped = now + 40 * MS;
-        assert_eq!(stats.record(1, 20_000, None, jumped), Arrival::Suspect);
-        assert_eq!(stats.record(1, 20_001, None, jumped), Arrival::First);
+        stats.record(1, 0, Some(0), now);
+        let mut at = |n: u16| {
+            stats.record(1, 20_000 + n, Some(u32::from(n) * 160), now + MS * (20 + 20 * u32::from(n)))
+        };
+        assert_eq!((at(0), at(1), at(2)), (Arrival::Suspect, Arrival::Suspect, Arrival::First));
         assert_eq!((stats.lost(), stats.expected()), (0, 2));
+    }
+
+    #[test]
+    fn who_counts_well_but_keeps_no_time_is_not_believed_in_any_pause() {
+        for gap in [20u32, 40, 60, 400] {
+            let mut stats = ReceiveStats::new(8000);
+            let start = Instant::now();
+            let mut number = 0u16;
+            for n in 0..100u32 {
+                let now = start + MS * gap * n;
+                let arrival = stats.record(1, n as u16, Some(n * gap * 8), now);
+                assert_eq!(arrival, if n == 0 { Arrival::First } else { Arrival::Next }, "{gap} ms");
+                for k in 0..gap * 10 {
+                    number = number.wrapping_add(1);
+                    // Timestamps that stand still, and ones that run away.
+                    let timestamp = if n % 2 == 0 { 77 } else { u32::from(number) * 160 };
+                    let verdict = stats.record(2, number, Some(timestamp), now + MS * k / 10);
+                    assert_eq!(verdict, Arrival::Suspect, "{gap} ms, packet {n}, {k}");
+                }
+            }
+            assert_eq!((stats.lost(), stats.unique()), (0, 100));
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_known_to_pause_is_waited_for_and_comes_back_at_once() {
+        let mut stats = ReceiveStats::new(8000);
+        let start = Instant::now();
+        let say = |stats: &mut ReceiveStats, ssrc, n: u16, ms: u32| {
+            stats.record(ssrc, n, Some(ms * 8), start + MS * ms)
+        };
+        for n in 0..5u16 {
+            say(&mut stats, 1, n, 400 * u32::from(n));
+        }
+        // Somebody keeps time well in its next pause.
+        for n in 0..18u16 {
+            assert_eq!(say(&mut stats, 2, n, 1_620 + 20 * u32::from(n)), Arrival::Suspect, "{n}");
+        }
+        assert_eq!(say(&mut stats, 1, 5, 2_000), Arrival::Next);
+        // Now it is gone for good: the other one is believed after all.
+        let believed =
+            (0..50u16).find(|n| say(&mut stats, 2, 100 + n, 2_020 + 20 * u32::from(*n)) == Arrival::First);
+        assert!(believed.is_some_and(|n| n <= 26), "{believed:?}");
+        assert_eq!(say(&mut stats, 1, 7, 2_800), Arrival::First);
+    }
+
+    #[test]
+    fn a_new_sdp_has_another_source_believed_with_its_second_packet() {
+        let mut stats = ReceiveStats::new(8000);
+        let start = Instant::now();
+        stats.record(1, 0, Some(0), start);
+        stats.record(1, 1, Some(160), start + 20 * MS);
+        stats.expect_change(start + 20 * MS);
+        assert_eq!(stats.record(2, 9, Some(7), start + 25 * MS), Arrival::Suspect);
+        assert_eq!(stats.record(2, 10, Some(167), start + 45 * MS), Arrival::First);
+        assert_eq!(stats.record(3, 9, Some(7), start + 50 * MS), Arrival::Suspect);
+        assert_eq!(stats.record(3, 10, Some(167), start + 55 * MS), Arrival::Suspect, "once");
     }
 
     #[test]

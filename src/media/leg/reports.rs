@@ -253,6 +253,12 @@ impl Media {
         };
         let received = rtcp::parse(&bytes[..len], self.tx.ssrc()).ok()?;
         if channel == Channel::Rtcp {
+            // Many may share a host's address: from a port that nobody announced only those are believed who know
+            // what is sent here, or have the key.
+            let knows = self.stats.ssrc() == Some(received.ssrc) || received.about_us.is_some();
+            if !knows && self.incoming.is_none() && !self.rtcp_latch.is_announced(from) {
+                return None;
+            }
             match self.rtcp_latch.heard(from) {
                 Latched::Unchanged | Latched::Moved(_) => {}
             }

@@ -308,24 +308,144 @@ fn packets_of_any_length_and_rtcp_bombs_are_counted_and_the_call_lives() {
 
 #[test]
 fn a_flood_of_other_sources_from_the_peers_own_address_takes_nothing_over() {
-    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Opus));
-    let mut trunk = Talker::new(Side::A, 8);
+    for ptime in [20usize, 40, 60] {
+        let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Opus));
+        let mut trunk = Talker::new(Side::A, 8);
+        let mut thrown = 0;
+        for (n, packet) in pcma_speech(100, 8 * ptime).iter().enumerate() {
+            trunk.say(&mut call, 8 * ptime as u32, packet);
+            // Ten packets a millisecond are ten thousand a second.
+            for k in 0..10 * ptime as u32 {
+                call.until(MS * (n * ptime) as u32 + MS * k / 10);
+                thrown += 1;
+                call.send(Side::A, flooding(&trunk, n, k, 10 * ptime as u32), &[0x2a; 160]);
+            }
+            call.until(MS * ((n + 1) * ptime) as u32);
+        }
+        let report = call.a.report();
+        assert_eq!((report.packets_received, report.packets_lost), (100, 0), "{ptime} ms");
+        assert_eq!(report.packets_discarded, thrown);
+        assert!(call.at_b.iter().all(|got| got.ssrc == call.at_b[0].ssrc));
+    }
+}
+
+/// A packet of a flood: of one source that counts well, its timestamps standing still or rising, or of many.
+fn flooding(talker: &Talker, tick: usize, k: u32, a_tick: u32) -> RtpHeader {
+    let number = tick as u32 / 3 * a_tick + k;
+    let header = RtpHeader { sequence: number as u16, ..talker.header() };
+    match tick % 3 {
+        0 => RtpHeader { ssrc: 0xbad, ..header },
+        1 => RtpHeader { ssrc: 0xbad, timestamp: number.wrapping_mul(160), ..header },
+        _ => RtpHeader { ssrc: 0xbad + k, ..header },
+    }
+}
+
+#[test]
+fn a_flood_takes_nothing_over_while_the_app_is_silent() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let voice = opus_speech(300, 0);
     let mut thrown = 0;
-    for (n, packet) in pcma_speech(100, 160).iter().enumerate() {
-        call.until(20 * MS * n as u32);
-        trunk.say(&mut call, 160, packet);
-        // Two hundred packets a tick is ten thousand a second.
+    let mut said = 0;
+    for (n, packet) in voice.iter().enumerate() {
+        // Two seconds of voice, then a sign of life every 400 ms.
+        if n < 100 || n % 20 == 0 {
+            said += 1;
+            app.say(&mut call, 960, packet);
+        } else {
+            app.timestamp = app.timestamp.wrapping_add(960);
+        }
         for k in 0..200u32 {
-            let sequence = (n as u32 * 200 + k) as u16;
-            let ssrc = if n % 2 == 0 { 0xbad } else { 0xbad + k };
+            call.until(20 * MS * n as u32 + MS * k / 10);
             thrown += 1;
-            call.send(Side::A, RtpHeader { ssrc, sequence, ..trunk.header() }, &[0x2a; 160]);
+            call.send(Side::A, flooding(&app, n, k, 200), packet);
         }
     }
     let report = call.a.report();
-    assert_eq!((report.packets_received, report.packets_lost), (100, 0));
+    assert_eq!((report.packets_received, report.packets_lost), (said, 0));
     assert_eq!(report.packets_discarded, thrown);
-    assert!(call.at_b.iter().all(|got| got.ssrc == call.at_b[0].ssrc));
+}
+
+#[test]
+fn a_source_that_sends_far_more_than_time_passes_is_heard_at_the_pace_of_time_alone() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let voice = opus_speech(100, 0);
+    for n in 0..5_000u32 {
+        // Ten seconds of voice in each of five, all of it counted well.
+        call.until(MS * n);
+        app.say(&mut call, 960, &voice[n as usize % 100]);
+    }
+    let report = call.a.report();
+    assert!((250..=360).contains(&report.packets_received), "{} were heard", report.packets_received);
+    assert_eq!(report.packets_received + report.packets_discarded, 5_000);
+}
+
+#[test]
+fn an_identical_sdp_lets_no_stranger_in_while_the_app_is_silent() {
+    let latching = LegConfig { latch: true, ..config(AudioCodec::Opus) };
+    let mut call = Call::new(latching.clone(), config(AudioCodec::Pcma));
+    let mut app = Talker::new(Side::A, 111);
+    let (real, stranger) = (at("203.0.113.5:40000"), at("203.0.113.66:1"));
+    let packets = opus_speech(60, 0);
+    for (n, packet) in packets[..50].iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        call.arrive(Side::A, real, &packet_of(app.next(960), packet));
+    }
+    call.a.take_news();
+    // A session refresh in a pause of the voice: its SDP says nothing new.
+    call.until(1_300 * MS);
+    let refresh = |call: &mut Call, config: &LegConfig| {
+        call.a.configure(config.clone(), call.now).unwrap();
+        join(&mut call.a, &mut call.b);
+    };
+    refresh(&mut call, &latching);
+    let before = call.a.report().packets_discarded;
+    call.arrive(Side::A, stranger, &packet_of(Talker::new(Side::A, 111).header(), &packets[0]));
+    assert_eq!(call.a.report().packets_discarded, before + 1);
+    assert_eq!(call.a.take_news().latched, None);
+    app.timestamp = app.timestamp.wrapping_add(20 * 960);
+    call.arrive(Side::A, real, &packet_of(app.next(960), &packets[50]));
+    assert_eq!(call.a.report().packets_received, 51);
+
+    // Who has been silent for two seconds may have moved, though the SDP's address is the old one.
+    call.until(3_500 * MS);
+    refresh(&mut call, &latching);
+    let moved = at("203.0.113.5:40010");
+    call.arrive(Side::A, moved, &packet_of(app.next(960), &packets[51]));
+    assert_eq!(call.a.take_news().latched, Some(moved));
+
+    // Another address announced is a new start at once.
+    let announced = LegConfig { remote_rtp: at("198.51.100.9:4000"), ..latching };
+    refresh(&mut call, &announced);
+    call.arrive(Side::A, real, &packet_of(app.next(960), &packets[52]));
+    assert_eq!(call.a.take_news().latched, Some(real));
+}
+
+#[test]
+fn rtcp_from_an_unknown_port_is_believed_only_if_it_knows_the_stream() {
+    use crate::media::rtcp::{self, Compound};
+    let latching = LegConfig { latch: true, ..config(AudioCodec::Opus) };
+    let mut call = Call::new(latching, config(AudioCodec::Pcma));
+    let mut app = Talker::new(Side::A, 111);
+    let real = at("203.0.113.5:40000");
+    call.arrive(Side::A, real, &packet_of(app.next(960), &opus_speech(1, 0)[0]));
+    let mut hear = |port: u16, ssrc: u32| {
+        let compound = Compound { ssrc, sender: None, report: None, voip: None, cname: "app", bye: false };
+        let mut bytes = [0; rtcp::MAX_WRITTEN];
+        let len = compound.write(&mut bytes).unwrap();
+        let datagram = Datagram {
+            from: SocketAddr::new(real.ip(), port),
+            arrival: call.now.instant,
+            bytes: &mut bytes[..len],
+        };
+        let before = call.a.report().packets_discarded;
+        call.a.receive_rtcp(datagram, Channel::Rtcp, call.now);
+        call.a.report().packets_discarded == before
+    };
+    assert!(!hear(50_000, 5), "somebody else behind the same address");
+    assert!(hear(40_007, app.ssrc), "the app, wherever its router put it");
+    assert!(!hear(50_000, app.ssrc), "strict from then on");
 }
 
 #[test]
