@@ -15,6 +15,7 @@ pub const CONTINUOUS: OpusSettings = OpusSettings {
     complexity: 5,
     fec: true,
     dtx: false,
+    cbr: false,
     max_ptime_ms: 20,
     most_bitrate: 510_000,
 };

@@ -4,7 +4,7 @@ use crate::types::{AudioCodec, DtmfMode, MediaDirection, SrtpKeys};
 use std::net::SocketAddr;
 
 /// The agreed media of one leg. Applying it again (a re-INVITE) keeps the stream's SSRC, counters and timeline as
-/// far as RTP allows, and re-arms the latch.
+/// far as RTP allows, and re-arms the latch if it says anything new of where the media comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LegConfig {
     pub codec: AudioCodec,
@@ -83,6 +83,9 @@ pub struct OpusSettings {
     pub fec: bool,
     /// Send nothing while nobody speaks.
     pub dtx: bool,
+    /// Packets of one size, as the far side asked for (`cbr`, RFC 7587 §6.1): their lengths tell nothing of what is said
+    /// (RFC 6562).
+    pub cbr: bool,
     /// The longest packet the far side takes (`maxptime`), 10 to 60 ms.
     pub max_ptime_ms: u8,
 }
@@ -97,6 +100,7 @@ impl Default for OpusSettings {
             complexity: 5,
             fec: true,
             dtx: true,
+            cbr: false,
             max_ptime_ms: 60,
         }
     }

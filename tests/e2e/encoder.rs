@@ -13,11 +13,16 @@ const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
 
 /// What a phone is sent of an operator's speech with one setting changed: the payloads of two seconds.
 fn sent_with(test: &str, setting: &str, value: i64) -> Vec<Vec<u8>> {
+    sent_to(test, "useinbandfec=1;minptime=10", setting, value)
+}
+
+/// The same where the phone says how it wants Opus.
+fn sent_to(test: &str, opus: &str, setting: &str, value: i64) -> Vec<Vec<u8>> {
     let lane = Lane::take(test);
     let file = speech::a_law(&lane, Voice::Callee);
     let switch = operator(&lane, "operator-speaks").fill("announcement", &file.display().to_string()).start();
     let gateway = builder(&lane, &switch).set("opus.dtx", false).set(setting, value).start();
-    let caller = alice(&lane, &gateway, "user-calls").pause(4 * SECOND).start();
+    let caller = alice(&lane, &gateway, "user-calls").fill("opus", opus).pause(4 * SECOND).start();
     let at = rtp::audio_of(&caller.wait_status(200));
     let phone = RtpSocket::new(&lane);
     phone.send(at, 111, 1, 960, &SILENCE);
@@ -39,6 +44,22 @@ fn a_higher_bitrate_is_more_octets_of_the_same_speech() {
     // Variable bit rate: speech takes what it needs, on average about what is allowed.
     assert!((5_000..12_000).contains(&low), "{low} bit/s");
     assert!((20_000..40_000).contains(&high), "{high} bit/s");
+}
+
+#[test]
+fn a_phone_that_wants_packets_of_one_size_gets_them() {
+    let sizes = |test: &str, opus: &str| {
+        let payloads = sent_to(test, opus, "opus.complexity", 5);
+        let mut sizes: Vec<usize> = payloads.iter().map(Vec::len).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    };
+    let (constant, varying) =
+        (sizes("encoder-cbr", "useinbandfec=1;cbr=1"), sizes("encoder-vbr", "useinbandfec=1"));
+    println!("octets a packet with cbr=1: {constant:?}, without: {varying:?}");
+    assert_eq!(constant.len(), 1);
+    assert!(varying.len() > 10, "{varying:?}");
 }
 
 #[test]

@@ -101,6 +101,7 @@ impl Sipp {
                 ("held".to_owned(), "a=recvonly|a=inactive".to_owned()),
                 ("told".to_owned(), "a=sendonly|a=inactive".to_owned()),
                 ("agrees".to_owned(), "a=recvonly".to_owned()),
+                ("opus".to_owned(), "useinbandfec=1;minptime=10".to_owned()),
             ]),
             digest_uri: None,
         };

@@ -258,6 +258,7 @@ impl LegMedia {
         }
         opus.fec &= agreed.opus_fmtp.useinbandfec;
         opus.dtx &= agreed.opus_fmtp.usedtx;
+        opus.cbr = agreed.opus_fmtp.cbr;
         opus.max_ptime_ms = agreed.opus_fmtp.max_ptime_ms;
         Some(LegConfig {
             codec: agreed.codec,

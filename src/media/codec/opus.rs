@@ -132,12 +132,13 @@ impl Encoder {
     }
 
     fn apply(&mut self) -> Result<(), opus::Error> {
-        let OpusSettings { bitrate, complexity, fec, most_bitrate: _, dtx: _, max_ptime_ms: _ } =
+        let OpusSettings { bitrate, complexity, fec, cbr, most_bitrate: _, dtx: _, max_ptime_ms: _ } =
             self.settings;
         // The range libopus has for one channel.
         self.inner.set_bitrate(opus::Bitrate::Bits(bitrate.clamp(6_000, 510_000) as i32))?;
         self.inner.set_complexity(i32::from(complexity.min(MAX_COMPLEXITY)))?;
         self.complexity = complexity;
+        self.inner.set_vbr(!cbr)?;
         self.inner.set_inband_fec(fec)?;
         self.inner.set_dtx(false)?;
         self.skipping = false;
@@ -269,6 +270,25 @@ mod tests {
             Encoded::Packet(len) => Some(packet[..len].to_vec()),
             Encoded::Silence => None,
         }
+    }
+
+    #[test]
+    fn constant_bit_rate_makes_packets_of_one_size() {
+        let sizes = |cbr| {
+            let settings = OpusSettings { dtx: false, cbr, ..OpusSettings::default() };
+            let mut encoder = Encoder::new(8_000, settings).unwrap();
+            let mut sizes: Vec<usize> = (0..100)
+                .map(|n| match encoder.encode(&speech(n * 160, 160), &mut [0; MAX_ENCODED]).unwrap() {
+                    Encoded::Packet(len) => len,
+                    Encoded::Silence => unreachable!("without DTX every frame is sent"),
+                })
+                .collect();
+            sizes.sort_unstable();
+            sizes.dedup();
+            sizes.len()
+        };
+        assert_eq!(sizes(true), 1);
+        assert!(sizes(false) > 10, "{} sizes", sizes(false));
     }
 
     #[test]
