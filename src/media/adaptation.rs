@@ -3,7 +3,7 @@
 //! A network that is full shows it by a round trip that grows; what is only lost on the air is the redundancy's matter.
 
 use super::config::OpusSettings;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is asked of the encoder: at most this share of the configured bit rate, packets at least this long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,10 @@ const CALM: u8 = 2;
 /// The round trip over the shortest one: beyond this a queue stands somewhere, or an endless one.
 const QUEUE: Duration = Duration::from_millis(50);
 const LONG_QUEUE: Duration = Duration::from_millis(300);
-/// Reports come about every five seconds: so many calm ones in a row allow a step back, and up to so many after steps
-/// back that did not last.
+/// Peers report about every five seconds (RFC 3550 §6.2), some every second: those that come within so long are judged
+/// together, so that nobody's ladder is climbed faster.
+const TOGETHER: Duration = Duration::from_millis(2_500);
+/// So many calm judgements in a row allow a step back, and up to so many after steps back that did not last.
 const PATIENCE: u8 = 3;
 const MOST_PATIENCE: u8 = 24;
 /// A step back that is undone within so many reports did not last.
@@ -48,19 +50,38 @@ pub struct Adaptation {
     /// Reports since the last step back; `None` if it has lasted.
     trial: Option<u8>,
     shortest: Option<Duration>,
+    /// When we judged last, and the losses reported since: their sum and how many they were.
+    judged: Option<Instant>,
+    losses: (u32, u32),
 }
 
 impl Default for Adaptation {
     fn default() -> Adaptation {
-        Adaptation { step: 0, calm: 0, patience: PATIENCE, trial: None, shortest: None }
+        Adaptation {
+            step: 0,
+            calm: 0,
+            patience: PATIENCE,
+            trial: None,
+            shortest: None,
+            judged: None,
+            losses: (0, 0),
+        }
     }
 }
 
 impl Adaptation {
     /// Takes a report: loss since the one before it, in percent, and the round trip if it is known. Says what to
     /// change to, if to anything.
-    pub fn report(&mut self, loss_percent: u8, rtt: Option<Duration>) -> Option<Diet> {
+    pub fn report(&mut self, loss_percent: u8, rtt: Option<Duration>, now: Instant) -> Option<Diet> {
         let queue = self.queue(rtt);
+        let (sum, reports) = (self.losses.0 + u32::from(loss_percent), self.losses.1 + 1);
+        if self.judged.is_some_and(|judged| now.saturating_duration_since(judged) < TOGETHER) {
+            self.losses = (sum, reports);
+            return None;
+        }
+        self.judged = Some(now);
+        self.losses = (0, 0);
+        let loss_percent = (sum / reports) as u8;
         self.trial = self.trial.map(|reports| reports + 1).filter(|reports| *reports <= TRIAL);
         let full =
             loss_percent >= FULL || queue >= LONG_QUEUE || (loss_percent >= SUSPICIOUS && queue >= QUEUE);
@@ -82,6 +103,11 @@ impl Adaptation {
         self.calm = 0;
         self.trial = Some(0);
         self.go(self.step - 1)
+    }
+
+    /// What is asked of the encoder at present.
+    pub fn current(&self) -> Diet {
+        STEPS[self.step]
     }
 
     fn go(&mut self, step: usize) -> Option<Diet> {
@@ -121,16 +147,56 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// A ladder and reports that come every five seconds.
+    struct Reported {
+        adaptation: Adaptation,
+        now: Instant,
+    }
+
+    impl Reported {
+        fn new() -> Reported {
+            Reported { adaptation: Adaptation::default(), now: Instant::now() }
+        }
+
+        fn report(&mut self, loss: u8, rtt: Option<Duration>) -> Option<Diet> {
+            self.now += 5_000 * MS;
+            self.adaptation.report(loss, rtt, self.now)
+        }
+    }
+
+    #[test]
+    fn reports_every_second_make_nobody_nervous() {
+        let (mut adaptation, start) = (Adaptation::default(), Instant::now());
+        let mut steps = 0;
+        for second in 0..20 {
+            steps += u32::from(adaptation.report(20, None, start + 1_000 * MS * second).is_some());
+        }
+        assert_eq!(steps, 4, "to the end of the ladder");
+        let mut adaptation = Adaptation::default();
+        let loss = |second: u32| if second % 3 == 0 { 20 } else { 0 };
+        let changed = (1..60).filter(|second| {
+            adaptation.report(loss(*second), Some(40 * MS), start + 1_000 * MS * *second).is_some()
+        });
+        assert_eq!(changed.count(), 0, "a loss of seven percent on the air");
+        let mut adaptation = Adaptation::default();
+        (0..3).for_each(|report| {
+            adaptation.report(20, None, start + 5_000 * MS * report);
+        });
+        let back = (16..40).find(|second| adaptation.report(0, None, start + 1_000 * MS * *second).is_some());
+        assert!(back.is_some_and(|second| second >= 18), "{back:?}");
+        assert_eq!(adaptation.current(), STEPS[2]);
+    }
+
     #[test]
     fn a_full_network_gets_less_step_by_step_down_to_the_least() {
-        let mut adaptation = Adaptation::default();
+        let mut adaptation = Reported::new();
         let steps: Vec<_> = (0..6).filter_map(|_| adaptation.report(20, Some(40 * MS))).collect();
         assert_eq!(steps, STEPS[1..]);
     }
 
     #[test]
     fn loss_on_the_air_alone_changes_nothing() {
-        let mut adaptation = Adaptation::default();
+        let mut adaptation = Reported::new();
         for loss in [0, 5, 14, 3, 7] {
             assert_eq!(adaptation.report(loss, Some(40 * MS)), None);
         }
@@ -139,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_queue_alone_is_a_full_network_once_it_is_long() {
-        let mut adaptation = Adaptation::default();
+        let mut adaptation = Reported::new();
         assert_eq!(adaptation.report(0, Some(40 * MS)), None);
         assert_eq!(adaptation.report(0, Some(200 * MS)), None);
         assert_eq!(adaptation.report(0, Some(400 * MS)), Some(STEPS[1]));
@@ -147,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_calm_network_gets_it_back_after_three_reports_a_step() {
-        let mut adaptation = Adaptation::default();
+        let mut adaptation = Reported::new();
         adaptation.report(20, None);
         adaptation.report(20, None);
         let back: Vec<_> = (0..9).map(|_| adaptation.report(0, None)).collect();
@@ -157,13 +223,13 @@ mod tests {
 
     #[test]
     fn steps_back_that_do_not_last_are_tried_ever_less_often() {
-        let mut adaptation = Adaptation::default();
+        let mut adaptation = Reported::new();
         // A network that carries the second step and not the first.
         let mut tries = Vec::new();
         adaptation.report(20, None);
         adaptation.report(20, None);
         for report in 0..120 {
-            let loss = if adaptation.step < 2 { 20 } else { 0 };
+            let loss = if adaptation.adaptation.step < 2 { 20 } else { 0 };
             if adaptation.report(loss, None) == Some(STEPS[1]) {
                 tries.push(report);
             }

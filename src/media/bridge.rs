@@ -2,7 +2,7 @@
 //! time.
 
 use super::leg::{Datagram, Leg};
-use super::transcoder::Outcome;
+use super::transcoder::{Outcome, Untold};
 use super::transmit::Out;
 use crate::types::Now;
 
@@ -36,13 +36,20 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
     if !from.receives() {
         return Outcome::default();
     }
-    let outcome = to.feed(heard, now.instant, out);
+    let outcome = to.feed(heard, from.slack(), now.instant, out);
     if to.feed_is_clear() {
         from.clear_feed();
         from.set_concealed(to.feed_conceals());
         to.set_concealed(from.feed_conceals());
     }
     from.note(heard, outcome);
+    let outcome = match to.take_untold() {
+        Some(untold) => untold.iter().fold(outcome, |all, (sequence, waited)| {
+            from.note_waited(*sequence, *waited);
+            all.and(*waited)
+        }),
+        None => outcome,
+    };
     if from.is_watching(now.instant) {
         from.judge(to, now.instant);
     }
@@ -55,6 +62,11 @@ pub fn attend(leg: &mut Leg, datagram: Datagram<'_>, now: Now, out: &mut Out<'_>
     if leg.receives() && leg.is_served() {
         let outcome = leg.attend(heard, now.instant, out);
         leg.note(heard, outcome);
+        let untold = leg.take_untold();
+        untold
+            .iter()
+            .flat_map(Untold::iter)
+            .for_each(|(sequence, waited)| leg.note_waited(*sequence, *waited));
     }
 }
 

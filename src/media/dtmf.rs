@@ -1,6 +1,7 @@
 //! Key presses as telephone-event packets (RFC 4733): read, carried from one clock to another, written.
 
 pub mod detector;
+pub mod listening;
 
 use super::timeline::rescale;
 

@@ -2,18 +2,17 @@
 
 use super::adaptation::Diet;
 use super::codec::comfort_noise::NoiseGenerator;
-use super::codec::g711::Law;
 use super::config::{LegConfig, OpusSettings};
-use super::dtmf::detector::{Detector, Found};
+use super::dtmf::listening::Listening;
 use super::dtmf::{Event, EventCarrier, Outgoing};
 use super::fax::Ear;
 use super::recovery::reorder::{Reorder, Turn};
 use super::relay::{Passing, Relay, is_near};
 use super::rtp::{Arrival, RtpPacket};
 use super::tone::KeyTone;
-use super::transcoder::{G711ToG711, G711ToOpus, Incoming, OpusToG711, Outcome, law};
+use super::transcoder::{G711ToG711, G711ToOpus, Incoming, OpusToG711, Outcome, Untold, law};
 use super::transmit::{Chunk, Out, Transmitter};
-use crate::types::{AudioCodec, DtmfMode};
+use crate::types::AudioCodec;
 use std::time::{Duration, Instant};
 
 /// Bit rate of Opus for the sound of a modem, in bit/s; what a voice needs is no measure for it.
@@ -40,8 +39,8 @@ pub struct Feed {
     ear: Option<Box<Ear>>,
     /// One was heard, or the far side said so: nothing more is done to its sound than the laws ask for.
     clear: bool,
-    /// What became of packets that were let go by the clock; told with the next one that comes.
-    untold: Outcome,
+    /// What became of packets that waited, until somebody asks.
+    untold: Untold,
 }
 
 /// What a feed was built for; while it stays the same its state does too.
@@ -74,21 +73,6 @@ const COMFORT_TIME: Duration = Duration::from_millis(20);
 /// the machine it goes on from now.
 const MOST_COMFORT: usize = 800;
 
-/// Looks for key presses in G.711 and makes them events, each in the place of a voice packet.
-struct Listening {
-    law: Law,
-    detector: Detector,
-    /// Timestamp of the present press in the received stream.
-    began: Option<u32>,
-    /// The end of a press, and how often it is still to be said (RFC 4733 §2.5.1.4).
-    ended: Option<(Event, u8)>,
-}
-
-/// The level that is stated for presses that were found, in −dBm0.
-const FOUND_VOLUME: u8 = 10;
-/// The end of an event is sent three times: it may be lost.
-const END_AGAIN: u8 = 2;
-
 /// A key press that goes out as sound.
 struct Press {
     tone: Option<KeyTone>,
@@ -120,11 +104,11 @@ impl Feed {
             path,
             carrier: EventCarrier::default(),
             press: None,
-            listening: Listening::to(from),
+            listening: Listening::to(from, to),
             comfort: Comfort::default(),
             ear: None,
             clear: false,
-            untold: Outcome::NOTHING,
+            untold: Untold::default(),
         };
         feed.open_ear(from.comfort_noise);
         if from.clear || to.clear {
@@ -179,7 +163,7 @@ impl Feed {
         self.opus = to.opus;
         self.apply_wishes();
         self.event_rate = event_rate(from);
-        let fresh = Listening::to(from).filter(|_| !self.clear);
+        let fresh = Listening::to(from, to).filter(|_| !self.clear);
         if self.listening.is_some() != fresh.is_some() {
             self.listening = fresh;
         }
@@ -230,11 +214,13 @@ impl Feed {
             return self.play(incoming, tx, out);
         }
         self.order.prepare(incoming.now);
-        let told = std::mem::take(&mut self.untold);
         let outcome = loop {
             match self.order.arrive(&incoming) {
                 Turn::Play(arrival) => break self.play(Incoming { arrival, ..incoming }, tx, out),
-                Turn::Held => break Outcome::NOTHING,
+                Turn::Held(waits) => {
+                    let waits_ms = waits.as_millis() as u16;
+                    break Outcome { waits_ms, ..Outcome::NOTHING };
+                }
                 Turn::TooLate => break Outcome::TOO_LATE,
                 Turn::MakeRoom => self.release_one(incoming.now, true, tx, out),
             };
@@ -242,7 +228,13 @@ impl Feed {
         if !self.order.is_empty() {
             while self.release_one(incoming.now, false, tx, out) {}
         }
-        outcome.and(told).and(std::mem::take(&mut self.untold))
+        outcome
+    }
+
+    /// What became of packets that waited, since the last call; `None` if there is nothing to tell.
+    #[inline]
+    pub fn take_untold(&mut self) -> Option<Untold> {
+        (!self.untold.is_empty()).then(|| std::mem::take(&mut self.untold))
     }
 
     /// Plays the next packet that waited, if it need not wait any longer; false if none did.
@@ -250,7 +242,7 @@ impl Feed {
         let Some((held, arrival)) = self.order.release(now, at_once) else { return false };
         let outcome = self.play(held.incoming(arrival, now), tx, out);
         // How long it was inside says nothing about our speed.
-        self.untold = self.untold.and(Outcome { transcoded: false, ..outcome });
+        self.untold.note(held.sequence(), Outcome { transcoded: false, ..outcome });
         true
     }
 
@@ -276,7 +268,7 @@ impl Feed {
             Path::Relay(relay) => match relay.misfit(incoming.packet.payload) {
                 None => relay.voice(incoming, tx, out),
                 Some((from, to)) => {
-                    // Once packets of another length came, all are cut anew.
+                    // Once two packets of another length came in a row, all are cut anew.
                     let mut reframe = Box::new(G711ToG711::new(from, to, self.shape.ptime_ms));
                     if self.clear {
                         reframe.set_clear();
@@ -332,13 +324,13 @@ impl Feed {
             ) => {
                 // No noise is made up beside a modem's sound.
                 if self.clear {
-                    return std::mem::take(&mut self.untold);
+                    return Outcome::NOTHING;
                 }
                 self.comfort.noise.describe(incoming.packet.payload);
                 self.comfort.next.get_or_insert(incoming.now + COMFORT_TIME);
             }
         }
-        std::mem::take(&mut self.untold)
+        Outcome::NOTHING
     }
 
     /// Makes the comfort noise that has been due.
@@ -404,7 +396,7 @@ impl Feed {
         if let Path::Decode(decode) = &mut self.path {
             decode.pause_for_press();
         }
-        std::mem::take(&mut self.untold)
+        Outcome::NOTHING
     }
 
     fn event_as_event(
@@ -415,7 +407,7 @@ impl Feed {
         tx: &mut Transmitter,
         out: &mut Out<'_>,
     ) {
-        let Incoming { packet, arrival, now } = incoming;
+        let Incoming { packet, arrival, now, .. } = incoming;
         let relayed = match &mut self.path {
             Path::Relay(relay) => match relay.sequence_for(packet.sequence, arrival, tx) {
                 Some(sequence) => Some(sequence),
@@ -526,6 +518,14 @@ impl Feed {
         }
     }
 
+    /// True if a frame can be made up before a packet and those missing before it.
+    fn silence_before(&self, timestamp: u32, lost: u16) -> bool {
+        match &self.path {
+            Path::Decode(decode) => decode.has_room_before(timestamp, lost),
+            Path::Relay(_) | Path::Reframe(_) | Path::Encode(_) => false,
+        }
+    }
+
     /// When sound of our own is due where packets fail to come.
     fn filling_due(&self) -> Option<Instant> {
         match &self.path {
@@ -535,42 +535,14 @@ impl Feed {
     }
 
     pub fn handle_timeout(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
-        // Nothing is made up while there is something real to play.
+        // Nothing is made up while there is something real to play, unless it is the silence before what is waited for.
         let filling = self.filling_due().is_some_and(|due| due <= now);
-        while self.release_one(now, filling, tx, out) {}
+        let early = filling && self.order.lowest().is_some_and(|(at, lost)| self.silence_before(at, lost));
+        while self.release_one(now, filling && !early, tx, out) {}
         match &mut self.path {
             Path::Decode(decode) => decode.handle_timeout(now, tx, out),
             Path::Relay(_) | Path::Reframe(_) | Path::Encode(_) => self.comfort(now, tx, out),
         }
-    }
-}
-
-impl Listening {
-    /// `None` where the source says its presses itself, or speaks a codec that tones do not survive.
-    fn to(from: &LegConfig) -> Option<Box<Listening>> {
-        let law = law(from.codec).filter(|_| from.dtmf_mode == DtmfMode::Inband)?;
-        Some(Box::new(Listening { law, detector: Detector::default(), began: None, ended: None }))
-    }
-
-    /// The event to be told instead of a voice packet, and its timestamp in the received stream.
-    fn hear(&mut self, incoming: Incoming<'_>, pcm: &mut [i16]) -> Option<(Event, u32)> {
-        let samples = self.law.expand_into(incoming.packet.payload, pcm);
-        let Some(Found { code, duration, ended }) = self.detector.hear(&pcm[..samples]) else {
-            let ((event, again), began) = (self.ended?, self.began?);
-            self.ended = (again > 1).then_some((event, again - 1));
-            if self.ended.is_none() {
-                self.began = None;
-            }
-            return Some((event, began));
-        };
-        let event = Event { code, end: ended, volume: FOUND_VOLUME, duration: duration.min(0xffff) as u16 };
-        let fresh = self.began.is_none() || self.ended.is_some();
-        if fresh {
-            let sounded = incoming.packet.timestamp.wrapping_add(samples as u32).wrapping_sub(duration);
-            self.began = Some(sounded);
-        }
-        self.ended = ended.then_some((event, END_AGAIN));
-        self.began.map(|began| (event, began))
     }
 }
 

@@ -1,25 +1,27 @@
 //! One leg's media: hears what may be heard, measures it, reports on it, and sends what its bridge, a tone or a test line
 //! makes.
 
+mod media;
 mod reports;
 
 use super::announcer::{Announcer, Sound};
-use super::codec::comfort_noise;
 use super::config::{LegConfig, Line, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
 use super::latch::{Latch, Latched};
-use super::level::{Level, is_pause};
+use super::level::Level;
 use super::readback::Readback;
 use super::reception::ReceiveStats;
 use super::recording::Recording;
+use super::recovery::spread::Slack;
 use super::rtp::{self, Arrival, RtpPacket};
 use super::series::Series;
 use super::srtp::{self, SrtpError};
-use super::transcoder::{Incoming, Outcome, law};
+use super::transcoder::{Outcome, Untold};
 use super::transmit::{Channel, Out, Transmitter};
 use super::watch::{Tally, Watch};
-use crate::types::{AudioFault, LegKind, Now, SrtpKeys};
+use crate::types::{AudioFault, LegKind, Now};
+use media::{PacketKind, pass, sessions};
 use reports::Reports;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -72,6 +74,20 @@ pub struct Counts {
     pub recovered_plc: u64,
 }
 
+impl Counts {
+    /// Adds what became of a packet; false if it was not played.
+    #[inline]
+    fn note(&mut self, outcome: Outcome) -> bool {
+        self.recovered_fec += u64::from(outcome.recovered_fec);
+        self.recovered_plc += u64::from(outcome.recovered_plc);
+        self.late += u64::from(outcome.too_late);
+        self.discarded += u64::from(outcome.unusable);
+        let played = !(outcome.too_late || outcome.unusable);
+        self.unplayed += u64::from(!played);
+        played
+    }
+}
+
 /// The media of one leg, from the opening of its ports to their closing.
 pub struct Leg {
     kind: LegKind,
@@ -102,6 +118,8 @@ struct Media {
     attendant: Option<Attendant>,
     /// Our own gateway makes up for the losses of this leg.
     concealed: bool,
+    /// The longest that one of its packets might wait for another since the last report, in milliseconds.
+    waits_ms: u16,
 }
 
 /// What answers where there is no other leg.
@@ -169,6 +187,7 @@ impl Leg {
                     gives_way: false,
                     attendant: None,
                     concealed: false,
+                    waits_ms: 0,
                     config,
                 }));
             }
@@ -203,6 +222,7 @@ impl Leg {
             Some(feed) => feed.renew(from, &media.config),
             none => *none = Some(Feed::between(from, &media.config)),
         }
+        media.tell_feed();
     }
 
     /// Takes its source away.
@@ -309,7 +329,7 @@ impl Leg {
 
     /// Sends on what another leg heard.
     #[inline]
-    pub fn feed(&mut self, heard: Heard<'_>, now: Instant, out: &mut Out<'_>) -> Outcome {
+    pub fn feed(&mut self, heard: Heard<'_>, slack: Slack, now: Instant, out: &mut Out<'_>) -> Outcome {
         let Some(media) = &mut self.media else { return Outcome::default() };
         if media.announcer.is_some() {
             if !(media.gives_way && matches!(heard, Heard::Voice(..))) {
@@ -321,7 +341,13 @@ impl Leg {
             return Outcome::default();
         }
         let Some(feed) = &mut media.feed else { return Outcome::default() };
-        pass(heard, feed, now, &mut media.tx, out)
+        pass(heard, slack, feed, now, &mut media.tx, out)
+    }
+
+    /// How much longer than the last packet heard others may be on their way.
+    #[inline]
+    pub fn slack(&self) -> Slack {
+        self.media.as_ref().map_or(Slack::default(), |media| media.stats.slack())
     }
 
     /// Lets a test line answer on this leg; ignored before an SDP is agreed. A bridge ends it.
@@ -347,7 +373,7 @@ impl Leg {
         let Some(media) = &mut self.media else { return Outcome::default() };
         match &mut media.attendant {
             Some(Attendant::Echo(feed)) if media.config.direction.sends() => {
-                pass(heard, feed, now, &mut media.tx, out)
+                pass(heard, media.stats.slack(), feed, now, &mut media.tx, out)
             }
             Some(Attendant::Plays(announcer)) => {
                 announcer.hear(heard, now, &media.tx, out);
@@ -357,16 +383,32 @@ impl Leg {
         }
     }
 
+    /// What became of packets of the other leg that waited here.
+    #[inline]
+    pub fn take_untold(&mut self) -> Option<Untold> {
+        let media = self.media.as_mut()?;
+        match (&mut media.feed, &mut media.attendant) {
+            (Some(feed), _) => feed.take_untold(),
+            (None, Some(Attendant::Echo(feed))) => feed.take_untold(),
+            (None, Some(Attendant::Plays(_)) | None) => None,
+        }
+    }
+
+    /// Notes what became of a packet this leg heard after it had waited.
+    pub fn note_waited(&mut self, sequence: u16, outcome: Outcome) {
+        let played = self.counts.note(outcome);
+        let Some(media) = &mut self.media else { return };
+        self.conversation.tally.note_level(outcome.level);
+        media.stats.note_recovered(sequence, outcome.recovered_fec);
+        if !played {
+            media.stats.note_heard(sequence, false);
+        }
+    }
+
     /// Notes what became of a packet this leg heard.
     #[inline]
     pub fn note(&mut self, heard: Heard<'_>, outcome: Outcome) {
-        let counts = &mut self.counts;
-        counts.recovered_fec += u64::from(outcome.recovered_fec);
-        counts.recovered_plc += u64::from(outcome.recovered_plc);
-        counts.late += u64::from(outcome.too_late);
-        counts.discarded += u64::from(outcome.unusable);
-        let played = !(outcome.too_late || outcome.unusable);
-        counts.unplayed += u64::from(!played);
+        let played = self.counts.note(outcome);
         let Some(media) = &mut self.media else { return };
         let (packet, arrival) = match heard {
             Heard::Voice(packet, arrival) => {
@@ -379,7 +421,8 @@ impl Leg {
             }
             Heard::Event(packet, arrival, _) => (packet, arrival),
         };
-        media.stats.note_recovered(outcome.recovered_fec);
+        media.waits_ms = media.waits_ms.max(outcome.waits_ms);
+        media.stats.note_recovered(packet.sequence, outcome.recovered_fec);
         // A late packet that is not played may have been recovered before it came.
         if played == (arrival == Arrival::Late) {
             media.stats.note_heard(packet.sequence, played);
@@ -484,159 +527,5 @@ impl Leg {
             (counts.packets_sent, counts.bytes_sent) = media.tx.sent();
         }
         counts
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PacketKind {
-    Voice,
-    Event(Event),
-    ComfortNoise,
-}
-
-impl Media {
-    /// The announcer says nothing more.
-    fn silence(&mut self) {
-        if self.announcer.take().is_some()
-            && let Some(feed) = &mut self.feed
-        {
-            feed.forget();
-        }
-    }
-
-    /// Checks the version and the SRTP tag; returns the length of the plain packet.
-    #[inline]
-    fn open(&mut self, bytes: &mut [u8]) -> Option<usize> {
-        match &mut self.incoming {
-            Some(srtp) => srtp.unprotect_rtp(bytes).ok(),
-            None => Some(bytes.len()),
-        }
-    }
-
-    /// Reads a packet of one of the agreed payload types.
-    #[inline]
-    fn read<'p>(&self, bytes: &'p [u8]) -> Option<(RtpPacket<'p>, PacketKind)> {
-        let packet = rtp::parse(bytes).ok()?;
-        if packet.payload_type == self.config.receive_payload_type {
-            return Some((packet, PacketKind::Voice));
-        }
-        if self.config.dtmf.is_some_and(|format| format.receive_payload_type == packet.payload_type) {
-            return Event::parse(packet.payload).map(|event| (packet, PacketKind::Event(event)));
-        }
-        (packet.payload_type == comfort_noise::PAYLOAD_TYPE).then_some((packet, PacketKind::ComfortNoise))
-    }
-
-    /// How loud a packet of voice is. Opus is judged where it is decoded; what is passed on untouched by its length.
-    #[inline]
-    fn level_of(&self, payload: &[u8], outcome: Outcome) -> Level {
-        match law(self.config.codec) {
-            _ if outcome.unusable => Level::Unknown,
-            Some(law) => Level::of_g711(law, payload),
-            // What libopus makes of a pause is comfort noise of its own.
-            None if self.concealed && !is_pause(payload) => outcome.level,
-            None => Level::of_opus(payload),
-        }
-    }
-
-    /// Each direction keeps its rollover counter and replay window while its own key stays: nothing may be protected
-    /// twice with the same numbers, whatever the other direction does.
-    fn rekey(&mut self, keys: Option<&SrtpKeys>) -> Result<(), SrtpError> {
-        let old = self.config.srtp.as_ref();
-        let same_local = old.map(|k| (k.suite, &k.local)) == keys.map(|k| (k.suite, &k.local));
-        let same_remote = old.map(|k| (k.suite, &k.remote)) == keys.map(|k| (k.suite, &k.remote));
-        let outgoing =
-            keys.filter(|_| !same_local).map(|k| srtp::Outgoing::new(k.suite, &k.local)).transpose()?;
-        let incoming =
-            keys.filter(|_| !same_remote).map(|k| srtp::Incoming::new(k.suite, &k.remote)).transpose()?;
-        if !same_local {
-            self.tx.set_srtp(outgoing);
-        }
-        if !same_remote {
-            self.incoming = incoming;
-        }
-        if let Some(keys) = keys {
-            self.tx.identify(&keys.local_mki)?;
-            self.incoming.as_mut().map_or(Ok(()), |incoming| incoming.identify(&keys.remote_mki))?;
-        }
-        Ok(())
-    }
-
-    /// True if a new SDP may mean another source at the same address.
-    fn may_be_another(&self, config: &LegConfig, now: Instant) -> bool {
-        let key = |keys: &Option<SrtpKeys>| keys.as_ref().map(|keys| (keys.suite, keys.remote.clone()));
-        key(&config.srtp) != key(&self.config.srtp) || self.stats.is_quiet(now, MOVED_AFTER)
-    }
-
-    fn reconfigure(&mut self, config: LegConfig, seed: u64, fresh: bool, now: Instant) {
-        self.latch.renew(config.remote_rtp, config.latch, fresh);
-        self.rtcp_latch.renew(config.remote_rtcp, config.latch, fresh);
-        if fresh || config.remote_rtp != self.config.remote_rtp || config.codec != self.config.codec {
-            self.stats.expect_change(now);
-        }
-        self.tx.configure(&config, seed);
-        self.tx.set_remote(self.latch.remote());
-        self.stats.set_clock_rate(config.codec.clock_rate());
-        let other = |config: &LegConfig| (config.codec, config.ptime_ms, config.dtmf);
-        if other(&config) != other(&self.config) {
-            if let Some(announcer) = &mut self.announcer {
-                announcer.renew(&config, now);
-            }
-            if let Some(Attendant::Plays(announcer)) = &mut self.attendant {
-                announcer.renew(&config, now);
-            }
-        }
-        if let Some(Attendant::Echo(feed)) = &mut self.attendant {
-            feed.renew(&config, &config);
-        }
-        self.config = config;
-    }
-
-    fn poll_timeout(&self) -> Instant {
-        let sound = match &self.announcer {
-            _ if !self.config.direction.sends() => None,
-            Some(announcer) => Some(announcer.poll_timeout()),
-            None => match &self.attendant {
-                Some(Attendant::Plays(announcer)) => Some(announcer.poll_timeout()),
-                Some(Attendant::Echo(feed)) => feed.poll_timeout(),
-                None => self.feed.as_ref().and_then(Feed::poll_timeout),
-            },
-        };
-        let reports = self.reports.poll_timeout().min(self.series.poll_timeout());
-        sound.map_or(reports, |sound| sound.min(reports))
-    }
-
-    fn handle_timeout(&mut self, now: Now, unplayed: u64, out: &mut Out<'_>) {
-        if self.config.direction.sends() {
-            match (&mut self.announcer, &mut self.attendant, &mut self.feed) {
-                (Some(announcer), ..) | (None, Some(Attendant::Plays(announcer)), _) => {
-                    announcer.handle_timeout(now.instant, &mut self.tx, out);
-                }
-                (None, Some(Attendant::Echo(feed)), _) => {
-                    feed.handle_timeout(now.instant, &mut self.tx, out);
-                }
-                (None, None, Some(feed)) => feed.handle_timeout(now.instant, &mut self.tx, out),
-                (None, None, None) => {}
-            }
-        }
-        if self.reports.poll_timeout() <= now.instant {
-            self.send_report(now, unplayed, false, out);
-        }
-    }
-}
-
-/// Sends on what was heard.
-#[inline]
-fn pass(heard: Heard<'_>, feed: &mut Feed, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
-    match heard {
-        Heard::Voice(packet, arrival) => feed.voice(Incoming { packet, arrival, now }, tx, out),
-        Heard::Event(packet, arrival, event) => feed.event(Incoming { packet, arrival, now }, event, tx, out),
-        Heard::Noise(packet, arrival) => feed.comfort_noise(Incoming { packet, arrival, now }, tx, out),
-    }
-}
-
-fn sessions(keys: Option<&SrtpKeys>) -> Result<(Option<srtp::Outgoing>, Option<srtp::Incoming>), SrtpError> {
-    match keys {
-        Some(keys) => srtp::session(keys).map(|(outgoing, incoming)| (Some(outgoing), Some(incoming))),
-        None => Ok((None, None)),
     }
 }

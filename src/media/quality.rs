@@ -39,9 +39,9 @@ pub struct Heard {
     pub burst_ratio: f32,
 }
 
-/// R as a receiver reports it (RFC 3611 §4.7.5), 0 to 100: with delay where it is known.
-pub fn r_factor(impairment: Impairment, heard: Heard, one_way_ms: Option<f32>) -> f32 {
-    (listening_r(impairment, heard) - one_way_ms.map_or(0.0, delay_impairment)).clamp(0.0, 100.0)
+/// R as a receiver reports it (RFC 3611 §4.7.5), 0 to 100, the delay counted.
+pub fn r_factor(impairment: Impairment, heard: Heard, one_way_ms: f32) -> f32 {
+    (listening_r(impairment, heard) - delay_impairment(one_way_ms)).clamp(0.0, 100.0)
 }
 
 /// R without delay: 93.2 − Ie,eff (G.107 §7.5 with default parameters).
@@ -80,7 +80,7 @@ pub fn mos_cq(impairment: Impairment, heard: Heard, one_way_ms: f32) -> f32 {
 }
 
 /// Mouth-to-ear delay that belongs to one leg: half its round trip, its jitter buffer, packetisation and codec.
-/// `None` while no round trip was measured: it is never guessed.
+/// `None` while the round trip or the jitter was not measured: neither is ever guessed.
 pub fn one_way_ms(
     rtt_ms: Option<f32>,
     jitter_ms: Option<f32>,
@@ -88,7 +88,7 @@ pub fn one_way_ms(
     codec: AudioCodec,
 ) -> Option<f32> {
     // A receiver that adapts needs about twice the mean jitter as its buffer.
-    let buffer_ms = 2.0 * jitter_ms.unwrap_or(0.0);
+    let buffer_ms = 2.0 * jitter_ms?;
     rtt_ms.map(|rtt| rtt / 2.0 + buffer_ms + packet_ms + codec_delay_ms(codec))
 }
 
@@ -142,18 +142,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_round_trip_is_an_unknown_delay() {
+    fn an_unknown_round_trip_or_jitter_is_an_unknown_delay() {
         assert_eq!(one_way_ms(None, Some(3.0), 20.0, AudioCodec::Opus), None);
+        assert_eq!(one_way_ms(Some(40.0), None, 20.0, AudioCodec::Opus), None);
         assert_eq!(one_way_ms(Some(40.0), Some(3.0), 20.0, AudioCodec::Opus), Some(52.5));
     }
 
     #[test]
-    fn the_r_factor_counts_delay_only_where_it_is_known() {
+    fn the_r_factor_counts_the_delay() {
         let perfect = Heard { loss: 0.0, burst_ratio: 1.0 };
-        assert_eq!(r_factor(Impairment::G711, perfect, None), 93.2);
-        assert!((r_factor(Impairment::G711, perfect, Some(200.0)) - 85.9).abs() < 0.1);
+        assert_eq!(r_factor(Impairment::G711, perfect, 0.0), 93.2);
+        assert!((r_factor(Impairment::G711, perfect, 200.0) - 85.9).abs() < 0.1);
         let nothing_left = Heard { loss: 1.0, burst_ratio: 8.0 };
-        assert_eq!(r_factor(Impairment::G711, nothing_left, Some(400.0)), 0.0);
+        assert_eq!(r_factor(Impairment::G711, nothing_left, 400.0), 0.0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a receiver learns from the numbers of the packets of one stream (RFC 3550 A.1, A.3, A.8).
 
 use super::bursts::{Bursts, Losses};
+use super::recovery::spread::{Slack, Spread};
 use super::rtp::{Arrival, sequence_distance, timestamp_distance};
 use super::transmit::from_clock;
 use std::time::{Duration, Instant};
@@ -28,8 +29,9 @@ const EXPECTED: Duration = Duration::from_secs(2);
 /// on top.
 const MOST_AHEAD: Duration = Duration::from_secs(1);
 const LONGEST_STALL: Duration = Duration::from_secs(5);
-/// The shortest packet of voice anybody sends.
-const SHORTEST_PACKET: Duration = Duration::from_millis(5);
+/// The shortest packet of voice there is (RFC 6716 §2.1.4), also as a part of a second.
+const SHORTEST_PACKET: Duration = Duration::from_micros(2_500);
+const SHORTEST_PART: u32 = 400;
 /// No packet holds more: the longest step of the timestamps that is a packet's length and not a pause.
 const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
@@ -48,6 +50,9 @@ pub struct ReceiveStats {
     longest_gap: Duration,
     /// Transit time of the last packet in clock units and when counting began.
     transit: Option<(i32, Instant)>,
+    /// Transit times of late, and by how many clock units the last packet's was shorter than the longest.
+    spread: Option<Spread>,
+    slack: u32,
     /// Timestamp of the packet before, if it was the one right before.
     last_timestamp: Option<u32>,
     /// Length of a packet in clock units, as the last two showed it.
@@ -121,6 +126,8 @@ impl ReceiveStats {
             last_arrival: None,
             longest_gap: Duration::ZERO,
             transit: None,
+            spread: None,
+            slack: 0,
             last_timestamp: None,
             packet_units: None,
             clock_rate,
@@ -140,6 +147,7 @@ impl ReceiveStats {
         if clock_rate != self.clock_rate {
             self.clock_rate = clock_rate;
             self.transit = None;
+            self.spread = None;
             self.last_timestamp = None;
             self.packet_units = None;
             self.jitter_q4 = 0;
@@ -162,7 +170,12 @@ impl ReceiveStats {
                 }
                 self.note_length(timestamp, verdict == Arrival::Next);
             }
-            Arrival::Late => self.last_arrival = Some(arrival),
+            Arrival::Late => {
+                self.last_arrival = Some(arrival);
+                if let (Some(timestamp), Some((_, epoch))) = (timestamp, self.transit) {
+                    self.note_spread(self.transit_of(timestamp, arrival, epoch), arrival);
+                }
+            }
             Arrival::Duplicate | Arrival::Suspect => {}
         }
         verdict
@@ -293,6 +306,7 @@ impl ReceiveStats {
         self.claimed = None;
         self.longest_gap = Duration::ZERO;
         self.transit = None;
+        self.spread = None;
         self.last_timestamp = None;
         self.prior = Interval::default();
         Arrival::First
@@ -311,12 +325,18 @@ impl ReceiveStats {
         source.heard = if heard { source.heard | bit } else { source.heard & !bit };
     }
 
-    /// Redundancy made up for so many packets: for the last ones missed, for it reaches back no further than that.
+    /// The redundancy of a packet made up for so many others: for the last ones missed before it, for it reaches back no
+    /// further than that.
     #[inline]
-    pub fn note_recovered(&mut self, packets: u16) {
+    pub fn note_recovered(&mut self, sequence: u16, packets: u16) {
+        if packets == 0 {
+            return;
+        }
         let Some(source) = &mut self.source else { return };
+        let behind = sequence_distance(sequence, source.highest as u16).clamp(0, MAX_MISORDER);
+        let older = u64::MAX.checked_shl(behind as u32).unwrap_or(0);
         for _ in 0..packets.min(u64::BITS as u16) {
-            let missed = !source.heard & (u64::MAX >> (u64::BITS - source.window()));
+            let missed = !source.heard & (u64::MAX >> (u64::BITS - source.window())) & older;
             source.heard |= missed & missed.wrapping_neg();
         }
     }
@@ -324,9 +344,7 @@ impl ReceiveStats {
     /// RFC 3550 A.8. Arrival is counted in microseconds, finer than any timestamp clock here needs.
     fn note_transit(&mut self, timestamp: u32, arrival: Instant) {
         let epoch = self.transit.map_or(arrival, |(_, epoch)| epoch);
-        let micros = arrival.saturating_duration_since(epoch).as_micros() as u64;
-        let units = (micros * u64::from(self.clock_rate) / 1_000_000) as u32;
-        let transit = units.wrapping_sub(timestamp) as i32;
+        let transit = self.transit_of(timestamp, arrival, epoch);
         if let Some((before, _)) = self.transit {
             let step = transit.wrapping_sub(before).unsigned_abs();
             // A step beyond a second is the sender's clock being set, not the network.
@@ -336,6 +354,25 @@ impl ReceiveStats {
             }
         }
         self.transit = Some((transit, epoch));
+        self.note_spread(transit, arrival);
+    }
+
+    fn transit_of(&self, timestamp: u32, arrival: Instant, epoch: Instant) -> i32 {
+        let micros = arrival.saturating_duration_since(epoch).as_micros() as u64;
+        let units = (micros * u64::from(self.clock_rate) / 1_000_000) as u32;
+        units.wrapping_sub(timestamp) as i32
+    }
+
+    fn note_spread(&mut self, transit: i32, arrival: Instant) {
+        let spread = self.spread.get_or_insert_with(|| Spread::new(transit, arrival));
+        self.slack = spread.note(transit, arrival, self.clock_rate);
+    }
+
+    /// How much longer than the last packet others may be on their way.
+    #[inline]
+    pub fn slack(&self) -> Slack {
+        let length = self.packet_units.unwrap_or(self.clock_rate / 50);
+        Slack::of(from_clock(self.slack, self.clock_rate), from_clock(length, self.clock_rate))
     }
 
     fn note_length(&mut self, timestamp: Option<u32>, follows: bool) {
@@ -443,8 +480,7 @@ impl Source {
         // A clock may run fast by a thousandth.
         let after = |units: u32| due + from_clock(units - units / 1024, clock_rate);
         let stepped = timestamp_distance(before, timestamp).max(0) as u32;
-        let shortest = clock_rate / 1000 * SHORTEST_PACKET.as_millis() as u32;
-        let mut next = after(stepped.max(shortest));
+        let mut next = after(stepped.max(clock_rate / SHORTEST_PART));
         if next > arrival + MOST_AHEAD {
             // Timestamps that jumped are a clock that was set anew.
             next = after(length);
@@ -477,230 +513,4 @@ impl Source {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn loss_duplicates_and_reordering_are_told_apart() {
-        let mut stats = ReceiveStats::new(8000);
-        let now = Instant::now();
-        let mut at = |sequence: u16| stats.record(1, sequence, None, now);
-        assert_eq!(at(65_534), Arrival::First);
-        assert_eq!(at(65_535), Arrival::Next);
-        assert_eq!(at(2), Arrival::Gap(2));
-        assert_eq!(at(1), Arrival::Late);
-        assert_eq!(at(1), Arrival::Duplicate);
-        assert_eq!(at(2), Arrival::Duplicate);
-        assert_eq!(at(65_533), Arrival::Duplicate, "before the first one");
-        assert_eq!(at(3), Arrival::Next);
-        assert_eq!((stats.lost(), stats.expected(), stats.unique()), (1, 6, 5));
-        assert_eq!((stats.late(), stats.duplicates()), (1, 3));
-    }
-
-    #[test]
-    fn a_stray_source_changes_nothing_and_a_new_one_is_believed_once_it_keeps_time() {
-        let mut stats = ReceiveStats::new(8000);
-        let now = Instant::now();
-        stats.record(1, 100, Some(0), now);
-        for stray in 0..1000u32 {
-            let verdict = stats.record(stray + 10, (stray * 7) as u16, Some(stray), now);
-            assert_eq!(verdict, Arrival::Suspect);
-        }
-        assert_eq!(stats.record(1, 101, Some(160), now + 20 * MS), Arrival::Next);
-        let mut at =
-            |n: u16| stats.record(2, 5000 + n, Some(u32::from(n) * 160), now + MS * (30 + 20 * u32::from(n)));
-        assert_eq!((at(0), at(1), at(2)), (Arrival::Suspect, Arrival::Suspect, Arrival::First));
-        assert_eq!(at(3), Arrival::Next);
-        assert_eq!(stats.lost(), 0);
-        assert_eq!(
-            stats.record(1, 102, Some(320), now + 95 * MS),
-            Arrival::First,
-            "the old one was there after all"
-        );
-    }
-
-    #[test]
-    fn a_jump_within_a_source_restarts_it_without_counting_loss() {
-        let mut stats = ReceiveStats::new(8000);
-        let now = Instant::now();
-        stats.record(1, 0, Some(0), now);
-        let mut at = |n: u16| {
-            stats.record(1, 20_000 + n, Some(u32::from(n) * 160), now + MS * (20 + 20 * u32::from(n)))
-        };
-        assert_eq!((at(0), at(1), at(2)), (Arrival::Suspect, Arrival::Suspect, Arrival::First));
-        assert_eq!((stats.lost(), stats.expected()), (0, 2));
-    }
-
-    #[test]
-    fn who_counts_well_but_keeps_no_time_is_not_believed_in_any_pause() {
-        for gap in [20u32, 40, 60, 400] {
-            let mut stats = ReceiveStats::new(8000);
-            let start = Instant::now();
-            let mut number = 0u16;
-            for n in 0..100u32 {
-                let now = start + MS * gap * n;
-                let arrival = stats.record(1, n as u16, Some(n * gap * 8), now);
-                assert_eq!(arrival, if n == 0 { Arrival::First } else { Arrival::Next }, "{gap} ms");
-                for k in 0..gap * 10 {
-                    number = number.wrapping_add(1);
-                    // Timestamps that stand still, and ones that run away.
-                    let timestamp = if n % 2 == 0 { 77 } else { u32::from(number) * 160 };
-                    let verdict = stats.record(2, number, Some(timestamp), now + MS * k / 10);
-                    assert_eq!(verdict, Arrival::Suspect, "{gap} ms, packet {n}, {k}");
-                }
-            }
-            assert_eq!((stats.lost(), stats.unique()), (0, 100));
-        }
-    }
-
-    #[test]
-    fn a_source_that_is_known_to_pause_is_waited_for_and_comes_back_at_once() {
-        let mut stats = ReceiveStats::new(8000);
-        let start = Instant::now();
-        let say = |stats: &mut ReceiveStats, ssrc, n: u16, ms: u32| {
-            stats.record(ssrc, n, Some(ms * 8), start + MS * ms)
-        };
-        for n in 0..5u16 {
-            say(&mut stats, 1, n, 400 * u32::from(n));
-        }
-        // Somebody keeps time well in its next pause.
-        for n in 0..18u16 {
-            assert_eq!(say(&mut stats, 2, n, 1_620 + 20 * u32::from(n)), Arrival::Suspect, "{n}");
-        }
-        assert_eq!(say(&mut stats, 1, 5, 2_000), Arrival::Next);
-        // Now it is gone for good: the other one is believed after all.
-        let believed =
-            (0..50u16).find(|n| say(&mut stats, 2, 100 + n, 2_020 + 20 * u32::from(*n)) == Arrival::First);
-        assert!(believed.is_some_and(|n| n <= 26), "{believed:?}");
-        assert_eq!(say(&mut stats, 1, 7, 2_800), Arrival::First);
-    }
-
-    #[test]
-    fn a_new_sdp_has_another_source_believed_with_its_second_packet() {
-        let mut stats = ReceiveStats::new(8000);
-        let start = Instant::now();
-        stats.record(1, 0, Some(0), start);
-        stats.record(1, 1, Some(160), start + 20 * MS);
-        stats.expect_change(start + 20 * MS);
-        assert_eq!(stats.record(2, 9, Some(7), start + 25 * MS), Arrival::Suspect);
-        assert_eq!(stats.record(2, 10, Some(167), start + 45 * MS), Arrival::First);
-        assert_eq!(stats.record(3, 9, Some(7), start + 50 * MS), Arrival::Suspect);
-        assert_eq!(stats.record(3, 10, Some(167), start + 55 * MS), Arrival::Suspect, "once");
-    }
-
-    #[test]
-    fn jitter_follows_rfc_3550() {
-        let mut stats = ReceiveStats::new(8000);
-        let start = Instant::now();
-        assert_eq!(stats.jitter_ms(), None);
-        // Every other packet is 10 ms late: |D| is always 10 ms, so jitter tends to 10 ms.
-        for n in 0..400u32 {
-            let late = if n % 2 == 1 { 10 * MS } else { Duration::ZERO };
-            stats.record(1, n as u16, Some(n * 160), start + 20 * MS * n + late);
-        }
-        let jitter = stats.jitter_ms().unwrap();
-        assert!((9.0..=10.1).contains(&jitter), "{jitter}");
-    }
-
-    #[test]
-    fn a_reception_report_covers_its_interval() {
-        let mut stats = ReceiveStats::new(8000);
-        let now = Instant::now();
-        for sequence in (0..100u16).filter(|n| n % 4 != 3) {
-            stats.record(1, sequence, None, now);
-        }
-        let report = stats.reception().unwrap();
-        assert_eq!(report.highest_sequence, 98);
-        assert_eq!(report.cumulative_lost, 24);
-        assert_eq!(report.fraction_lost, (24 * 256 / 99) as u8);
-        stats.record(1, 99, None, now);
-        assert_eq!(stats.reception().unwrap().fraction_lost, 0, "a new interval");
-    }
-
-    #[test]
-    fn a_flood_that_counts_well_takes_over_no_stream_that_goes_on() {
-        let mut stats = ReceiveStats::new(8000);
-        let start = Instant::now();
-        for n in 0..200u32 {
-            let now = start + 20 * MS * n;
-            let arrival = stats.record(1, n as u16, Some(n * 160), now);
-            assert_eq!(arrival, if n == 0 { Arrival::First } else { Arrival::Next });
-            for k in 0..200u32 {
-                // Another source, or the known one somewhere else in its numbers.
-                let (ssrc, sequence) = if n % 2 == 0 { (2, k as u16) } else { (1, 30_000 + k as u16) };
-                assert_eq!(stats.record(ssrc, sequence, Some(k), now + MS * k / 11), Arrival::Suspect);
-            }
-        }
-        assert_eq!((stats.lost(), stats.unique()), (0, 200));
-    }
-
-    #[test]
-    fn the_ear_misses_what_never_came_came_too_late_or_could_not_be_decoded_and_repair_gives_back() {
-        let mut stats = ReceiveStats::new(8000);
-        let now = Instant::now();
-        for n in 0..200u16 {
-            if !matches!(n, 20 | 50 | 51 | 80) {
-                stats.record(1, n, None, now);
-            }
-            match n {
-                52 => stats.note_recovered(1), // 51, from its redundancy
-                81 => assert_eq!(stats.record(1, 80, None, now), Arrival::Late), // too late to be played
-                100 => stats.note_heard(100, false), // refused by its decoder
-                _ => {}
-            }
-        }
-        assert_eq!(stats.lost(), 3, "20, 50 and 51");
-        assert_eq!(stats.losses().missed, 4, "20, 50, 80 and 100");
-        assert_eq!(stats.losses().packets, 200);
-        stats.record(1, 210, None, now);
-        assert_eq!(stats.losses().missed, 4 + 10);
-        stats.note_recovered(9);
-        assert_eq!((stats.losses().missed, stats.losses().runs), (4 + 1, 5));
-        stats.note_recovered(1_000);
-        assert_eq!(stats.losses().packets, 211, "no more than was missed");
-    }
-
-    #[test]
-    fn losses_are_the_same_whether_they_left_the_window_or_not() {
-        let now = Instant::now();
-        let mut stats = ReceiveStats::new(8000);
-        for n in (0..1000u16).filter(|n| n % 50 >= 5) {
-            stats.record(1, n, None, now);
-        }
-        // The first five never were expected.
-        let losses = stats.losses();
-        assert_eq!((losses.packets, losses.missed, losses.runs), (995, 95, 19));
-        stats.record(1, 1100, None, now);
-        let losses = stats.losses();
-        assert_eq!((losses.packets, losses.missed, losses.runs), (1096, 95 + 100, 20));
-    }
-
-    #[test]
-    fn the_length_of_packets_shows_in_their_timestamps() {
-        let now = Instant::now();
-        let mut stats = ReceiveStats::new(48_000);
-        stats.record(1, 1, Some(0), now);
-        assert_eq!(stats.packet_ms(), None);
-        stats.record(1, 2, Some(2_880), now);
-        assert_eq!(stats.packet_ms(), Some(60.0));
-        stats.record(1, 3, Some(48_000), now);
-        stats.record(1, 5, Some(48_960), now);
-        assert_eq!(stats.packet_ms(), Some(60.0), "neither a pause nor a gap is a length");
-    }
-
-    proptest! {
-        #[test]
-        fn counts_stay_consistent(sequences in proptest::collection::vec(any::<u16>(), 1..300)) {
-            let mut stats = ReceiveStats::new(48_000);
-            let now = Instant::now();
-            for sequence in sequences {
-                stats.record(1, sequence, Some(u32::from(sequence) * 960), now);
-                prop_assert!(stats.unique() <= stats.expected());
-                prop_assert_eq!(stats.lost(), stats.expected() - stats.unique());
-            }
-        }
-    }
-}
+mod tests;

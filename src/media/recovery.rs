@@ -2,5 +2,6 @@
 
 pub mod catch_up;
 pub mod reorder;
+pub mod spread;
 pub mod window;
 pub mod wire;

@@ -21,6 +21,8 @@ pub enum Passing {
 pub struct Relay {
     passing: Passing,
     anchor: Option<Anchor>,
+    /// The last packet had another length, or there was none yet.
+    odd: bool,
 }
 
 /// What is added to the numbers of the received stream to make them ours.
@@ -34,7 +36,7 @@ struct Anchor {
 
 impl Relay {
     pub fn new(passing: Passing) -> Relay {
-        Relay { passing, anchor: None }
+        Relay { passing, anchor: None, odd: true }
     }
 
     /// Changes the length of the G.711 packets the far side wants.
@@ -44,18 +46,23 @@ impl Relay {
         }
     }
 
-    /// The frame length this relay needs and a packet does not have.
-    pub fn misfit(&self, payload: &[u8]) -> Option<(Law, Law)> {
+    /// The laws between which packets are to be cut anew, where this is the second in a row that has not the length this
+    /// relay needs. A single one in between, such as the last before a pause, goes as it is.
+    pub fn misfit(&mut self, payload: &[u8]) -> Option<(Law, Law)> {
         match self.passing {
             Passing::Opus => None,
-            Passing::G711 { from, to, frame } => (payload.len() != frame).then_some((from, to)),
+            Passing::G711 { from, to, frame } => {
+                let odd = payload.len() != frame;
+                let again = std::mem::replace(&mut self.odd, odd);
+                (odd && again).then_some((from, to))
+            }
         }
     }
 
     /// Sends a packet on.
     #[inline]
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
-        let Incoming { packet, arrival, now } = incoming;
+        let Incoming { packet, arrival, now, .. } = incoming;
         let duration = match self.passing {
             Passing::Opus => match packet_samples(packet.payload, CLOCK_RATE) {
                 Some(samples) => samples as u32,
@@ -111,7 +118,7 @@ impl Relay {
 
     /// Sends a description of silence on to a side that takes it.
     pub fn comfort_noise(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
-        let Incoming { packet, arrival, now } = incoming;
+        let Incoming { packet, arrival, now, .. } = incoming;
         let Some((sequence, timestamp, _)) = self.place(packet.sequence, packet.timestamp, arrival, now, tx)
         else {
             return;

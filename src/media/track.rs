@@ -2,7 +2,7 @@
 
 use super::rtp::{Arrival, timestamp_distance};
 use super::timeline::Timeline;
-use super::transmit::from_clock;
+use super::transmit::{from_clock, in_clock};
 use std::time::{Duration, Instant};
 
 /// Timestamps that run ahead of the wall clock by more than this mean a new source behind the same numbers.
@@ -49,8 +49,8 @@ struct Stall {
 pub enum Place {
     /// Play it after filling so many units of our clock.
     Play { missing: u32 },
-    /// Play it; it has nothing to do with what was before.
-    Restart,
+    /// The same, but it has nothing to do with what was before.
+    Restart { missing: u32 },
     /// Its time has passed.
     TooLate,
 }
@@ -122,9 +122,12 @@ impl Track {
         if arrival == Arrival::Late {
             return Place::TooLate;
         }
-        let broken = arrival == Arrival::First || self.parts_from_wall(timestamp, now);
+        let parted = self.parts_from_wall(timestamp, now);
+        let broken = arrival == Arrival::First || parted.is_some();
         let Some(mut timeline) = self.timeline.filter(|_| !broken) else {
-            return self.restart(timestamp, wall);
+            let lag = parted.filter(|lag| !lag.is_zero() && arrival != Arrival::First).zip(self.timeline);
+            let due = lag.map(|(lag, old)| old.map(timestamp).wrapping_add(in_clock(lag, self.to_rate)));
+            return self.restart(timestamp, due.unwrap_or(wall));
         };
         timeline.advance(timestamp);
         self.timeline = Some(timeline);
@@ -148,47 +151,47 @@ impl Track {
     }
 
     fn restart(&mut self, timestamp: u32, wall: u32) -> Place {
-        if !self.begun || timestamp_distance(self.position, wall) > 0 {
-            self.position = wall;
-            self.begun = true;
-        }
-        self.timeline = Some(Timeline::new(self.from_rate, self.to_rate, timestamp, self.position));
+        self.begin(wall);
+        let missing = timestamp_distance(self.position, wall).max(0) as u32;
+        let place = self.position.wrapping_add(missing);
+        self.timeline = Some(Timeline::new(self.from_rate, self.to_rate, timestamp, place));
         self.shift = 0;
         self.stall = None;
-        Place::Restart
+        Place::Restart { missing }
     }
 
-    /// Compares the steps of both clocks; true if the packet has nothing to do with those before it.
+    /// Compares the steps of both clocks. A packet that has nothing to do with those before it gives by how much it is
+    /// late for its timestamp: zero where that can't be said.
     #[inline]
-    fn parts_from_wall(&mut self, timestamp: u32, now: Instant) -> bool {
-        let Some((then, before)) = self.last.replace((now, timestamp)) else { return false };
+    fn parts_from_wall(&mut self, timestamp: u32, now: Instant) -> Option<Duration> {
+        let (then, before) = self.last.replace((now, timestamp))?;
         let stepped = timestamp_distance(before, timestamp);
         if stepped < 0 {
-            return true;
+            return Some(Duration::ZERO);
         }
         let (stepped, passed) =
             (from_clock(stepped as u32, self.from_rate), now.saturating_duration_since(then));
         if stepped > passed + BREAK {
-            return true;
+            return Some(Duration::ZERO);
         }
         if self.stall.is_none() && passed <= stepped + STALL {
-            return false;
+            return None;
         }
         self.follow_stall(passed, stepped, now)
     }
 
-    /// After a stall: true if it was none.
+    /// After a stall; gives by how much packets are late for good if it was none.
     #[cold]
-    fn follow_stall(&mut self, passed: Duration, stepped: Duration, now: Instant) -> bool {
+    fn follow_stall(&mut self, passed: Duration, stepped: Duration, now: Instant) -> Option<Duration> {
         let known = self.stall.take();
         let lag = (known.map_or(Duration::ZERO, |stall| stall.lag) + passed).saturating_sub(stepped);
         if lag <= CAUGHT_UP {
-            return false;
+            return None;
         }
         let fresh = Stall { lag, watched: (now, lag) };
         let Some(known) = known.filter(|_| passed <= stepped + STALL) else {
             self.stall = Some(fresh);
-            return false;
+            return None;
         };
         let (since, then) = known.watched;
         let watched = now.saturating_duration_since(since);
@@ -197,9 +200,9 @@ impl Track {
         } else if lag + watched / 4 <= then {
             self.stall = Some(fresh);
         } else {
-            return lag > MAX_SHIFT;
+            return Some(lag).filter(|lag| *lag > MAX_SHIFT);
         }
-        false
+        None
     }
 }
 
@@ -219,7 +222,7 @@ mod tests {
         fn new() -> Played {
             let mut track = Track::new(48_000, 8_000);
             let start = Instant::now();
-            assert_eq!(track.place(0, Arrival::First, start, 1000), Place::Restart);
+            assert_eq!(track.place(0, Arrival::First, start, 1000), Place::Restart { missing: 0 });
             track.played(160);
             Played { track, start }
         }
@@ -228,8 +231,7 @@ mod tests {
             let now = self.start + 20 * MS * number + late;
             let place = self.track.place(number * 960, arrival, now, 0);
             match place {
-                Place::Play { missing } => self.track.played(missing + 160),
-                Place::Restart => self.track.played(160),
+                Place::Play { missing } | Place::Restart { missing } => self.track.played(missing + 160),
                 Place::TooLate => {}
             }
             place
@@ -272,11 +274,11 @@ mod tests {
         let mut played = Played::new();
         assert_eq!(played.packet(1, Arrival::Next, MS), Place::Play { missing: 0 });
         let now = played.start + 40 * MS;
-        assert_eq!(played.track.place(9_000_000, Arrival::Next, now, 1320), Place::Restart);
-        assert_eq!(played.track.position(), 1320);
+        assert_eq!(played.track.place(9_000_000, Arrival::Next, now, 1420), Place::Restart { missing: 100 });
+        played.track.played(100);
         played.track.played(160);
-        let backwards = played.track.place(5, Arrival::Next, now + 20 * MS, 1480);
-        assert_eq!(backwards, Place::Restart);
+        let backwards = played.track.place(5, Arrival::Next, now + 20 * MS, 1580);
+        assert_eq!(backwards, Place::Restart { missing: 0 });
     }
 
     #[test]

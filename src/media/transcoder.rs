@@ -14,6 +14,8 @@ pub use reframe::G711ToG711;
 
 use super::codec::g711::Law;
 use super::level::Level;
+use super::recovery::reorder;
+use super::recovery::spread::Slack;
 use super::rtp::{Arrival, RtpPacket};
 use crate::types::AudioCodec;
 use std::time::Instant;
@@ -24,6 +26,8 @@ pub struct Incoming<'a> {
     pub packet: RtpPacket<'a>,
     pub arrival: Arrival,
     pub now: Instant,
+    /// How much longer others of its stream may be on their way.
+    pub slack: Slack,
 }
 
 /// What became of a packet.
@@ -41,6 +45,8 @@ pub struct Outcome {
     pub transcoded: bool,
     /// What it held, where somebody looked.
     pub level: Level,
+    /// For how many milliseconds at most it waits for a packet before it; what becomes of it is told later.
+    pub waits_ms: u16,
 }
 
 impl Outcome {
@@ -51,6 +57,7 @@ impl Outcome {
         unusable: false,
         transcoded: false,
         level: Level::Unknown,
+        waits_ms: 0,
     };
     pub const TOO_LATE: Outcome = Outcome { too_late: true, ..Outcome::NOTHING };
     pub const UNUSABLE: Outcome = Outcome { unusable: true, ..Outcome::NOTHING };
@@ -65,7 +72,37 @@ impl Outcome {
             unusable: self.unusable || waited.unusable,
             transcoded: self.transcoded || waited.transcoded,
             level: self.level.max(waited.level),
+            waits_ms: self.waits_ms.max(waited.waits_ms),
         }
+    }
+}
+
+/// Outcomes of packets that waited, with their sequence numbers; as many as can wait and come at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Untold {
+    outcomes: [(u16, Outcome); reorder::SLOTS],
+    len: usize,
+}
+
+impl Untold {
+    pub fn note(&mut self, sequence: u16, outcome: Outcome) {
+        match self.outcomes.get_mut(self.len) {
+            Some(place) => {
+                *place = (sequence, outcome);
+                self.len += 1;
+            }
+            // Nobody asked for long: the last place tells of all the others.
+            None => self.outcomes[self.len - 1].1 = self.outcomes[self.len - 1].1.and(outcome),
+        }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &(u16, Outcome)> {
+        self.outcomes[..self.len].iter()
     }
 }
 

@@ -76,15 +76,16 @@ fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
     let folder = lane.folder().to_path_buf();
     let reference = folder.join("said.wav");
     write(&reference, &said);
-    let judged = |way, loss: Loss, repair| {
-        let seeds = if loss == Loss::None { 1..2 } else { 1..3 };
+    let judged = |way, wire: Impairments, repair| {
+        let seeds = if wire == Impairments::default() { 1..2 } else { 1..3 };
         let scores: Vec<f64> = seeds
             .map(|seed| {
-                let heard = hear(&said, way, loss, repair, seed);
-                let file = folder.join(format!("heard-{way:?}-{repair:?}-{loss:?}-{seed}.wav"));
+                let heard = hear(&said, way, wire, repair, seed);
+                let (loss, jitter) = (wire.loss, wire.jitter.as_millis());
+                let file = folder.join(format!("heard-{way:?}-{repair:?}-{loss:?}-{jitter}-{seed}.wav"));
                 write(&file, &heard);
                 let score = speech::score(&reference, &file);
-                score.pesq_nb.unwrap_or_else(|| panic!("{way:?} {loss:?} {repair:?}: {score:?}"))
+                score.pesq_nb.unwrap_or_else(|| panic!("{way:?} {wire:?} {repair:?}: {score:?}"))
             })
             .collect();
         scores.iter().sum::<f64>() / scores.len() as f64
@@ -93,9 +94,14 @@ fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
     for way in [Way::AppToTrunk, Way::TrunkToApp] {
         for percent in [0u32, 1, 3, 5, 10, 20] {
             let loss = if percent == 0 { Loss::None } else { Loss::Random(f64::from(percent) / 100.0) };
-            table.push((way, percent, loss));
+            table.push((way, percent, Impairments { loss, ..Impairments::default() }));
         }
-        table.push((way, 10, Loss::Bursts { share: 0.1, mean_run: 2.5 }));
+        let loss = Loss::Bursts { share: 0.1, mean_run: 2.5 };
+        table.push((way, 10, Impairments { loss, ..Impairments::default() }));
+        for jitter in [40, 60] {
+            let jitter = Duration::from_millis(jitter);
+            table.push((way, 0, Impairments { jitter, ..Impairments::default() }));
+        }
     }
     // Two cores judge at once; the speech itself takes no time.
     let scores: Vec<(f64, f64)> = std::thread::scope(|scope| {
@@ -103,8 +109,8 @@ fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
         let half = |from: usize| {
             scope.spawn(move || {
                 let mine = table.iter().skip(from).step_by(2);
-                mine.map(|(way, _, loss)| {
-                    (judged(*way, *loss, Repair::Tandem), judged(*way, *loss, Repair::Off))
+                mine.map(|(way, _, wire)| {
+                    (judged(*way, *wire, Repair::Tandem), judged(*way, *wire, Repair::Off))
                 })
                 .collect::<Vec<_>>()
             })
@@ -114,13 +120,16 @@ fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
         (0..table.len()).map(|row| if row % 2 == 0 { even[row / 2] } else { odd[row / 2] }).collect()
     });
     println!("PESQ-NB                     repaired   not");
-    for ((way, percent, loss), (with, without)) in table.iter().zip(&scores) {
-        let kind = if matches!(loss, Loss::Bursts { .. }) { "bursts" } else { "random" };
-        println!("  {way:?} {percent:>2} % {kind}   {with:>6.2}  {without:>6.2}");
+    for ((way, percent, wire), (with, without)) in table.iter().zip(&scores) {
+        let kind = if matches!(wire.loss, Loss::Bursts { .. }) { "bursts" } else { "random" };
+        let jitter = wire.jitter.as_millis();
+        println!("  {way:?} {percent:>2} % {kind}, jitter 0 to {jitter:>2} ms   {with:>6.2}  {without:>6.2}");
     }
-    for ((way, percent, loss), (with, without)) in table.iter().zip(&scores) {
-        let case = format!("{way:?}, {percent} %, {loss:?}: {with:.2} repaired, {without:.2} not");
+    for ((way, percent, wire), (with, without)) in table.iter().zip(&scores) {
+        let case = format!("{way:?}, {percent} %, {wire:?}: {with:.2} repaired, {without:.2} not");
         assert!(*with >= floor(*way, *percent), "{case}");
+        // No packet is lost: to a patient listener jitter alone is nothing.
+        assert!(wire.jitter.is_zero() || *with >= without - 0.05, "{case}");
         assert!(*percent == 0 || with - without >= worth(*way, *percent), "{case}");
     }
 }
@@ -173,13 +182,14 @@ fn a_phone_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well
 }
 
 /// What the far side hears, whose jitter buffer is ideal.
-fn hear(said: &[i16], way: Way, loss: Loss, repair: Repair, seed: u64) -> Vec<i16> {
-    let mut wire = ImpairedWire::new(Impairments { loss, ..Impairments::default() }, seed);
-    let arrived: Vec<bool> =
-        (0..said.len() / FRAME).map(|n| wire.carry(TICK * n as u32).next().is_some()).collect();
+fn hear(said: &[i16], way: Way, impairments: Impairments, repair: Repair, seed: u64) -> Vec<i16> {
+    let (mut wire, loss) = (ImpairedWire::new(impairments, seed), impairments.loss);
+    let arrivals: Vec<Option<Duration>> =
+        (0..said.len() / FRAME).map(|n| wire.carry(TICK * n as u32).next()).collect();
+    let arrived: Vec<bool> = arrivals.iter().map(Option::is_some).collect();
     match (way, repair) {
         (Way::AppToTrunk, Repair::Tandem) => {
-            let call = Call::carry(AudioCodec::Opus, AudioCodec::Pcma, &opus(said, loss), &arrived);
+            let call = Call::carry(AudioCodec::Opus, AudioCodec::Pcma, &opus(said, loss), &arrivals);
             play_g711(&call.sent)
         }
         (Way::AppToTrunk, Repair::Off) => {
@@ -195,7 +205,7 @@ fn hear(said: &[i16], way: Way, loss: Loss, repair: Repair, seed: u64) -> Vec<i1
             opus(said, loss).into_iter().zip(&arrived).flat_map(frame).collect()
         }
         (Way::TrunkToApp, Repair::Tandem) => {
-            let call = Call::carry(AudioCodec::Pcma, AudioCodec::Opus, &g711(said), &arrived);
+            let call = Call::carry(AudioCodec::Pcma, AudioCodec::Opus, &g711(said), &arrivals);
             play_opus(&call.sent)
         }
         (Way::TrunkToApp, Repair::Off) => {
@@ -296,8 +306,8 @@ impl Wire for Collect<'_> {
 }
 
 impl Call {
-    /// One packet every 20 ms, those that arrive; in between what falls due is done.
-    fn carry(from: AudioCodec, to: AudioCodec, payloads: &[Vec<u8>], arrived: &[bool]) -> Call {
+    /// Those packets that arrive, at their time; in between what falls due is done.
+    fn carry(from: AudioCodec, to: AudioCodec, payloads: &[Vec<u8>], arrivals: &[Option<Duration>]) -> Call {
         let now = Now { instant: Instant::now(), unix_ms: 0 };
         let mut call = Call {
             from: Leg::new(LegKind::App, 3, now.instant),
@@ -310,11 +320,12 @@ impl Call {
         call.to.configure(config(to), now).expect("no keys");
         bridge::join(&mut call.from, &mut call.to);
         let far: SocketAddr = FAR.parse().expect("an address");
-        for (number, (payload, arrived)) in payloads.iter().zip(arrived).enumerate() {
-            call.until(now.instant + TICK * number as u32);
-            if !arrived {
-                continue;
-            }
+        let packets = payloads.iter().zip(arrivals).enumerate();
+        let mut coming: Vec<_> =
+            packets.filter_map(|(n, (payload, at))| Some((at.as_ref()?, n, payload))).collect();
+        coming.sort();
+        for (at, number, payload) in coming {
+            call.until(now.instant + *at);
             let header = RtpHeader {
                 payload_type: payload_type(from),
                 marker: false,

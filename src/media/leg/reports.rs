@@ -223,14 +223,15 @@ impl Media {
             burst_ms: ms(losses.burst_length()),
             gap_ms: ms(losses.gap_length()),
             round_trip_ms: self.reports.rtt.map(|rtt| rtt.as_millis().min(u128::from(u16::MAX)) as u16),
-            // The gateway holds nothing back: what it adds is the packet it fills and the codec's look-ahead.
+            // No packet is held back but at a gap: what the gateway adds is the packet it fills and the codec's look-ahead.
             end_system_ms: Some((packet_ms + quality::codec_delay_ms(self.config.codec)) as u16),
             gmin: GMIN,
-            r_factor: Some(quality::r_factor(impairment, heard, delay).round() as u8),
+            // R counts the delay: where that is unknown, so is R (§4.7.5).
+            r_factor: delay.map(|delay| quality::r_factor(impairment, heard, delay).round() as u8),
             mos_lq: Some(quality::mos_lq(impairment, heard)),
             mos_cq: delay.map(|delay| quality::mos_cq(impairment, heard, delay)),
             conceals: self.concealed,
-            buffer_ms: 0,
+            buffer_ms: self.waits_ms,
         })
     }
 }
@@ -287,12 +288,20 @@ impl Media {
         // Redundancy rises at once and falls slowly: loss comes in spells.
         let reported = (u32::from(about_us.reception.fraction_lost) * 100 / 256) as u8;
         reports.expected_loss = reported.max(reports.expected_loss - reports.expected_loss.div_ceil(4));
-        let diet = reports.adaptation.report(reported, reports.rtt);
+        let change = reports.adaptation.report(reported, reports.rtt, now.instant);
         if let Some(feed) = &mut self.feed {
             feed.set_expected_loss(reports.expected_loss);
-            if let Some(diet) = diet {
+            if let Some(diet) = change {
                 feed.set_diet(diet);
             }
+        }
+    }
+
+    /// What the peer's reports have taught is true of whatever is sent to it, a new source's voice too.
+    pub(super) fn tell_feed(&mut self) {
+        if let Some(feed) = &mut self.feed {
+            feed.set_expected_loss(self.reports.expected_loss);
+            feed.set_diet(self.reports.adaptation.current());
         }
     }
 
@@ -325,6 +334,7 @@ impl Media {
             };
             self.tx.send_rtcp(channel, to, len, out.wire, buffer);
         }
+        self.waits_ms = 0;
         self.reports.schedule(now.instant);
     }
 }

@@ -44,8 +44,14 @@ impl CatchUp {
 
     fn choose(&mut self, pcm: &[i16], behind: usize) -> usize {
         let len = pcm.len();
-        if behind >= len && pcm.iter().all(|sample| sample.unsigned_abs() < QUIET) {
+        // What is quiet before the first syllable goes before anything of the syllable does.
+        let quiet = pcm.iter().take_while(|sample| sample.unsigned_abs() < QUIET).count();
+        if quiet == len && behind >= len {
             return len;
+        }
+        if quiet >= BLEND + SHORTEST {
+            let cut = behind.min(quiet - BLEND);
+            return if (1..SHORTEST).contains(&(behind - cut)) { behind - SHORTEST } else { cut };
         }
         if self.rest > 0 {
             self.rest = self.rest.saturating_sub(len);
@@ -161,6 +167,15 @@ mod tests {
             let (heard, frames) = play(160, behind, speech);
             assert_eq!(heard.len() + behind, frames * 160, "{behind}");
         }
+    }
+
+    #[test]
+    fn the_quiet_before_a_syllable_goes_before_the_syllable_does() {
+        let voice = speech(400, 200);
+        let mut pcm = [vec![3; 120], voice[..40].to_vec()].concat();
+        let mut catch_up = CatchUp::default();
+        assert_eq!(catch_up.shorten(&mut pcm, 60), 100);
+        assert_eq!(pcm[60..100], voice[..40], "the syllable is whole");
     }
 
     #[test]

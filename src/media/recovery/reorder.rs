@@ -1,15 +1,19 @@
-//! Puts packets back that others have overtaken. Nothing is held while packets come in order, nor at a gap while no
-//! packet of this stream has ever been overtaken: then the gap is repaired at once.
+//! Puts packets back that others have overtaken. Nothing is held while packets come in order, nor at a gap where no
+//! packet can be overtaken by what is known of their transit times, nor has been of late: then the gap is repaired at once.
 
-use super::window::Window;
+use super::spread::Slack;
+use super::window::{WIDEST, Window};
 use crate::media::rtp::{Arrival, RtpPacket, sequence_distance};
 use crate::media::transcoder::Incoming;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The widest window's worth of 10 ms packets.
-const SLOTS: usize = 8;
+pub const SLOTS: usize = 8;
 /// Longer payloads are not held: 60 ms of G.711 fit, and Opus of every rate a telephone call uses.
 const LONGEST: usize = 512;
+
+/// So many gaps that were given up are remembered: a late packet may belong in an older one.
+const GAPS: usize = 4;
 
 /// The stage in front of a decoder.
 #[derive(Default)]
@@ -19,8 +23,9 @@ pub struct Reorder {
     shelf: Option<Box<Shelf>>,
     /// The number to be played next; it means something while packets are held.
     next: u16,
-    /// The gap that was given up last.
-    given_up: Option<GivenUp>,
+    /// The gaps that were given up last, the oldest of which is replaced next.
+    given_up: [Option<GivenUp>; GAPS],
+    oldest: usize,
 }
 
 /// What to do with a packet that came.
@@ -28,8 +33,8 @@ pub struct Reorder {
 pub enum Turn {
     /// It is the next one, with so much missing before it.
     Play(Arrival),
-    /// It waits here for one before it.
-    Held,
+    /// It waits here for one before it, so long at most.
+    Held(Duration),
     /// The gap it belongs in was repaired, or it was here before.
     TooLate,
     /// First release a packet, then ask again.
@@ -57,16 +62,24 @@ pub struct Held {
     timestamp: u32,
     ssrc: u32,
     came: Instant,
+    slack: Slack,
+    /// When the packets before it are given up.
+    until: Instant,
     len: usize,
     payload: [u8; LONGEST],
 }
 
 impl Held {
-    fn new(packet: &RtpPacket<'_>, came: Instant) -> Option<Held> {
+    fn new(packet: &RtpPacket<'_>, came: Instant, slack: Slack, until: Instant) -> Option<Held> {
         let RtpPacket { payload_type, marker, sequence, timestamp, ssrc, payload: bytes } = *packet;
         let mut payload = [0; LONGEST];
         payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(Held { payload_type, marker, sequence, timestamp, ssrc, came, len: bytes.len(), payload })
+        let len = bytes.len();
+        Some(Held { payload_type, marker, sequence, timestamp, ssrc, came, slack, until, len, payload })
+    }
+
+    pub fn sequence(&self) -> u16 {
+        self.sequence
     }
 
     /// The packet as it came, with what is missing before it.
@@ -77,6 +90,7 @@ impl Held {
             packet: RtpPacket { payload_type, marker, sequence, timestamp, ssrc, payload },
             arrival,
             now,
+            slack: self.slack.later(now.saturating_duration_since(self.came)),
         }
     }
 }
@@ -85,28 +99,40 @@ impl Reorder {
     /// Asks what to do with a packet. After [`Turn::Play`] what became playable is to be [`release`](Self::release)d.
     #[inline]
     pub fn arrive(&mut self, incoming: &Incoming<'_>) -> Turn {
-        let Incoming { packet, arrival, now } = incoming;
+        let Incoming { packet, arrival, now, .. } = incoming;
         match (self.is_empty(), arrival) {
             (_, Arrival::Duplicate | Arrival::Suspect) => Turn::TooLate,
             (true, Arrival::First | Arrival::Next) => Turn::Play(*arrival),
-            (true, Arrival::Gap(lost)) => self.meet_gap(packet, *lost, *now),
+            (true, Arrival::Gap(lost)) => self.meet_gap(incoming, *lost),
             (true, Arrival::Late) => self.come_too_late(packet.sequence, *now),
             (false, Arrival::First) => Turn::MakeRoom,
-            (false, Arrival::Next | Arrival::Gap(_) | Arrival::Late) => self.join_those_held(packet, *now),
+            (false, Arrival::Next | Arrival::Gap(_) | Arrival::Late) => self.join_those_held(incoming),
         }
     }
 
-    fn meet_gap(&mut self, packet: &RtpPacket<'_>, lost: u16, now: Instant) -> Turn {
-        let first = packet.sequence.wrapping_sub(lost);
-        if !self.window.width().is_zero() && self.hold(packet, now) {
+    fn meet_gap(&mut self, incoming: &Incoming<'_>, lost: u16) -> Turn {
+        let first = incoming.packet.sequence.wrapping_sub(lost);
+        let patience = self.patience(incoming);
+        if !patience.is_zero() && self.hold(incoming) {
             self.next = first;
-            return Turn::Held;
+            return Turn::Held(patience);
         }
-        self.given_up = Some(GivenUp { first, lost, seen: now });
+        self.give_up(GivenUp { first, lost, seen: incoming.now });
         Turn::Play(Arrival::Gap(lost))
     }
 
-    fn join_those_held(&mut self, packet: &RtpPacket<'_>, now: Instant) -> Turn {
+    /// How long what is missing before a packet is worth waiting for.
+    fn patience(&self, incoming: &Incoming<'_>) -> Duration {
+        self.window.width().max(incoming.slack.before).min(WIDEST)
+    }
+
+    fn give_up(&mut self, gap: GivenUp) {
+        self.given_up[self.oldest] = Some(gap);
+        self.oldest = (self.oldest + 1) % GAPS;
+    }
+
+    fn join_those_held(&mut self, incoming: &Incoming<'_>) -> Turn {
+        let Incoming { packet, now, .. } = *incoming;
         let ahead = sequence_distance(self.next, packet.sequence);
         if ahead < 0 {
             return self.come_too_late(packet.sequence, now);
@@ -118,12 +144,12 @@ impl Reorder {
             self.next = packet.sequence.wrapping_add(1);
             return Turn::Play(Arrival::Next);
         }
-        if self.hold(packet, now) { Turn::Held } else { Turn::MakeRoom }
+        if self.hold(incoming) { Turn::Held(self.patience(incoming)) } else { Turn::MakeRoom }
     }
 
     fn come_too_late(&mut self, sequence: u16, now: Instant) -> Turn {
-        let given_up = self.given_up.filter(|gap| sequence.wrapping_sub(gap.first) < gap.lost);
-        if let Some(gap) = given_up {
+        let of_it = |gap: &&GivenUp| sequence.wrapping_sub(gap.first) < gap.lost;
+        if let Some(gap) = self.given_up.iter().flatten().find(of_it) {
             self.window.overtaken(now.saturating_duration_since(gap.seen));
         }
         Turn::TooLate
@@ -135,9 +161,12 @@ impl Reorder {
         self.held().iter().filter(behind).map(|held| held.came).min()
     }
 
-    fn hold(&mut self, packet: &RtpPacket<'_>, now: Instant) -> bool {
-        let shelf = self.shelf.get_or_insert_with(|| Shelf::empty(now));
-        let Some(held) = Held::new(packet, now).filter(|_| shelf.used < SLOTS) else { return false };
+    fn hold(&mut self, incoming: &Incoming<'_>) -> bool {
+        let Incoming { packet, now, slack, .. } = incoming;
+        let until = *now + self.patience(incoming);
+        let shelf = self.shelf.get_or_insert_with(|| Shelf::empty(*now));
+        let held = Held::new(packet, *now, *slack, until).filter(|_| shelf.used < SLOTS);
+        let Some(held) = held else { return false };
         shelf.slots[shelf.used] = held;
         shelf.used += 1;
         true
@@ -145,6 +174,13 @@ impl Reorder {
 
     fn held(&self) -> &[Held] {
         self.shelf.as_ref().map_or(&[], |shelf| &shelf.slots[..shelf.used])
+    }
+
+    /// Timestamp of the lowest packet that waits, and how many are missing before it.
+    pub fn lowest(&self) -> Option<(u32, u16)> {
+        let ahead = |held: &&Held| sequence_distance(self.next, held.sequence);
+        let lowest = self.held().iter().min_by_key(ahead)?;
+        Some((lowest.timestamp, ahead(&lowest).max(0) as u16))
     }
 
     /// True if nothing waits.
@@ -156,7 +192,7 @@ impl Reorder {
     /// When the present gap is given up.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.held().iter().map(|held| held.came).min().map(|came| came + self.window.width())
+        self.held().iter().map(|held| held.until).min()
     }
 
     /// The next packet that need not wait any longer, and what is missing before it. `at_once`: none need.
@@ -181,7 +217,7 @@ impl Reorder {
             return Some((held, Arrival::Next));
         }
         self.window.unfilled();
-        self.given_up = Some(GivenUp { first: self.next, lost, seen: held.came });
+        self.give_up(GivenUp { first: self.next, lost, seen: held.came });
         self.next = held.sequence.wrapping_add(1);
         Some((held, Arrival::Gap(lost)))
     }
@@ -211,6 +247,8 @@ impl Shelf {
             timestamp: 0,
             ssrc: 0,
             came: now,
+            slack: Slack::default(),
+            until: now,
             len: 0,
             payload: [0; LONGEST],
         };
@@ -223,7 +261,6 @@ mod tests {
     use super::*;
     use crate::media::reception::ReceiveStats;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -234,6 +271,8 @@ mod tests {
         start: Instant,
         played: Vec<(u16, Arrival, Duration)>,
         late: usize,
+        /// Transit times are known.
+        timed: bool,
     }
 
     impl Stream {
@@ -244,6 +283,7 @@ mod tests {
                 start: Instant::now(),
                 played: Vec::new(),
                 late: 0,
+                timed: false,
             }
         }
 
@@ -261,11 +301,12 @@ mod tests {
                 ssrc: 1,
                 payload: &payload,
             };
-            let arrival = self.stats.record(1, number, None, now);
+            let timestamp = self.timed.then_some(packet.timestamp);
+            let arrival = self.stats.record(1, number, timestamp, now);
             loop {
-                match self.order.arrive(&Incoming { packet, arrival, now }) {
+                match self.order.arrive(&Incoming { packet, arrival, now, slack: self.stats.slack() }) {
                     Turn::Play(arrival) => break self.played.push((number, arrival, now - self.start)),
-                    Turn::Held => break,
+                    Turn::Held(_) => break,
                     Turn::TooLate => break self.late += 1,
                     Turn::MakeRoom => self.release(now, true),
                 }
@@ -342,6 +383,36 @@ mod tests {
     }
 
     #[test]
+    fn transit_times_alone_tell_how_long_to_wait() {
+        let mut stream = Stream { timed: true, ..Stream::new() };
+        // 1 takes 40 ms longer than 0, and nothing was overtaken yet.
+        for (ms, n) in [(0, 0), (60, 1), (61, 2), (80, 4), (85, 3), (100, 5), (140, 7), (151, 8), (158, 6)] {
+            stream.at(ms, n);
+        }
+        assert_eq!(stream.numbers(), [0, 1, 2, 3, 4, 5, 6, 7, 8], "all in order");
+        assert_eq!(stream.late, 0);
+        stream.at(200, 10);
+        stream.at(230, 11);
+        assert_eq!(stream.played[9], (10, Arrival::Gap(1), 223 * MS), "9 would have come by 220 ms");
+        stream.at(240, 12);
+        assert_eq!(stream.played[11], (12, Arrival::Next, 240 * MS));
+    }
+
+    #[test]
+    fn a_late_packet_teaches_though_other_gaps_were_given_up_since() {
+        let mut stream = Stream::new();
+        for (ms, n) in [(0, 0), (40, 2), (80, 4), (120, 6), (121, 8), (122, 1)] {
+            stream.at(ms, n);
+        }
+        assert_eq!(stream.order.window.width(), Duration::ZERO, "82 ms are too many");
+        let mut stream = Stream::new();
+        for (ms, n) in [(0, 0), (40, 2), (41, 4), (42, 6), (43, 8), (50, 1)] {
+            stream.at(ms, n);
+        }
+        assert_eq!(stream.order.window.width(), 15 * MS);
+    }
+
+    #[test]
     fn two_gaps_heal_one_after_the_other() {
         let mut stream = Stream::new();
         for (ms, n) in [(0, 0), (40, 2), (90, 1)] {
@@ -381,9 +452,10 @@ mod tests {
             ssrc: 1,
             payload,
         };
-        let held = Incoming { packet: packet(5, &long[..9]), arrival: Arrival::Gap(1), now };
-        assert_eq!(order.arrive(&held), Turn::Held);
-        let next = Incoming { packet: packet(6, &long), arrival: Arrival::Next, now };
+        let slack = Slack::default();
+        let held = Incoming { packet: packet(5, &long[..9]), arrival: Arrival::Gap(1), now, slack };
+        assert_eq!(order.arrive(&held), Turn::Held(55 * MS));
+        let next = Incoming { packet: packet(6, &long), arrival: Arrival::Next, now, slack };
         assert_eq!(order.arrive(&next), Turn::MakeRoom);
         assert_eq!(order.release(now, true).map(|(_, arrival)| arrival), Some(Arrival::Gap(1)));
         assert_eq!(order.arrive(&next), Turn::Play(Arrival::Next));

@@ -1,5 +1,5 @@
-//! How long a gap is worth waiting for: not at all while packets keep their order, else about as long as the ones that
-//! were overtaken took.
+//! How long a gap is worth waiting for where single packets take another way: not at all while none was overtaken, else
+//! about as long as the ones that were took. What all packets' transit times say is `spread`'s.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const MARGIN: Duration = Duration::from_millis(5);
 /// So many gaps in a row that nobody filled end the waiting: the packets are lost, not late.
 const TRUST: u8 = 12;
 /// The window follows smaller lateness by this part of the difference a packet.
-const EASE: u32 = 16;
+const EASE: u32 = 64;
 
 /// Zero until a packet was overtaken.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(window.width(), WIDEST, "so late that no waiting helps");
         window.overtaken(15 * MS);
         assert_eq!(window.width(), 80 * MS - 60 * MS / EASE);
-        (0..100).for_each(|_| window.overtaken(15 * MS));
+        (0..400).for_each(|_| window.overtaken(15 * MS));
         assert!((20 * MS..22 * MS).contains(&window.width()));
     }
 

@@ -29,8 +29,10 @@ const GRACE_LONGEST: Duration = Duration::from_millis(120);
 /// How overdue it is where the last one held nothing but background: an app that stops sending there (DTX) has nothing
 /// to say.
 const GRACE_QUIET: Duration = Duration::from_millis(40);
-/// The same while the app is silent: the next packet may be hundreds of milliseconds away.
+/// The same while the app is silent, beyond what its packets' transit times differ by: the next one may be hundreds of
+/// milliseconds away, and what is filled too early is cut out of the first syllable.
 const GRACE_SILENT: Duration = Duration::from_millis(10);
+const GRACE_SILENT_MOST: Duration = Duration::from_millis(60);
 /// So many frames made up in the middle of a voice, one by one as each is given up, are a silence too.
 const SILENT_AFTER: u8 = 3;
 /// So many packets in time end a silence, and so does a voice.
@@ -53,6 +55,10 @@ pub struct OpusToG711 {
     /// How overdue a packet may be while the app talks.
     patience: Duration,
     background: Background,
+    /// By how much the next packet may be late by what is known of the network.
+    slack: Duration,
+    /// Samples in the last packet.
+    length: usize,
     /// The last packet held no voice.
     quiet: bool,
     silent: bool,
@@ -85,6 +91,8 @@ impl OpusToG711 {
             pace: None,
             patience: GRACE_TALKING,
             background: Background::default(),
+            slack: Duration::ZERO,
+            length: FRAME,
             quiet: false,
             silent: false,
             made_up: 0,
@@ -108,15 +116,14 @@ impl OpusToG711 {
 
     /// Decodes a packet and sends what it holds, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
-        let Incoming { packet, arrival, now } = incoming;
+        let Incoming { packet, arrival, now, slack } = incoming;
         let Some(samples) = packet_samples(packet.payload, SAMPLE_RATE) else {
             return Outcome::UNUSABLE;
         };
         let behind = self.track.behind();
         let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
             Place::TooLate => return Outcome::TOO_LATE,
-            Place::Restart => 0,
-            Place::Play { missing } => missing as usize,
+            Place::Play { missing } | Place::Restart { missing } => missing as usize,
         };
         let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
         if missing <= MAX_BURST && !self.pressed {
@@ -139,14 +146,19 @@ impl OpusToG711 {
         self.note_pace(missing == 0, self.track.behind() > behind);
         self.made_up = 0;
         self.described = None;
+        (self.slack, self.length) = (slack.after, samples);
         let grace = match (self.silent, self.quiet) {
-            (true, _) => GRACE_SILENT,
-            (false, true) => GRACE_QUIET,
-            (false, false) => self.patience,
+            (true, _) => self.grace_silent(),
+            (false, true) => GRACE_QUIET.max(self.grace_silent()),
+            (false, false) => self.patience.max(GRACE_SILENT + self.slack).min(GRACE_LONGEST),
         };
         let duration = Duration::from_micros(samples as u64 * 125);
         self.pace = Some(Pace { slot: now + duration, grace });
         outcome
+    }
+
+    fn grace_silent(&self) -> Duration {
+        (GRACE_SILENT + self.slack).min(GRACE_SILENT_MOST)
     }
 
     /// Learns from a packet whether the app talks, and whether its network needs more patience.
@@ -258,7 +270,7 @@ impl OpusToG711 {
             return;
         }
         self.silent = true;
-        pace.grace = GRACE_SILENT;
+        pace.grace = self.grace_silent();
         let overdue = now.saturating_duration_since(pace.slot + pace.grace);
         let behind = (overdue.as_millis() / FRAME_TIME.as_millis()) as u32;
         if let Some(skipped) = behind.checked_sub(MAX_CATCH_UP) {
@@ -303,6 +315,12 @@ impl OpusToG711 {
             self.described = Some(since);
         }
         self.track.played(duration);
+    }
+
+    /// True if a frame of filling fits before a packet and so many others that are missing before it.
+    pub fn has_room_before(&self, timestamp: u32, lost: u16) -> bool {
+        let wanted = FRAME as i32 + i32::from(lost) * self.length as i32;
+        self.track.missing_before(timestamp).is_some_and(|missing| missing >= wanted)
     }
 
     /// Where a timestamp of the source lies in our stream.

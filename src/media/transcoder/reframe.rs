@@ -49,14 +49,13 @@ impl G711ToG711 {
 
     /// Sends what a packet fills, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
-        let Incoming { packet, arrival, now } = incoming;
+        let Incoming { packet, arrival, now, .. } = incoming;
         if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
             return Outcome::UNUSABLE;
         }
         let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
             Place::TooLate => return Outcome::TOO_LATE,
-            Place::Restart => 0,
-            Place::Play { missing } => missing,
+            Place::Play { missing } | Place::Restart { missing } => missing,
         };
         let mut outcome = Outcome::default();
         match arrival {

@@ -108,6 +108,28 @@ fn packet_lengths_are_cut_to_what_the_far_side_wants() {
 }
 
 #[test]
+fn one_packet_of_another_length_does_not_end_a_relay() {
+    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Pcmu));
+    let mut trunk = Talker::new(Side::A, 8);
+    let mut time = Duration::ZERO;
+    for n in 0..60u32 {
+        call.until(time);
+        // The last packet before a pause may be short; from the fortieth on they all are.
+        let samples = if n == 20 || n >= 40 { 80 } else { 160 };
+        time += MS * samples / 8;
+        trunk.say(&mut call, samples, &vec![0xd5; samples as usize]);
+    }
+    let lengths: Vec<usize> = call.at_b.iter().map(|got| got.payload.len()).collect();
+    assert_eq!((lengths[19], lengths[20], lengths[21]), (160, 80, 160), "as it came");
+    assert_eq!(lengths[40], 80);
+    assert!(lengths[41..].iter().all(|len| *len == 160), "cut anew: {:?}", &lengths[41..]);
+    for pair in call.at_b.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        assert_eq!(pair[1].timestamp, pair[0].timestamp.wrapping_add(pair[0].payload.len() as u32));
+    }
+}
+
+#[test]
 fn opus_of_every_length_becomes_g711_of_the_wanted_one() {
     for frame_ms in [10usize, 20, 40, 60] {
         let mut call = Call::opus_to_pcma();

@@ -65,18 +65,24 @@ fn the_wanted_packet_length_changes_in_the_middle_of_a_call() {
 
 #[test]
 fn the_far_sides_packet_length_changes_in_the_middle_of_a_call() {
-    let said = speech(0, 6 * 8_000);
+    let lengths = [20usize, 60, 10, 30, 50, 40, 20, 60];
+    let said = speech(0, lengths.len() * 9_600);
     let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
     let mut call = Call::opus_to_pcma();
     let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
     let mut at = 0usize;
-    for ms in [20usize, 60, 10, 40, 20, 60] {
+    for ms in lengths {
         let samples = ms * 8;
-        for pcm in said[at..at + 7_680].chunks_exact(samples) {
+        for pcm in said[at..at + 9_600].chunks_exact(samples) {
             call.until(MS * (at / 8) as u32);
-            let mut packet = [0; 1276];
-            let Ok(Encoded::Packet(len)) = encoder.encode(pcm, &mut packet) else { unreachable!("no DTX") };
-            app.say(&mut call, 6 * samples as u32, &packet[..len]);
+            // Opus has no frame of 30 or 50 ms; an app sends such a time as several packets.
+            for part in pcm.chunks(if matches!(ms, 30 | 50) { 80 } else { samples }) {
+                let mut packet = [0; 1276];
+                let Ok(Encoded::Packet(len)) = encoder.encode(part, &mut packet) else {
+                    unreachable!("no DTX")
+                };
+                app.say(&mut call, 6 * part.len() as u32, &packet[..len]);
+            }
             let payload: Vec<u8> = pcm.iter().map(|sample| Law::A.compress(*sample)).collect();
             trunk.say(&mut call, samples as u32, &payload);
             at += samples;
@@ -257,6 +263,42 @@ fn a_full_network_of_the_app_gets_longer_packets_and_fewer_bits_and_them_back_wh
     assert!(after > before * 9 / 10, "{after} bit/s of {before}");
 }
 
+#[test]
+fn what_an_app_has_reported_holds_for_whoever_speaks_to_it_next() {
+    let mut call = Call::opus_to_pcma();
+    let mut trunk = Talker::new(Side::B, 8);
+    let voice = pcma_speech(250, 160);
+    let mut talk = |call: &mut Call, seconds: std::ops::Range<u32>, full: bool| {
+        for n in seconds.start * 50..seconds.end * 50 {
+            call.until(20 * MS * n);
+            trunk.say(call, 160, &voice[n as usize % 250]);
+            if full && n % 250 == 249 {
+                report_loss(call, 64);
+            }
+        }
+    };
+    talk(&mut call, 0..25, true);
+    let sizes = |got: &[Got]| got.iter().map(|got| got.payload.len()).sum::<usize>() / got.len();
+    let before = sizes(&call.at_a[call.at_a.len() - 50..]);
+    // A transfer: another trunk leg takes the place of the first.
+    part(&mut call.a, &mut call.b);
+    call.b = Leg::new(LegKind::Trunk, 77, call.now.instant);
+    call.b.configure(call.config_b.clone(), call.now).unwrap();
+    join(&mut call.a, &mut call.b);
+    let from = call.at_a.len();
+    talk(&mut call, 25..30, false);
+    let got = &call.at_a[from..];
+    assert_eq!(packet_samples(&got[0].payload, 1_000), Some(60), "the first packet of the new source");
+    assert!(sizes(got).abs_diff(before) < before / 4, "{} bytes after {before}", sizes(got));
+    // And so does what it loses: redundancy goes on.
+    let redundant = got.iter().filter(|got| crate::media::codec::opus::has_redundancy(&got.payload)).count();
+    let redundant_before = call.at_a[from - 50..from]
+        .iter()
+        .filter(|got| crate::media::codec::opus::has_redundancy(&got.payload))
+        .count();
+    assert!(redundant_before == 0 || redundant > 0, "{redundant} after {redundant_before}");
+}
+
 /// An hour of packets whose sender's clock is off by so many millionths.
 fn hour(call: &mut Call, side: Side, ppm: i64, payloads: &[Vec<u8>], pauses: bool) -> Vec<(u32, usize)> {
     let (payload_type, step) = if side == Side::A { (111, 960) } else { (8, 160) };
@@ -292,6 +334,41 @@ fn a_clock_that_is_200_ppm_off_leaves_no_trace_in_an_hour_from_the_app() {
             let place = call.at_b[index].timestamp.wrapping_sub(origin);
             assert_eq!(place, timestamp.wrapping_sub(u32::MAX - 5_000) / 6, "{ppm} ppm, packet {index}");
         }
+    }
+}
+
+#[test]
+fn a_clock_that_is_off_on_a_bad_network_costs_no_more_than_the_network_does() {
+    use crate::media::recovery::wire::{ImpairedWire, Impairments, Loss};
+    let voice = opus_speech(150, 10);
+    for ppm in [-200i64, 0, 200] {
+        let bad = Impairments { loss: Loss::Random(0.03), jitter: 30 * MS, ..Impairments::default() };
+        let (mut wire, mut app) = (ImpairedWire::new(bad, 4), Talker::new(Side::A, 111));
+        let mut arrivals = Vec::new();
+        for n in 0..30_000u64 {
+            // Three seconds of voice, three with a sign of life every 400 ms, ten minutes long.
+            if n / 150 % 2 == 1 && n % 20 != 0 {
+                app.timestamp = app.timestamp.wrapping_add(960);
+                continue;
+            }
+            let sent = n as i64 * 20_000 + n as i64 * ppm / 50;
+            let header = app.next(960);
+            arrivals.extend(wire.carry(Duration::from_micros(sent as u64)).map(|at| (at, n, header)));
+        }
+        arrivals.sort_by_key(|(at, n, _)| (*at, *n));
+        let mut call = Call::opus_to_pcma();
+        let (mut late, mut made_up) = (0, 0);
+        for (at, n, header) in arrivals {
+            call.until(at);
+            let outcome = call.send(Side::A, header, &voice[n as usize % 150]);
+            late += u64::from(outcome.too_late);
+            made_up += u64::from(outcome.recovered_fec + outcome.recovered_plc);
+        }
+        assert_continuous(&call.at_b, 160);
+        assert!(call.at_b.len().abs_diff(30_000) <= 25, "{ppm} ppm: {} packets", call.at_b.len());
+        let lost = call.a.report().packets_lost;
+        assert!(late <= 5, "{ppm} ppm: {late} came too late");
+        assert!(made_up <= lost + 5, "{ppm} ppm: {made_up} made up for {lost}");
     }
 }
 

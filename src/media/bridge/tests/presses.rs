@@ -108,8 +108,12 @@ fn a_side_without_events_hears_tones_as_long_as_the_press() {
 #[test]
 fn tones_from_a_trunk_without_events_reach_the_app_as_events_and_not_as_sound() {
     use crate::media::tone::KeyTone;
-    for codec in [AudioCodec::Opus, AudioCodec::Pcma] {
-        let from = LegConfig { dtmf: None, dtmf_mode: DtmfMode::Inband, ..config(AudioCodec::Pcma) };
+    let modes = [DtmfMode::Inband, DtmfMode::Rfc4733];
+    // A trunk that takes events by its configuration may still answer without them.
+    for (codec, dtmf_mode) in
+        modes.iter().flat_map(|mode| [(AudioCodec::Opus, *mode), (AudioCodec::Pcma, *mode)])
+    {
+        let from = LegConfig { dtmf: None, dtmf_mode, ..config(AudioCodec::Pcma) };
         let mut to = config(codec);
         to.remote_rtp = at(APP);
         let mut call = Call::new(from, to);

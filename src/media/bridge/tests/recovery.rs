@@ -9,6 +9,8 @@ struct Total {
     fec: u64,
     plc: u64,
     late: u64,
+    /// The longest that a packet was made to wait.
+    waits_ms: u16,
 }
 
 /// Plays 20 ms packets of `payloads` through a wire into the call; returns what became of them.
@@ -32,6 +34,7 @@ fn carry(call: &mut Call, side: Side, payloads: &[Vec<u8>], impairments: Impairm
         total.fec += u64::from(outcome.recovered_fec);
         total.plc += u64::from(outcome.recovered_plc);
         total.late += u64::from(outcome.too_late);
+        total.waits_ms = total.waits_ms.max(outcome.waits_ms);
     }
     let end = call.now.instant - call.start;
     call.until(end + 200 * MS);
@@ -102,7 +105,8 @@ fn in_time_nothing_waits_even_while_packets_are_lost() {
         let mut call = Call::opus_to_pcma();
         let payloads = if side == Side::A { opus_speech(500, 10) } else { pcma_speech(500, 160) };
         let lossy = Impairments { loss: Loss::Random(0.1), ..Impairments::default() };
-        carry(&mut call, side, &payloads, lossy, 3);
+        let total = carry(&mut call, side, &payloads, lossy, 3);
+        assert_eq!(total.waits_ms, 0);
         let (got, step) = if side == Side::A { (&call.at_b, 160) } else { (&call.at_a, 960) };
         assert_continuous(got, step);
         let units = step / 20;
@@ -128,6 +132,37 @@ fn overtaken_packets_are_put_back_once_the_wire_has_shown_that_it_does_so() {
         assert!(total.late <= 2, "only the first teaches: {total:?}");
         assert!(total.plc + total.fec <= 2, "{total:?}");
         assert_eq!(report.packets_late, total.late);
+    }
+}
+
+/// So many packets of a voice, of which ten seconds are made.
+fn long_voice(side: Side, packets: usize) -> Vec<Vec<u8>> {
+    let voice = if side == Side::A { opus_speech(500, 10) } else { pcma_speech(500, 160) };
+    voice.into_iter().cycle().take(packets).collect()
+}
+
+#[test]
+fn jitter_that_lets_packets_overtake_each_other_costs_none_of_them() {
+    for side in [Side::A, Side::B] {
+        for seed in 1..4 {
+            let mut call = Call::opus_to_pcma();
+            let jitter = Impairments { jitter: 40 * MS, ..Impairments::default() };
+            let total = carry(&mut call, side, &long_voice(side, 3_000), jitter, seed);
+            let (got, step) = if side == Side::A { (&call.at_b, 160) } else { (&call.at_a, 960) };
+            assert_continuous(got, step);
+            assert!(total.plc + total.fec <= 1 && total.late <= 1, "seed {seed}: {total:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gap_is_never_waited_for_longer_than_the_network_has_shown_it_takes() {
+    for side in [Side::A, Side::B] {
+        let mut call = Call::opus_to_pcma();
+        let bad = Impairments { loss: Loss::Random(0.2), jitter: 40 * MS, ..Impairments::default() };
+        let total = carry(&mut call, side, &long_voice(side, 3_000), bad, 9);
+        assert!((1..=25).contains(&total.waits_ms), "{total:?}");
+        assert!(total.late <= 12, "one in two hundred: {total:?}");
     }
 }
 

@@ -101,6 +101,16 @@ fn a_trunk_that_takes_comfort_noise_gets_a_silence_in_a_few_packets_on_true_time
     }
 }
 
+#[test]
+fn comfort_noise_is_nothing_that_an_opus_app_can_send() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    app.say(&mut call, 960, &opus_speech(1, 0)[0]);
+    let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..app.next(960) };
+    call.send(Side::A, header, &[60]);
+    assert_eq!((call.a.report().packets_received, call.a.report().packets_discarded), (1, 1));
+}
+
 /// The trunk speaks for a second, describes two seconds of silence, and speaks again.
 fn trunk_with_described_silence(call: &mut Call) -> Vec<u8> {
     let mut estimator = NoiseEstimator::default();
@@ -189,5 +199,67 @@ fn comfort_noise_passes_between_trunks_that_take_it_and_sounds_where_one_does_no
             .collect();
         let (level, wanted) = (decibels(&silence), decibels(&room(0, 16_000)));
         assert!((level - wanted).abs() < 3.0, "{other}: {level} dB for {wanted} dB");
+    }
+}
+
+#[test]
+fn no_syllable_after_a_pause_is_cut_however_much_the_packets_jitter() {
+    use crate::media::recovery::wire::{ImpairedWire, Impairments};
+    // Two seconds of voice and two of the room alone, five times; each voice begins in another place of the speech.
+    let frames: Vec<Vec<i16>> = (0..1_000)
+        .map(|n| {
+            let mut pcm = room(n * 160, 160);
+            if n % 200 < 100 {
+                pcm.iter_mut()
+                    .zip(speech((n + n / 200 * 7) * 160, 160))
+                    .for_each(|(room, voice)| *room += voice);
+            }
+            pcm
+        })
+        .collect();
+    for in_order in [true, false] {
+        for seed in 1..5 {
+            let mut encoder =
+                Encoder::new(8_000, OpusSettings { dtx: true, ..OpusSettings::default() }).unwrap();
+            let mut app = Talker::new(Side::A, 111);
+            let mut wire =
+                ImpairedWire::new(Impairments { jitter: 40 * MS, in_order, ..Impairments::default() }, seed);
+            let (mut due, mut arrivals) = (Vec::new(), Vec::new());
+            for (n, pcm) in frames.iter().enumerate() {
+                let mut packet = [0; 1276];
+                match encoder.encode(pcm, &mut packet).unwrap() {
+                    Encoded::Packet(len) => {
+                        let header = app.next(960);
+                        due.push((20 * MS * n as u32, header, packet[..len].to_vec()));
+                        arrivals.push((wire.carry(20 * MS * n as u32).next().unwrap(), due.len() - 1));
+                    }
+                    Encoded::Silence => app.timestamp = app.timestamp.wrapping_add(960),
+                }
+            }
+            let mut clean = Call::opus_to_pcma();
+            for (at, header, packet) in &due {
+                clean.until(*at);
+                clean.send(Side::A, *header, packet);
+            }
+            let mut call = Call::opus_to_pcma();
+            arrivals.sort();
+            let mut faults = Vec::new();
+            for (at, packet) in arrivals {
+                call.until(at);
+                let (sent, header, packet) = &due[packet];
+                let outcome = call.send(Side::A, *header, packet);
+                if outcome.too_late || outcome.recovered_plc + outcome.recovered_fec > 0 {
+                    faults.push((*sent, at, outcome));
+                }
+            }
+            assert!(faults.len() <= 2, "{faults:?}");
+            let (clean, heard) = (listen_pcma(&clean.at_b), listen_pcma(&call.at_b));
+            for spurt in 1..5 {
+                let onset = spurt * 200 * 160;
+                let (_, likeness) = best_match(&clean[onset..onset + 1_600], &heard[onset - 800..], 1_600);
+                let case = format!("spurt {spurt}, in order {in_order}, seed {seed}, {faults:?}");
+                assert!(likeness > 0.97, "{likeness}: {case}");
+            }
+        }
     }
 }

@@ -1,0 +1,226 @@
+//! The numbers of received streams: order, loss, sources, jitter.
+
+use super::*;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn loss_duplicates_and_reordering_are_told_apart() {
+    let mut stats = ReceiveStats::new(8000);
+    let now = Instant::now();
+    let mut at = |sequence: u16| stats.record(1, sequence, None, now);
+    assert_eq!(at(65_534), Arrival::First);
+    assert_eq!(at(65_535), Arrival::Next);
+    assert_eq!(at(2), Arrival::Gap(2));
+    assert_eq!(at(1), Arrival::Late);
+    assert_eq!(at(1), Arrival::Duplicate);
+    assert_eq!(at(2), Arrival::Duplicate);
+    assert_eq!(at(65_533), Arrival::Duplicate, "before the first one");
+    assert_eq!(at(3), Arrival::Next);
+    assert_eq!((stats.lost(), stats.expected(), stats.unique()), (1, 6, 5));
+    assert_eq!((stats.late(), stats.duplicates()), (1, 3));
+}
+
+#[test]
+fn a_stray_source_changes_nothing_and_a_new_one_is_believed_once_it_keeps_time() {
+    let mut stats = ReceiveStats::new(8000);
+    let now = Instant::now();
+    stats.record(1, 100, Some(0), now);
+    for stray in 0..1000u32 {
+        let verdict = stats.record(stray + 10, (stray * 7) as u16, Some(stray), now);
+        assert_eq!(verdict, Arrival::Suspect);
+    }
+    assert_eq!(stats.record(1, 101, Some(160), now + 20 * MS), Arrival::Next);
+    let mut at =
+        |n: u16| stats.record(2, 5000 + n, Some(u32::from(n) * 160), now + MS * (30 + 20 * u32::from(n)));
+    assert_eq!((at(0), at(1), at(2)), (Arrival::Suspect, Arrival::Suspect, Arrival::First));
+    assert_eq!(at(3), Arrival::Next);
+    assert_eq!(stats.lost(), 0);
+    assert_eq!(
+        stats.record(1, 102, Some(320), now + 95 * MS),
+        Arrival::First,
+        "the old one was there after all"
+    );
+}
+
+#[test]
+fn a_jump_within_a_source_restarts_it_without_counting_loss() {
+    let mut stats = ReceiveStats::new(8000);
+    let now = Instant::now();
+    stats.record(1, 0, Some(0), now);
+    let mut at =
+        |n: u16| stats.record(1, 20_000 + n, Some(u32::from(n) * 160), now + MS * (20 + 20 * u32::from(n)));
+    assert_eq!((at(0), at(1), at(2)), (Arrival::Suspect, Arrival::Suspect, Arrival::First));
+    assert_eq!((stats.lost(), stats.expected()), (0, 2));
+}
+
+#[test]
+fn who_counts_well_but_keeps_no_time_is_not_believed_in_any_pause() {
+    for gap in [20u32, 40, 60, 400] {
+        let mut stats = ReceiveStats::new(8000);
+        let start = Instant::now();
+        let mut number = 0u16;
+        for n in 0..100u32 {
+            let now = start + MS * gap * n;
+            let arrival = stats.record(1, n as u16, Some(n * gap * 8), now);
+            assert_eq!(arrival, if n == 0 { Arrival::First } else { Arrival::Next }, "{gap} ms");
+            for k in 0..gap * 10 {
+                number = number.wrapping_add(1);
+                // Timestamps that stand still, and ones that run away.
+                let timestamp = if n % 2 == 0 { 77 } else { u32::from(number) * 160 };
+                let verdict = stats.record(2, number, Some(timestamp), now + MS * k / 10);
+                assert_eq!(verdict, Arrival::Suspect, "{gap} ms, packet {n}, {k}");
+            }
+        }
+        assert_eq!((stats.lost(), stats.unique()), (0, 100));
+    }
+}
+
+#[test]
+fn a_source_that_is_known_to_pause_is_waited_for_and_comes_back_at_once() {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    let say = |stats: &mut ReceiveStats, ssrc, n: u16, ms: u32| {
+        stats.record(ssrc, n, Some(ms * 8), start + MS * ms)
+    };
+    for n in 0..5u16 {
+        say(&mut stats, 1, n, 400 * u32::from(n));
+    }
+    // Somebody keeps time well in its next pause.
+    for n in 0..18u16 {
+        assert_eq!(say(&mut stats, 2, n, 1_620 + 20 * u32::from(n)), Arrival::Suspect, "{n}");
+    }
+    assert_eq!(say(&mut stats, 1, 5, 2_000), Arrival::Next);
+    // Now it is gone for good: the other one is believed after all.
+    let believed =
+        (0..50u16).find(|n| say(&mut stats, 2, 100 + n, 2_020 + 20 * u32::from(*n)) == Arrival::First);
+    assert!(believed.is_some_and(|n| n <= 26), "{believed:?}");
+    assert_eq!(say(&mut stats, 1, 7, 2_800), Arrival::First);
+}
+
+#[test]
+fn a_new_sdp_has_another_source_believed_with_its_second_packet() {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    stats.record(1, 0, Some(0), start);
+    stats.record(1, 1, Some(160), start + 20 * MS);
+    stats.expect_change(start + 20 * MS);
+    assert_eq!(stats.record(2, 9, Some(7), start + 25 * MS), Arrival::Suspect);
+    assert_eq!(stats.record(2, 10, Some(167), start + 45 * MS), Arrival::First);
+    assert_eq!(stats.record(3, 9, Some(7), start + 50 * MS), Arrival::Suspect);
+    assert_eq!(stats.record(3, 10, Some(167), start + 55 * MS), Arrival::Suspect, "once");
+}
+
+#[test]
+fn jitter_follows_rfc_3550() {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    assert_eq!(stats.jitter_ms(), None);
+    // Every other packet is 10 ms late: |D| is always 10 ms, so jitter tends to 10 ms.
+    for n in 0..400u32 {
+        let late = if n % 2 == 1 { 10 * MS } else { Duration::ZERO };
+        stats.record(1, n as u16, Some(n * 160), start + 20 * MS * n + late);
+    }
+    let jitter = stats.jitter_ms().unwrap();
+    assert!((9.0..=10.1).contains(&jitter), "{jitter}");
+}
+
+#[test]
+fn a_reception_report_covers_its_interval() {
+    let mut stats = ReceiveStats::new(8000);
+    let now = Instant::now();
+    for sequence in (0..100u16).filter(|n| n % 4 != 3) {
+        stats.record(1, sequence, None, now);
+    }
+    let report = stats.reception().unwrap();
+    assert_eq!(report.highest_sequence, 98);
+    assert_eq!(report.cumulative_lost, 24);
+    assert_eq!(report.fraction_lost, (24 * 256 / 99) as u8);
+    stats.record(1, 99, None, now);
+    assert_eq!(stats.reception().unwrap().fraction_lost, 0, "a new interval");
+}
+
+#[test]
+fn a_flood_that_counts_well_takes_over_no_stream_that_goes_on() {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    for n in 0..200u32 {
+        let now = start + 20 * MS * n;
+        let arrival = stats.record(1, n as u16, Some(n * 160), now);
+        assert_eq!(arrival, if n == 0 { Arrival::First } else { Arrival::Next });
+        for k in 0..200u32 {
+            // Another source, or the known one somewhere else in its numbers.
+            let (ssrc, sequence) = if n % 2 == 0 { (2, k as u16) } else { (1, 30_000 + k as u16) };
+            assert_eq!(stats.record(ssrc, sequence, Some(k), now + MS * k / 11), Arrival::Suspect);
+        }
+    }
+    assert_eq!((stats.lost(), stats.unique()), (0, 200));
+}
+
+#[test]
+fn the_ear_misses_what_never_came_came_too_late_or_could_not_be_decoded_and_repair_gives_back() {
+    let mut stats = ReceiveStats::new(8000);
+    let now = Instant::now();
+    for n in 0..200u16 {
+        if !matches!(n, 20 | 50 | 51 | 80) {
+            stats.record(1, n, None, now);
+        }
+        match n {
+            52 => stats.note_recovered(52, 1), // 51, from its redundancy
+            81 => assert_eq!(stats.record(1, 80, None, now), Arrival::Late), // too late to be played
+            100 => stats.note_heard(100, false), // refused by its decoder
+            _ => {}
+        }
+    }
+    assert_eq!(stats.lost(), 3, "20, 50 and 51");
+    assert_eq!(stats.losses().missed, 4, "20, 50, 80 and 100");
+    assert_eq!(stats.losses().packets, 200);
+    stats.record(1, 210, None, now);
+    assert_eq!(stats.losses().missed, 4 + 10);
+    stats.note_recovered(210, 9);
+    assert_eq!((stats.losses().missed, stats.losses().runs), (4 + 1, 5));
+    stats.note_recovered(210, 1_000);
+    assert_eq!(stats.losses().packets, 211, "no more than was missed");
+}
+
+#[test]
+fn losses_are_the_same_whether_they_left_the_window_or_not() {
+    let now = Instant::now();
+    let mut stats = ReceiveStats::new(8000);
+    for n in (0..1000u16).filter(|n| n % 50 >= 5) {
+        stats.record(1, n, None, now);
+    }
+    // The first five never were expected.
+    let losses = stats.losses();
+    assert_eq!((losses.packets, losses.missed, losses.runs), (995, 95, 19));
+    stats.record(1, 1100, None, now);
+    let losses = stats.losses();
+    assert_eq!((losses.packets, losses.missed, losses.runs), (1096, 95 + 100, 20));
+}
+
+#[test]
+fn the_length_of_packets_shows_in_their_timestamps() {
+    let now = Instant::now();
+    let mut stats = ReceiveStats::new(48_000);
+    stats.record(1, 1, Some(0), now);
+    assert_eq!(stats.packet_ms(), None);
+    stats.record(1, 2, Some(2_880), now);
+    assert_eq!(stats.packet_ms(), Some(60.0));
+    stats.record(1, 3, Some(48_000), now);
+    stats.record(1, 5, Some(48_960), now);
+    assert_eq!(stats.packet_ms(), Some(60.0), "neither a pause nor a gap is a length");
+}
+
+proptest! {
+    #[test]
+    fn counts_stay_consistent(sequences in proptest::collection::vec(any::<u16>(), 1..300)) {
+        let mut stats = ReceiveStats::new(48_000);
+        let now = Instant::now();
+        for sequence in sequences {
+            stats.record(1, sequence, Some(u32::from(sequence) * 960), now);
+            prop_assert!(stats.unique() <= stats.expected());
+            prop_assert_eq!(stats.lost(), stats.expected() - stats.unique());
+        }
+    }
+}
