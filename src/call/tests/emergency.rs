@@ -409,6 +409,7 @@ fn a_second_call_for_help_that_ends_shortens_nothing_for_the_first() {
     let helper = asked(&mut w, A);
     w.reply_with(&helper, 200, ANSWER);
     w.ack(&mut first);
+    w.request(helper.at, Method::Ack);
     let second = w.dial("alice", "112");
     let other = asked(&mut w, A);
     helped(&mut w, second, &other);
