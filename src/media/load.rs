@@ -1,7 +1,8 @@
 //! How busy a media thread is, and what follows: packets gather, encoders spend less, new calls go elsewhere.
 //!
 //! A thread near its limit must not let delay grow. Three things happen before that, in this order: it wakes up less
-//! often, encodes more cheaply step by step, and takes no new calls.
+//! often, encodes more cheaply step by step, and takes no new calls. Steps take seconds; on a busy thread a packet that
+//! has waited too long already is encoded as cheaply as can be at once, so that no queue lasts.
 
 use super::codec::opus::MAX_COMPLEXITY;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 const CALM: Duration = Duration::from_secs(5);
 /// A packet that waited longer than this for its turn came late: the most that a listener should ever be made to wait.
 const LATE: Duration = Duration::from_millis(20);
+/// A packet that waited longer than this on a busy thread is encoded at the last step: twice the time that packets
+/// gather.
+const PRESSED: Duration = Duration::from_millis(2);
 /// Highest complexity of an encoder at each step: what libopus spends falls to about 60 % from 5 to 0.
 const STEPS: [u8; 5] = [UNLIMITED, 5, 3, 1, 0];
 /// Encoders have what they are set to.
@@ -23,7 +27,7 @@ pub const UNLIMITED: u8 = MAX_COMPLEXITY;
 /// Below this share of its time a thread wakes for every packet; there is room, and nothing is heard sooner.
 const ROOM: f32 = 0.02;
 /// From this share on packets gather for the full time.
-const BUSY: f32 = 0.06;
+const BUSY: f32 = 0.04;
 /// The longest that packets gather. It is all the delay that batching costs.
 const GATHER: Duration = Duration::from_millis(1);
 
@@ -109,11 +113,15 @@ impl Load {
         }
     }
 
-    /// Notes a packet that waited so long for its turn.
+    /// Notes a packet that waited so long for its turn; gives the highest complexity it may be encoded with.
     #[inline]
-    pub fn heard(&mut self, waited: Duration) {
+    pub fn heard(&mut self, waited: Duration) -> u8 {
         self.packets += 1;
         self.late += u32::from(waited > LATE);
+        // On a thread with time to spare it waited for the machine, and nobody waits for it.
+        let pressed = waited > PRESSED && self.load > self.limit.relief();
+        let step = if pressed { STEPS.len() - 1 } else { self.step };
+        STEPS[step]
     }
 
     /// Notes a turn of work, by the clock on the wall: what others take of the core is not ours to spend either.
@@ -215,7 +223,7 @@ mod tests {
         let mut thread = Thread::new(0.85);
         thread.work(0.015, Duration::from_secs(5));
         assert_eq!(thread.load.gathering(), Duration::ZERO, "there is room");
-        thread.work(0.04, Duration::from_secs(5));
+        thread.work(0.03, Duration::from_secs(5));
         let half = thread.load.gathering();
         assert!(half > 400 * MS / 1000 && half < 600 * MS / 1000, "{half:?}");
         thread.work(0.30, Duration::from_secs(5));
@@ -239,6 +247,17 @@ mod tests {
         };
         assert_eq!(seen, STEPS, "each step was taken");
         assert!(refused_at.load > 0.85 && refused_at.load < 0.93, "{refused_at:?}");
+    }
+
+    #[test]
+    fn a_packet_that_waited_on_a_busy_thread_is_encoded_cheaply_at_once_and_the_next_one_well_again() {
+        let mut thread = Thread::new(0.85);
+        thread.work(0.30, Duration::from_secs(5));
+        assert_eq!(thread.load.heard(30 * MS), UNLIMITED, "it waited for the machine");
+        thread.work(0.70, Duration::from_secs(5));
+        assert_eq!(thread.load.heard(2 * MS), UNLIMITED, "packets gather, and wait for others");
+        assert_eq!(thread.load.heard(3 * MS), 0);
+        assert_eq!(thread.load.heard(MS), UNLIMITED);
     }
 
     #[test]
@@ -275,7 +294,9 @@ mod tests {
         thread.work(0.10, Duration::from_secs(1));
         for _ in 0..30 {
             thread.now += 100 * MS;
-            (0..10).for_each(|packet| thread.load.heard(if packet < 3 { 30 * MS } else { MS }));
+            for packet in 0..10 {
+                thread.load.heard(if packet < 3 { 30 * MS } else { MS });
+            }
             thread.load.handle_timeout(thread.now);
         }
         assert!(!thread.load.verdict().admits);
@@ -286,7 +307,9 @@ mod tests {
         let mut thread = Thread::new(0.85);
         thread.work(0.30, Duration::from_secs(3));
         thread.now += 200 * MS;
-        (0..10).for_each(|_| thread.load.heard(100 * MS));
+        for _ in 0..10 {
+            thread.load.heard(100 * MS);
+        }
         let verdict = thread.load.handle_timeout(thread.now).unwrap();
         assert_eq!((verdict.admits, verdict.complexity), (true, UNLIMITED));
     }

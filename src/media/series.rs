@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Length of a step.
 pub const STEP: Duration = Duration::from_secs(5);
-/// Steps kept: five minutes, in 2 KB a leg.
+/// Steps kept: five minutes, in 1.2 KB a leg.
 const KEPT: usize = 60;
 
 /// A bounded ring of samples, and the counts the next one is measured from.
@@ -17,46 +17,63 @@ pub struct Series {
     samples: Vec<Packed>,
     /// Where the next sample goes once the ring is full: the oldest one.
     oldest: usize,
+    /// When the last sample was taken.
+    newest: UnixMillis,
 }
 
-/// A sample in two thirds of its room, of which every call has 120: what was not measured is no number.
+/// A sample in little room, since every call has 120.
 #[derive(Debug, Clone, Copy)]
 struct Packed {
-    at: UnixMillis,
-    loss: f32,
-    jitter_ms: f32,
-    rtt_ms: f32,
-    mos_lq: f32,
+    /// The lower half of its time; the newest sample's tells the rest.
+    at: u32,
+    loss: Fixed<50_000>,
+    jitter_ms: Fixed<10>,
+    rtt_ms: Fixed<10>,
+    mos_lq: Fixed<1_000>,
     bytes_received: u32,
     bytes_sent: u32,
 }
 
+/// A measured value in steps of 1/`STEPS`, all finer than anybody measures; the highest number stands for what was not.
+#[derive(Debug, Clone, Copy)]
+struct Fixed<const STEPS: u16>(u16);
+
+impl<const STEPS: u16> Fixed<STEPS> {
+    fn of(value: Option<f32>) -> Fixed<STEPS> {
+        let most = f32::from(u16::MAX - 1);
+        Fixed(value.map_or(u16::MAX, |value| (value * f32::from(STEPS)).round().min(most) as u16))
+    }
+
+    fn value(self) -> Option<f32> {
+        (self.0 != u16::MAX).then(|| f32::from(self.0) / f32::from(STEPS))
+    }
+}
+
 impl From<QualitySample> for Packed {
     fn from(sample: QualitySample) -> Packed {
-        let number = |value: Option<f32>| value.unwrap_or(f32::NAN);
         Packed {
-            at: sample.at,
-            loss: number(sample.loss),
-            jitter_ms: number(sample.jitter_ms),
-            rtt_ms: number(sample.rtt_ms),
-            mos_lq: number(sample.mos_lq),
+            at: sample.at as u32,
+            loss: Fixed::of(sample.loss),
+            jitter_ms: Fixed::of(sample.jitter_ms),
+            rtt_ms: Fixed::of(sample.rtt_ms),
+            mos_lq: Fixed::of(sample.mos_lq),
             bytes_received: sample.bytes_received,
             bytes_sent: sample.bytes_sent,
         }
     }
 }
 
-impl From<&Packed> for QualitySample {
-    fn from(packed: &Packed) -> QualitySample {
-        let measured = |value: f32| (!value.is_nan()).then_some(value);
+impl Packed {
+    /// `newest` is the time of a sample not 24 days from it.
+    fn unpack(&self, newest: UnixMillis) -> QualitySample {
         QualitySample {
-            at: packed.at,
-            loss: measured(packed.loss),
-            jitter_ms: measured(packed.jitter_ms),
-            rtt_ms: measured(packed.rtt_ms),
-            mos_lq: measured(packed.mos_lq),
-            bytes_received: packed.bytes_received,
-            bytes_sent: packed.bytes_sent,
+            at: newest - i64::from((newest as u32).wrapping_sub(self.at) as i32),
+            loss: self.loss.value(),
+            jitter_ms: self.jitter_ms.value(),
+            rtt_ms: self.rtt_ms.value(),
+            mos_lq: self.mos_lq.value(),
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
         }
     }
 }
@@ -72,7 +89,13 @@ pub struct Totals {
 impl Series {
     /// Everything is allocated here.
     pub fn new(now: Instant) -> Series {
-        Series { next: now + STEP, before: Totals::default(), samples: Vec::with_capacity(KEPT), oldest: 0 }
+        Series {
+            next: now + STEP,
+            before: Totals::default(),
+            samples: Vec::with_capacity(KEPT),
+            oldest: 0,
+            newest: 0,
+        }
     }
 
     /// When the next sample is due.
@@ -96,6 +119,7 @@ impl Series {
 
     /// Keeps a sample in place of the oldest.
     pub fn push(&mut self, sample: QualitySample) {
+        self.newest = sample.at;
         if self.samples.len() < KEPT {
             self.samples.push(sample.into());
         } else {
@@ -107,7 +131,7 @@ impl Series {
     /// The samples kept, oldest first.
     pub fn samples(&self) -> impl Iterator<Item = QualitySample> {
         let (newer, older) = self.samples.split_at(self.oldest);
-        older.iter().chain(newer).map(QualitySample::from)
+        older.iter().chain(newer).map(|packed| packed.unpack(self.newest))
     }
 }
 
@@ -119,11 +143,13 @@ mod tests {
     fn the_newest_five_minutes_are_kept_in_order_without_growing() {
         let mut series = Series::new(Instant::now());
         let room = series.samples.capacity();
-        for at in 0..150 {
+        // The lower half of the time overflows on the way.
+        let start = (410i64 << 32) - 120;
+        for at in start..start + 150 {
             series.push(QualitySample { at, ..QualitySample::default() });
         }
         let kept: Vec<i64> = series.samples().map(|sample| sample.at).collect();
-        assert_eq!(kept, (90..150).collect::<Vec<_>>());
+        assert_eq!(kept, (start + 90..start + 150).collect::<Vec<_>>());
         assert_eq!(series.samples.capacity(), room);
     }
 
@@ -141,6 +167,13 @@ mod tests {
         series.push(partly);
         series.push(whole);
         assert_eq!(series.samples().collect::<Vec<_>>(), [partly, whole]);
+        let beyond = QualitySample { rtt_ms: Some(20_000.0), ..whole };
+        series.push(beyond);
+        assert_eq!(
+            series.samples().last().and_then(|sample| sample.rtt_ms),
+            Some(6_553.4),
+            "long, not unknown"
+        );
     }
 
     #[test]

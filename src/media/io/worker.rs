@@ -30,8 +30,9 @@ const ROUNDS: usize = 8;
 const MARK_EVERY: Duration = Duration::from_millis(200);
 /// A stamp older than this is a clock that was set, not a packet that waited.
 const OLDEST: Duration = Duration::from_secs(5);
-/// Deadlines of one leg that lie in the heap at once, those it has changed its mind about included; few ever have more.
-const WISHES: usize = 16;
+/// Room in the heap for each leg's deadline and as many again that legs have changed their mind about; these are swept
+/// out when it is full.
+const WISHES: usize = 2;
 /// A shorter rest costs more than it saves.
 const SHORTEST_REST: Duration = Duration::from_micros(100);
 
@@ -49,6 +50,7 @@ pub(super) struct Worker {
     free: Vec<usize>,
     /// Wishes of legs to be called; those whose leg has changed its mind since are passed over.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    sweeps: u32,
     /// Ports that had more waiting than their turn allowed.
     unfinished: Vec<Token>,
     packets: Inbox,
@@ -76,6 +78,8 @@ struct Entry {
     marked_at: Option<Instant>,
     /// The deadline that lies in the heap for this leg.
     scheduled: Option<Instant>,
+    /// The sweep of the heap that found it there.
+    swept: u32,
     published: Counts,
 }
 
@@ -100,6 +104,7 @@ impl Worker {
             entries: Vec::new(),
             free: Vec::new(),
             deadlines: BinaryHeap::with_capacity(16 * WISHES),
+            sweeps: 0,
             unfinished: Vec::with_capacity(64),
             packets: Inbox::default(),
             work: Box::default(),
@@ -158,7 +163,6 @@ impl Worker {
     /// Draws the consequences of how busy this thread is.
     fn judge(&mut self, now: Instant) {
         if let Some(verdict) = self.load.handle_timeout(now) {
-            self.work.complexity = verdict.complexity;
             self.stats.note_load(verdict);
         }
     }
@@ -270,6 +274,7 @@ impl Worker {
             mark: None,
             marked_at: None,
             scheduled: None,
+            swept: 0,
             published: Counts::default(),
         });
         self.install(entry);
@@ -290,7 +295,7 @@ impl Worker {
         }
         self.places.insert(id, place);
         // Room is made here, so that no packet has to.
-        self.deadlines.reserve(WISHES * self.places.len());
+        self.deadlines.reserve((WISHES * self.places.len()).saturating_sub(self.deadlines.len()));
         place
     }
 
@@ -438,7 +443,7 @@ impl Worker {
         let arrival = clocks.arrival(packet.stamp);
         let datagram = Datagram { from: packet.from, arrival, bytes: packet.bytes };
         let Some(Some(entry)) = self.entries.get(place) else { return };
-        self.load.heard(clocks.now.instant.saturating_duration_since(arrival));
+        self.work.complexity = self.load.heard(clocks.now.instant.saturating_duration_since(arrival));
         let (peer, before) = (entry.peer, entry.leg.packets_received());
         let pair = peer.and_then(|peer| self.entries.get_disjoint_mut([place, peer]).ok());
         if let Some([Some(from), Some(to)]) = pair {
@@ -516,8 +521,27 @@ impl Worker {
         let Some(deadline) = entry.leg.poll_timeout() else { return };
         if entry.scheduled.is_none_or(|scheduled| deadline < scheduled) {
             entry.scheduled = Some(deadline);
+            if self.deadlines.len() == self.deadlines.capacity() {
+                self.sweep_deadlines();
+            }
             self.deadlines.push(Reverse((deadline, place)));
         }
+    }
+
+    /// Leaves one deadline of each leg in the heap.
+    fn sweep_deadlines(&mut self) {
+        self.sweeps = self.sweeps.wrapping_add(1);
+        let (entries, sweep) = (&mut self.entries, self.sweeps);
+        self.deadlines.retain(|Reverse((deadline, place))| match entries.get_mut(*place) {
+            Some(Some(entry)) => {
+                let wanted = entry.scheduled == Some(*deadline) && entry.swept != sweep;
+                if wanted {
+                    entry.swept = sweep;
+                }
+                wanted
+            }
+            Some(None) | None => false,
+        });
     }
 
     /// Does what was due when the ports were last looked at: after a standstill of the machine the packets that waited
@@ -527,6 +551,7 @@ impl Worker {
             return;
         }
         let now = Now::read();
+        self.work.complexity = self.load.verdict().complexity;
         while let Some(Reverse((deadline, place))) = self.deadlines.peek().copied() {
             if deadline > looked {
                 return;
