@@ -117,11 +117,7 @@ impl Core {
 
     /// A tag or Call-ID: 96 random bits, well over the 32 that RFC 3261 §19.3 asks for.
     pub fn token(&mut self) -> String {
-        use std::fmt::Write;
-        self.octets::<12>().iter().fold(String::with_capacity(24), |mut text, octet| {
-            let _ = write!(text, "{octet:02x}");
-            text
-        })
+        data_encoding::HEXLOWER.encode(&self.octets::<12>())
     }
 
     /// Sends a request in a transaction of its own and remembers who wants the answers.

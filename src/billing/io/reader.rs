@@ -5,7 +5,7 @@ use crate::billing::{
     record::{Found, RECORD_LIMIT, SEGMENT_HEADER, Scan},
 };
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fs::File,
     io,
     ops::Bound,
@@ -52,7 +52,7 @@ impl Reader {
             let bytes = read_range(&segment, self.at.offset)?;
             let mut scan = Scan::new(&bytes);
             let mut batch = Batch::default();
-            let mut calls = HashMap::new();
+            let mut records = Vec::new();
             let mut taken = 0;
             while taken < limit
                 && let Some(found) = scan.next()
@@ -64,7 +64,7 @@ impl Reader {
                     taken += 1;
                     self.sequence = found.header.sequence;
                     batch.last_sequence = found.header.sequence;
-                    batch.add(&found, &mut calls);
+                    records.push(found);
                 }
             }
             self.at.offset += match scan.end() {
@@ -73,6 +73,7 @@ impl Reader {
                 end => end as u64,
             };
             if taken > 0 {
+                batch.take_newest(&records);
                 return Ok(Some(batch));
             }
         }
@@ -96,20 +97,27 @@ impl Reader {
 }
 
 impl Batch {
-    fn add(&mut self, found: &Found<'_>, calls: &mut HashMap<crate::types::CallId, usize>) {
-        match found.cdr() {
-            Ok(cdr) => {
-                let place = *calls.entry(cdr.id).or_insert(self.cdrs.len());
-                match self.cdrs.get_mut(place) {
-                    Some(older) => *older = cdr,
-                    None => self.cdrs.push(cdr),
+    /// Takes the newest sound record of each call. The others are not even decoded: reading them costs more than storing
+    /// the one that counts.
+    fn take_newest(&mut self, records: &[Found<'_>]) {
+        let mut calls = HashSet::with_capacity(records.len());
+        for found in records.iter().rev() {
+            if calls.contains(&found.header.call) {
+                continue;
+            }
+            match found.cdr() {
+                Ok(cdr) => {
+                    calls.insert(found.header.call);
+                    self.cdrs.push(cdr);
+                }
+                Err(error) => {
+                    tracing::error!(call = %found.header.call, %error, "journal record is not a CDR");
+                    self.unreadable.push(found.payload().to_vec());
                 }
             }
-            Err(error) => {
-                tracing::error!(call = %found.header.call, %error, "journal record is not a CDR");
-                self.unreadable.push(found.payload().to_vec());
-            }
         }
+        self.cdrs.reverse();
+        self.unreadable.reverse();
     }
 }
 

@@ -267,8 +267,9 @@ impl Observer {
 
 /// The Call-ID of a message that we wrote ourselves: its name is never folded nor shortened.
 fn call_id_of(bytes: &[u8]) -> Option<&str> {
-    const NAME: &[u8] = b"\r\nCall-ID: ";
-    let start = bytes.windows(NAME.len()).position(|part| part == NAME)? + NAME.len();
-    let len = bytes[start..].iter().position(|octet| *octet == b'\r')?;
+    const NAME: &[u8] = b"Call-ID: ";
+    let start =
+        memchr::memchr_iter(b'\n', bytes).find(|end| bytes[end + 1..].starts_with(NAME))? + 1 + NAME.len();
+    let len = memchr::memchr(b'\r', &bytes[start..])?;
     std::str::from_utf8(&bytes[start..start + len]).ok()
 }
