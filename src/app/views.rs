@@ -49,8 +49,8 @@ pub fn call(call: &Call, now: Now) -> CallView {
         duration_ms: call.duration_ms(now).unwrap_or(0),
         caller_codec: codec(&call.caller),
         callee_codec: callee.and_then(codec),
-        caller_leg: call.caller.media.report.clone(),
-        callee_leg: callee.and_then(|leg| leg.media.report.clone()),
+        caller_leg: call.caller.media.report.as_deref().cloned(),
+        callee_leg: callee.and_then(|leg| leg.media.report.as_deref().cloned()),
         caller_series: None,
         callee_series: None,
     }

@@ -91,7 +91,8 @@ pub struct Local {
     foreign: u128,
     keys: Vec<OwnKey>,
     codec: Option<AudioCodec>,
-    last: Option<Session>,
+    /// The description written last.
+    last: Option<Box<str>>,
 }
 
 /// What makes an offered audio stream acceptable.
@@ -145,7 +146,7 @@ impl Local {
 
     /// The description written last, for a 200 that repeats the answer of its 183.
     pub fn last(&self) -> Option<String> {
-        self.last.as_ref().map(Session::to_string)
+        self.last.as_deref().map(str::to_owned)
     }
 
     /// Writes an offer. The codec in use goes first, so that the far side has no reason to change it.
@@ -193,22 +194,7 @@ impl Local {
         offer: &Session,
         random: Randomness<'_>,
     ) -> Result<(String, Negotiated), Refusal> {
-        let mut refusal = None;
-        let chosen = offer
-            .medias()
-            .enumerate()
-            .filter(|(_, media)| media.kind() == MediaKind::Audio && media.port() != 0)
-            .find_map(|(index, media)| match self.judge(&media) {
-                Ok(choice) => Some((index, media, choice)),
-                Err(why) => {
-                    refusal.get_or_insert(why);
-                    None
-                }
-            });
-        let Some((index, media, choice)) = chosen else {
-            return Err(refusal.unwrap_or(Refusal::NoAudio));
-        };
-
+        let (index, media, choice) = self.choose(offer)?;
         let voice = Format::Voice(choice.codec);
         self.learn(&media);
         self.bind(voice, choice.payload_type);
@@ -275,6 +261,28 @@ impl Local {
             on_hold_address: choice.remote.hold,
         };
         Ok((text, negotiated))
+    }
+
+    /// Whether an answer to the offer exists.
+    pub fn can_answer(&self, offer: &Session) -> Result<(), Refusal> {
+        self.choose(offer).map(drop)
+    }
+
+    /// The first audio stream of an offer that we can do, and as what.
+    fn choose<'o>(&self, offer: &'o Session) -> Result<(usize, Media<'o>, Choice), Refusal> {
+        let mut refusal = None;
+        let chosen = offer
+            .medias()
+            .enumerate()
+            .filter(|(_, media)| media.kind() == MediaKind::Audio && media.port() != 0)
+            .find_map(|(index, media)| match self.judge(&media) {
+                Ok(choice) => Some((index, media, choice)),
+                Err(why) => {
+                    refusal.get_or_insert(why);
+                    None
+                }
+            });
+        chosen.ok_or(refusal.unwrap_or(Refusal::NoAudio))
     }
 
     /// Takes the answer to our last offer. May be called again: for the same answer in 183 and 200, for another one
@@ -538,19 +546,15 @@ impl Local {
             Slot::Audio => audio.clone(),
             Slot::Refused(draft) => draft.clone(),
         });
-        let medias: Vec<MediaDraft> = medias.collect();
         let ip = self.capability.address.ip();
-        let same = Session::new(self.session_id, self.version, ip, medias.clone());
-        let session = match &self.last {
-            Some(last) if *last == same => same,
-            Some(_) => {
-                self.version += 1;
-                Session::new(self.session_id, self.version, ip, medias)
-            }
-            None => same,
-        };
-        let text = session.to_string();
-        self.last = Some(session);
+        let mut session = Session::new(self.session_id, self.version, ip, medias.collect());
+        let mut text = session.text();
+        if self.last.as_deref().is_some_and(|last| last != text) {
+            self.version += 1;
+            session.set_version(self.version);
+            text = session.text();
+        }
+        self.last = Some(text.as_str().into());
         text
     }
 }

@@ -152,6 +152,20 @@ impl Session {
         (&self.inner.origin.sess_id, self.inner.origin.sess_version)
     }
 
+    /// The description as it goes on the wire.
+    pub fn text(&self) -> String {
+        // An offer with both codecs has some 300 octets.
+        let mut bytes = Vec::with_capacity(384);
+        // Writing to memory does not fail.
+        let _ = self.inner.write(&mut bytes);
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    pub(super) fn set_version(&mut self, version: u64) {
+        self.inner.origin.sess_version = version;
+    }
+
     /// The streams, in order; their positions are what offer and answer share (RFC 3264 §6).
     pub fn medias(&self) -> impl ExactSizeIterator<Item = Media<'_>> {
         self.inner.medias.iter().map(|media| Media { session: &self.inner, media })
@@ -169,9 +183,7 @@ impl Session {
 
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::new();
-        self.inner.write(&mut bytes).map_err(|_| fmt::Error)?;
-        f.write_str(&String::from_utf8_lossy(&bytes))
+        f.write_str(&self.text())
     }
 }
 

@@ -58,10 +58,11 @@ pub struct Dialog {
     pub call_id: String,
     pub local_tag: String,
     pub remote_tag: String,
-    /// Our address, with our tag: From of our requests.
-    pub local: NameAddr,
-    /// The far end's address, with its tag: To of our requests.
-    pub remote: NameAddr,
+    /// Our address, with our tag, as it is written: From of our requests. Text, since it is kept as long as the call and
+    /// never asked for its parts.
+    pub local: Box<str>,
+    /// The far end's address, with its tag, as it is written: To of our requests.
+    pub remote: Box<str>,
     /// The far end's Contact: the Request-URI of our requests.
     pub remote_target: Uri,
     /// Proxies that want to see the dialog's requests, nearest first, as they wrote themselves.
@@ -83,8 +84,8 @@ impl Dialog {
             call_id: request.call_id()?.to_owned(),
             local_tag: local_tag.to_owned(),
             remote_tag: remote.tag().unwrap_or_default().to_owned(),
-            local: request.to()?.with_tag(local_tag),
-            remote,
+            local: request.to()?.with_tag(local_tag).to_string().into(),
+            remote: remote.to_string().into(),
             remote_target: named.ok_or(DialogError::NoContact)?,
             route_set: request.headers.list(&HeaderName::RecordRoute).map(str::to_owned).collect(),
             local_cseq: 0,
@@ -101,8 +102,8 @@ impl Dialog {
             call_id: request.call_id()?.to_owned(),
             local_tag: local.tag().unwrap_or_default().to_owned(),
             remote_tag: remote.tag().unwrap_or_default().to_owned(),
-            local,
-            remote,
+            local: local.to_string().into(),
+            remote: remote.to_string().into(),
             remote_target: contact(response)?.unwrap_or_else(|| request.uri.clone()),
             route_set: route_set_of(response),
             local_cseq: request.cseq()?.number,
@@ -118,8 +119,8 @@ impl Dialog {
             call_id: answer.call_id()?.to_owned(),
             local_tag: local.tag().unwrap_or_default().to_owned(),
             remote_tag: remote.tag().unwrap_or_default().to_owned(),
-            local,
-            remote,
+            local: local.to_string().into(),
+            remote: remote.to_string().into(),
             remote_target: contact(answer)?.ok_or(DialogError::NoContact)?,
             route_set: route_set_of(answer),
             local_cseq: answer.cseq()?.number,
@@ -213,8 +214,8 @@ impl Dialog {
             request.headers.push(HeaderName::Route, route);
         }
         request.headers.push(HeaderName::MaxForwards, "70");
-        request.headers.push(HeaderName::From, self.local.to_string());
-        request.headers.push(HeaderName::To, self.remote.to_string());
+        request.headers.push(HeaderName::From, &*self.local);
+        request.headers.push(HeaderName::To, &*self.remote);
         request.headers.push(HeaderName::CallId, self.call_id.as_str());
         request.headers.push(HeaderName::CSeq, cseq.to_string());
         request

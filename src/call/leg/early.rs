@@ -69,7 +69,7 @@ impl Leg {
     /// Takes a provisional response in its order and acknowledges it where it wants that. False for one that was taken
     /// before or came too early: its sender repeats it (RFC 3262 §4).
     pub fn take_progress(&mut self, core: &mut Core, now: Now, progress: &Response) -> bool {
-        let Some((_, invite)) = &self.invite else { return true };
+        let Some(invite) = &self.invite else { return true };
         let reliable = self.party.prack() != Prack::Off && progress.requires("100rel");
         let Some(early) = self.early.note(invite, progress) else {
             // Without a tag there is no dialog, and nothing to acknowledge in.
@@ -93,7 +93,7 @@ impl Leg {
 
     /// Acknowledges the last reliable response of a fork.
     fn send_prack(&mut self, core: &mut Core, now: Now, tag: &str) {
-        let Some(cseq) = self.invite.as_ref().and_then(|(_, invite)| invite.cseq().ok()) else { return };
+        let Some(cseq) = self.invite.as_ref().and_then(|invite| invite.cseq().ok()) else { return };
         let Some(early) = self.early.find(tag) else { return };
         let Some(rseq) = early.rseq else { return };
         let mut prack = early.dialog.request(Method::Prack, None);

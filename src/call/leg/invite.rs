@@ -63,7 +63,8 @@ impl Leg {
     fn send_invite(&mut self, core: &mut Core, now: Now, mut request: Request, patience: Duration) {
         self.authorize(core, &mut request);
         let client = self.send(core, now, Purpose::Invite, self.peer.clone(), request.clone());
-        if let Some((refused, _)) = self.invite.replace((client, Box::new(request))) {
+        self.invite = Some(Box::new(request));
+        if let Some(refused) = self.client.replace(client) {
             core.forget_client(refused);
         }
         self.early.clear();
@@ -79,7 +80,7 @@ impl Leg {
         refusal: &Response,
         patience: Duration,
     ) -> bool {
-        let (LegState::Inviting { .. }, Some((_, invite))) = (&self.state, &self.invite) else {
+        let (LegState::Inviting { .. }, Some(invite)) = (&self.state, &self.invite) else {
             return false;
         };
         let mut request = Request::clone(invite);
@@ -102,7 +103,7 @@ impl Leg {
         challenge: &Response,
         patience: Duration,
     ) -> Result<(), AuthRefused> {
-        let (LegState::Inviting { .. }, Some((_, invite))) = (&self.state, &self.invite) else {
+        let (LegState::Inviting { .. }, Some(invite)) = (&self.state, &self.invite) else {
             return Err(AuthRefused::NoChallenge);
         };
         let mut request = Request::clone(invite);

@@ -94,7 +94,7 @@ impl MediaPolicy {
     /// other family can't be answered.
     pub fn try_answer(&self, offer: &Session, address: IpAddr) -> Result<(), Refusal> {
         let nowhere = SocketAddr::new(address, 9);
-        Local::new(0, self.capability(nowhere, 10)).answer(offer, &mut |octets| octets.fill(0)).map(|_| ())
+        Local::new(0, self.capability(nowhere, 10)).can_answer(offer)
     }
 }
 
@@ -152,13 +152,11 @@ pub struct LegMedia {
     /// What we asked for last in an offer or an answer; it tells the far end what the other leg does.
     pub told: MediaDirection,
     /// Counts so far; the last word once `closed`.
-    pub report: Option<LegReport>,
+    pub report: Option<Box<LegReport>>,
     /// The worker was told to close it.
     pub closing: bool,
     pub closed: bool,
-    local: Option<Local>,
-    /// The session description sent last, repeated word for word where the same answer goes out again.
-    pub described: Option<String>,
+    local: Option<Box<Local>>,
     /// The answer taken last: the same again, in a 200 after its 183, changes nothing.
     answered: Option<Bytes>,
 }
@@ -176,7 +174,6 @@ impl LegMedia {
             closing: false,
             closed: false,
             local: None,
-            described: None,
             answered: None,
         }
     }
@@ -190,9 +187,14 @@ impl LegMedia {
         let ports = self.ports?;
         if self.local.is_none() {
             let capability = self.policy.capability(SocketAddr::new(address, ports.rtp), ports.rtcp);
-            self.local = Some(Local::new(session_id, capability));
+            self.local = Some(Box::new(Local::new(session_id, capability)));
         }
-        self.local.as_mut()
+        self.local.as_deref_mut()
+    }
+
+    /// The session description sent last, repeated word for word where the same answer goes out again.
+    pub fn described(&self) -> Option<String> {
+        self.local.as_ref()?.last()
     }
 
     /// Our offer.
@@ -207,7 +209,6 @@ impl LegMedia {
         local.set_direction(direction);
         let text = local.offer(randomness);
         self.told = direction;
-        self.described = Some(text.clone());
         Some(text)
     }
 
@@ -228,13 +229,12 @@ impl LegMedia {
         self.allowed = allowed_by(offer);
         self.told = direction;
         self.negotiated = Some(negotiated);
-        self.described = Some(text.clone());
         Ok(text)
     }
 
     /// Takes the peer's answer to our offer. False when it is the one that was taken before.
     pub fn accept(&mut self, body: &Bytes) -> Result<bool, AnswerError> {
-        let local = self.local.as_mut().ok_or(AnswerError::NoOffer)?;
+        let local = self.local.as_deref_mut().ok_or(AnswerError::NoOffer)?;
         let answer = Session::parse(body).map_err(|_| AnswerError::NoAudio)?;
         let negotiated = local.accept(&answer)?;
         // An answer can't allow more than was offered: what we did not ask for it says nothing about.

@@ -137,19 +137,21 @@ pub struct Leg {
     pub call_id: String,
     pub local_tag: String,
     pub media: LegMedia,
-    /// Our INVITE towards a callee, as sent last, and its transaction.
-    pub invite: Option<(ClientKey, Box<Request>)>,
+    /// The transaction of our INVITE towards a callee.
+    pub client: Option<ClientKey>,
+    /// Our INVITE as sent last, until its answer is acknowledged.
+    pub invite: Option<Box<Request>>,
     pub modification: Modification,
     /// A re-INVITE of the far end that we answered and whose ACK is still to come.
-    pub reinvite: Option<Reinvited>,
-    /// The ACK we sent for the answer, repeated for each repeated 2xx.
-    pub ack: Option<Request>,
+    pub reinvite: Option<Box<Reinvited>>,
+    /// What makes the ACK we sent for the answer; one goes out for each repeated 2xx.
+    pub ack: Option<Acknowledgement>,
     /// Our last re-INVITE that was answered 2xx, and the ACK that is repeated for each repetition of that.
-    pub reinvite_ack: Option<(ClientKey, Request)>,
+    pub reinvite_ack: Option<Box<(ClientKey, Request)>>,
     /// A callee's leg: what was asked and what came of it.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<Box<Attempt>>,
     /// What we prove ourselves with to a trunk, and what it asked so far.
-    pub auth: Option<ClientAuth>,
+    pub auth: Option<Box<ClientAuth>>,
     pub session: LegSession,
     /// A callee's leg before its answer: who spoke so far.
     pub early: EarlyDialogs,
@@ -157,6 +159,14 @@ pub struct Leg {
     pub reliable: Option<Box<ReliableProgress>>,
     /// What header rules on this leg know, where there are any.
     pub rules: Option<Box<LegRules>>,
+}
+
+/// What an ACK says beside what its dialog knows.
+#[derive(Debug)]
+pub struct Acknowledgement {
+    /// Of the INVITE (RFC 3261 §13.2.2.4), with its credentials.
+    cseq: u32,
+    credentials: Vec<(HeaderName, String)>,
 }
 
 /// A re-INVITE we answered with 2xx.
@@ -210,6 +220,7 @@ impl Leg {
             call_id,
             local_tag,
             media,
+            client: None,
             invite: None,
             modification: Modification::None,
             reinvite: None,
@@ -307,7 +318,8 @@ impl Leg {
         if let LegState::Incoming { server, .. } | LegState::Accepted { server, .. } = &self.state {
             core.forget_invite(*server);
         }
-        if let Some((client, _)) = self.invite.take() {
+        self.invite = None;
+        if let Some(client) = self.client.take() {
             core.forget_client(client);
         }
         self.stop_modifying(core);
@@ -324,8 +336,8 @@ impl Leg {
         {
             core.forget_client(client);
         }
-        if let Some((client, _)) = self.reinvite_ack.take() {
-            core.forget_client(client);
+        if let Some(answered) = self.reinvite_ack.take() {
+            core.forget_client(answered.0);
         }
         self.reinvite = None;
     }
@@ -358,8 +370,8 @@ impl Leg {
         match std::mem::replace(&mut self.state, LegState::Gone) {
             LegState::Allocating => self.vanish(core),
             LegState::Inviting { .. } => {
-                if let Some((client, _)) = &self.invite {
-                    core.cancel(now, *client, reason);
+                if let Some(client) = self.client {
+                    core.cancel(now, client, reason);
                 }
                 self.state = LegState::Cancelling;
             }
@@ -411,7 +423,7 @@ impl Leg {
 
     /// Acknowledges the callee's 2xx, making the dialog from it.
     pub fn acknowledge(&mut self, core: &mut Core, now: Now, answer: &Response) {
-        let Some((_, invite)) = &self.invite else { return };
+        let Some(invite) = &self.invite else { return };
         // An early dialog has used numbers of its own already.
         let early = answer.to_tag().and_then(|tag| self.early.take(tag)).and_then(|early| {
             let mut dialog = early.dialog;
@@ -419,14 +431,21 @@ impl Leg {
         });
         let dialog = early.map_or_else(|| Dialog::uac(invite, answer), Ok);
         let (Ok(cseq), Ok(dialog)) = (invite.cseq(), dialog) else { return };
-        let mut ack = dialog.ack(cseq.number);
-        for (name, value) in credentials_of(invite) {
-            ack.headers.push(name, value);
-        }
+        self.ack = Some(Acknowledgement { cseq: cseq.number, credentials: credentials_of(invite) });
         self.dialog = Some(dialog);
-        self.ack = Some(ack.clone());
+        self.invite = None;
         self.session.granted(now, answer);
         self.forget_heard();
+        self.send_ack(core, now);
+    }
+
+    /// Sends the ACK of the answer, or sends it again.
+    pub fn send_ack(&self, core: &mut Core, now: Now) {
+        let (Some(dialog), Some(acknowledged)) = (&self.dialog, &self.ack) else { return };
+        let mut ack = dialog.ack(acknowledged.cseq);
+        for (name, value) in &acknowledged.credentials {
+            ack.headers.push(name.clone(), value.as_str());
+        }
         core.send_ack(now, self.next_hop(), ack);
     }
 

@@ -15,6 +15,7 @@ use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::session_timer;
 use crate::types::{EndCause, LegId, Now, ReleasedBy};
+use std::collections::VecDeque;
 
 impl Call {
     /// A 2xx to a callee's INVITE: the first one wins, every other is acknowledged and hung up.
@@ -93,10 +94,12 @@ impl Call {
     /// Repeats the ACK for a repeated 2xx; releases the dialog of a second fork of the same INVITE.
     fn is_repeated_answer(&mut self, core: &mut Core, now: Now, position: usize, answer: &Response) -> bool {
         let leg = &mut self.callees[position];
-        let Some(ack) = leg.ack.clone() else { return false };
+        if leg.ack.is_none() {
+            return false;
+        }
         let same = leg.dialog.as_ref().map(|dialog| dialog.remote_tag.as_str()) == answer.to_tag();
         if same {
-            core.send_ack(now, leg.next_hop(), ack);
+            leg.send_ack(core, now);
         } else {
             refuse_answer(leg, core, now, answer);
         }
@@ -212,7 +215,7 @@ impl Call {
     /// Sends the caller its 200, with our answer, or with our offer where its INVITE had none. False where its offer
     /// can't be answered.
     fn accept_caller(&mut self, core: &mut Core, now: Now, position: Option<usize>) -> bool {
-        if self.offer.is_some() {
+        if !self.delayed_offer {
             if !self.answer_caller_media(core, position) {
                 return false;
             }
@@ -235,7 +238,7 @@ impl Call {
         leg.session.grant(now, request, timer, &mut accepted.headers);
         // What went out reliably is not said again (RFC 3261 §13.2.1).
         let said = leg.reliable.as_ref().is_some_and(|reliable| reliable.described != Described::No);
-        if let Some(description) = leg.media.described.clone().filter(|_| !said) {
+        if let Some(description) = leg.media.described().filter(|_| !said) {
             accepted = accepted.with_body("application/sdp", description);
         }
         if leg.dialog.is_none() {
@@ -262,13 +265,14 @@ impl Call {
         let (server, then_bye) = (*server, *then_bye);
         core.forget_invite(server);
         self.caller.state = LegState::Established;
+        self.forget_search();
         if then_bye {
             let reason = self.far.value(self.end_cause().unwrap_or(EndCause::NormalClearing));
             self.caller.send_bye(core, now, &reason);
             return;
         }
         let Stage::Talking { callee, .. } = self.stage else { return };
-        if self.offer.is_none() && self.caller.media.negotiated.is_none() {
+        if self.delayed_offer && self.caller.media.negotiated.is_none() {
             // The INVITE had no offer, so this ACK must carry the answer (RFC 3261 §13.2.1).
             let agreed = ack.sdp().is_some_and(|answer| self.caller.media.accept(&answer).is_ok());
             if !agreed {
@@ -280,6 +284,17 @@ impl Call {
             self.supervise_media(core);
         }
         self.tell_directions(core, now);
+    }
+
+    /// Both have each other: what was needed to get there is kept no longer than that.
+    fn forget_search(&mut self) {
+        self.offer = None;
+        self.retry = None;
+        match &mut self.plan {
+            Plan::Devices(devices) => *devices = Vec::new(),
+            Plan::Trunks(candidates) => *candidates = VecDeque::new(),
+            Plan::TakesOver { .. } | Plan::Line(_) | Plan::Refused { .. } => {}
+        }
     }
 
     /// Repeats unacknowledged 2xx answers; gives up where the ACK never comes.
@@ -347,11 +362,10 @@ fn take_answer(leg: &mut Leg, answer: &Response) -> Result<bool, AnswerError> {
 
 /// A 2xx of a second fork of the same INVITE: acknowledged and hung up at once (RFC 3261 §13.2.2.4).
 fn refuse_answer(leg: &mut Leg, core: &mut Core, now: Now, answer: &Response) {
-    let Some((_, invite)) = &leg.invite else { return };
     // An early dialog has used numbers of its own already.
     let early = answer.to_tag().and_then(|tag| leg.early.take(tag)).map(|early| early.dialog);
-    let stray = early.map_or_else(|| Dialog::uac(invite, answer), Ok);
-    let (Ok(mut stray), Ok(cseq)) = (stray, invite.cseq()) else { return };
+    let stray = early.map_or_else(|| Dialog::of_answer(answer), Ok);
+    let (Ok(mut stray), Ok(cseq)) = (stray, answer.cseq()) else { return };
     core.send_ack(now, leg.peer.clone(), stray.ack(cseq.number));
     let bye = stray.request(Method::Bye, None);
     leg.send(core, now, Purpose::Stray, leg.peer.clone(), bye);

@@ -160,7 +160,7 @@ impl Call {
         }
         let measured = |leg: &Leg| {
             leg.media.negotiated.as_ref()?;
-            Some((leg.kind(), leg.media.report.clone()?))
+            Some((leg.kind(), leg.media.report.as_deref().cloned()?))
         };
         let (caller, callee) = (measured(&self.caller), self.callee().and_then(measured));
         if counted_at_ingress(self.direction) || self.callees.is_empty() {

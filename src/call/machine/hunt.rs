@@ -91,7 +91,7 @@ impl Call {
         };
         let names = (core.token(), core.token());
         let leg = Leg::new(id, party, peer, LegState::Allocating, names, LegMedia::new(policy));
-        let mut leg = Leg { attempt: Some(attempt), auth, ..leg };
+        let mut leg = Leg { attempt: Some(Box::new(attempt)), auth: auth.map(Box::new), ..leg };
         leg.open_media(core, self.beside);
         // Most calls have one.
         self.callees.reserve_exact(1);

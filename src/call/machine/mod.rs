@@ -206,8 +206,10 @@ pub struct Call {
     /// How often a trunk sent it on.
     redirects: u8,
     stage: Stage,
-    /// The caller's offer; `None` when its INVITE had no body and our 2xx carries the offer.
-    offer: Option<Session>,
+    /// The caller's offer, until it is answered and acknowledged.
+    offer: Option<Box<Session>>,
+    /// The caller's INVITE had no body: our 2xx carries the offer.
+    delayed_offer: bool,
     /// Worst news so far, told if nothing better comes.
     failure: Option<(EndCause, u16, FarReason)>,
     /// What the far end that ended the call said about it.
@@ -282,7 +284,8 @@ impl Call {
             retry: None,
             redirects: 0,
             stage: Stage::Opening,
-            offer,
+            delayed_offer: offer.is_none(),
+            offer: offer.map(Box::new),
             failure: None,
             far: FarReason { warning: admitted.warning, ..FarReason::default() },
             ringing: None,
@@ -443,7 +446,7 @@ impl Call {
     /// A leg's media is closed and has its last report.
     pub fn on_media_closed(&mut self, core: &mut Core, now: Now, leg: LegId, report: LegReport) {
         let Some(leg) = self.leg_mut(leg.index) else { return };
-        leg.media.report = Some(report);
+        leg.media.report = Some(Box::new(report));
         leg.media.closed = true;
         self.close_step(core, now);
     }
@@ -452,7 +455,7 @@ impl Call {
     pub fn on_media_report(&mut self, core: &mut Core, now: Now, leg: LegId, report: LegReport) {
         let Some(leg) = self.leg_mut(leg.index) else { return };
         if !leg.media.closed {
-            leg.media.report = Some(report);
+            leg.media.report = Some(Box::new(report));
         }
         self.on_interim_report(core, now);
     }

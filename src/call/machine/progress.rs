@@ -159,8 +159,8 @@ impl Call {
     fn tell_progress(&mut self, core: &mut Core, now: Now, status: u16, with_media: bool) {
         // Without an offer in the INVITE ours stands in the first reliable response (RFC 3262 §5).
         let description = match self.caller.reliable.as_ref().map(|reliable| reliable.described) {
-            Some(Described::No) if self.offer.is_none() => self.offer_to_caller(core),
-            Some(Described::No) | None if with_media => self.caller.media.described.clone(),
+            Some(Described::No) if self.delayed_offer => self.offer_to_caller(core),
+            Some(Described::No) | None if with_media => self.caller.media.described(),
             Some(_) | None => None,
         };
         let LegState::Incoming { server, request } = &self.caller.state else { return };
@@ -180,7 +180,7 @@ impl Call {
         }
         if let Some(reliable) = leg.reliable.as_mut() {
             if description.is_some() {
-                reliable.described = if self.offer.is_some() { Described::Answer } else { Described::Offer };
+                reliable.described = if self.delayed_offer { Described::Offer } else { Described::Answer };
             }
         }
         if let Party::Trunk(trunk) = &leg.party {
@@ -263,7 +263,7 @@ impl Call {
         let Stage::Answering { callee, .. } = self.stage else { return None };
         let callee = callee.leg().and_then(|index| self.leg(index));
         let callee = callee.and_then(|leg| leg.media.negotiated.as_ref()).map(|agreed| agreed.codec);
-        let offered = offered_codecs(self.offer.as_ref()?);
+        let offered = offered_codecs(self.offer.as_deref()?);
         self.caller_codecs(callee).into_iter().find(|codec| offered.contains(codec))
     }
 

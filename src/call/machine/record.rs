@@ -152,13 +152,15 @@ impl Call {
             .filter(|(heard, answered)| heard >= answered)
             .map(|(heard, answered)| ((heard - answered) as u64).min(self.cdr.duration_ms));
         let chosen = self.answered.and(self.callee().map(|leg| leg.id.index));
-        self.cdr.legs = self.callees.iter().filter_map(|leg| attempt(leg, chosen)).collect();
+        let mut legs = Vec::with_capacity(self.callees.len());
+        legs.extend(self.callees.iter().filter_map(|leg| attempt(leg, chosen)));
+        self.cdr.legs = legs;
     }
 }
 
 /// Counts of a leg that ever had something to count.
 fn measured(leg: &Leg) -> Option<LegReport> {
-    leg.media.negotiated.as_ref().and(leg.media.report.clone())
+    leg.media.negotiated.as_ref().and(leg.media.report.as_deref().cloned())
 }
 
 fn attempt(leg: &Leg, chosen: Option<u8>) -> Option<CdrLeg> {

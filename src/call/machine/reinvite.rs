@@ -77,13 +77,13 @@ impl Call {
         leg.dress(Kind::Response(200), &mut answer.headers);
         core.sign(&mut answer);
         core.respond(now, asked.key, &Method::Invite, answer.clone());
-        leg.reinvite = Some(Reinvited {
+        leg.reinvite = Some(Box::new(Reinvited {
             server: asked.key,
             cseq: asked.request.cseq().ok().map(|cseq| cseq.number),
             offered,
             response: Box::new(answer),
             retransmit: AnswerRetransmit::new(now.instant, &core.timers),
-        });
+        }));
         if !offered {
             leg.configure_media(core);
             self.supervise_media(core);
@@ -164,7 +164,7 @@ impl Call {
         }
         if !matches!(leg.modification, Modification::Pending { .. }) {
             // A repeated 2xx: its ACK was lost.
-            if let (true, Some((_, ack))) = (answer.status < 300, &leg.reinvite_ack) {
+            if let (true, Some((_, ack))) = (answer.status < 300, leg.reinvite_ack.as_deref()) {
                 core.send_ack(now, leg.next_hop(), ack.clone());
             }
             return;
@@ -185,7 +185,7 @@ impl Call {
                         ack.headers.push(name, value);
                     }
                     core.send_ack(now, leg.next_hop(), ack.clone());
-                    leg.reinvite_ack = Some((client, ack));
+                    leg.reinvite_ack = Some(Box::new((client, ack)));
                 }
                 self.supervise_media(core);
                 self.tell_directions(core, now);
@@ -240,7 +240,7 @@ pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction:
     let (address, before) = (leg.peer.local.ip(), leg.media.told);
     let offer = match direction {
         Some(direction) => leg.media.offer(address, 0, direction, core.randomness()),
-        None => leg.media.described.clone(),
+        None => leg.media.described(),
     };
     let Some(offer) = offer else { return };
     let Some(dialog) = leg.dialog.as_mut() else { return };
@@ -253,8 +253,8 @@ pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction:
     leg.authorize(core, &mut request);
     let credentials = credentials_of(&request);
     let client = leg.send(core, now, Purpose::Reinvite, leg.next_hop(), request);
-    if let Some((answered, _)) = leg.reinvite_ack.take() {
-        core.forget_client(answered);
+    if let Some(answered) = leg.reinvite_ack.take() {
+        core.forget_client(answered.0);
     }
     leg.modification = Modification::Pending { client, credentials, before, refresh: direction.is_none() };
 }

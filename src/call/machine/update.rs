@@ -24,7 +24,7 @@ enum Unready {
 impl Call {
     /// The far end of a leg refreshes its session, and may make an offer.
     pub(super) fn on_update(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
-        let delayed = self.offer.is_none();
+        let delayed = self.delayed_offer;
         // Before the answer nobody has anything to tell the other side.
         let direction = self.wanted_direction(index).unwrap_or(MediaDirection::SendRecv);
         let tag = asked.request.from_tag().unwrap_or_default().to_owned();

@@ -18,6 +18,7 @@ mod identity;
 mod journal;
 mod lines;
 mod loss;
+mod memory;
 mod progress;
 mod provenance;
 mod reason;

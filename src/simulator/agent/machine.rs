@@ -303,7 +303,8 @@ impl UserAgent {
         let Some(dialog) = call.dialog.as_ref() else { return };
         let mut other = dialog.clone();
         let mut request = other.request(Method::Bye, None);
-        let stranger = NameAddr::new(other.local.uri.clone()).with_tag(&tag);
+        let Ok(own) = NameAddr::parse(&other.local) else { return };
+        let stranger = NameAddr::new(own.uri).with_tag(&tag);
         request.headers.set(HeaderName::From, stranger.to_string());
         let client = self.layer.send_request(now.instant, call.reach(), request);
         self.clients.insert(client, Purpose::Stray);

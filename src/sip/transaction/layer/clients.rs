@@ -188,7 +188,7 @@ impl TransactionLayer {
         });
         let wire = (!peer.transport.is_reliable()).then_some(bytes);
         let client = Client { machine, method, peer, branch, wire, datagram: None, deadline: None };
-        self.clients.insert(number, client);
+        self.clients.insert(number, Box::new(client));
         self.clients_by_branch.insert(branch, number);
         self.settle_client(number);
     }

@@ -38,11 +38,12 @@ pub struct TransactionLayer {
     branches: Branches,
     /// Numbers clients, servers and branches alike; 0 is nobody's.
     last_number: u64,
-    clients: HashMap<u64, Client>,
+    /// Boxed, as servers are: a table keeps room for twice its entries.
+    clients: HashMap<u64, Box<Client>>,
     /// By the number in the branch, and whether it is the CANCEL or the request it shares the branch with.
     clients_by_branch: HashMap<(u64, bool), u64>,
     large: LargeRequests,
-    servers: HashMap<u64, Server>,
+    servers: HashMap<u64, Box<Server>>,
     servers_by_id: HashMap<Arc<str>, u64>,
     /// The first of the requests that may be copies of each other.
     servers_by_merge: HashMap<u64, u64>,

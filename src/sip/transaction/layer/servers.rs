@@ -112,7 +112,7 @@ impl TransactionLayer {
             legacy_tag: None,
             deadline: None,
         };
-        self.servers.insert(number, server);
+        self.servers.insert(number, Box::new(server));
         self.settle_server(number);
         let key = ServerKey(number);
         self.outputs.push_back(if request.method == Method::Cancel {
