@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 /// is as long.
 const MOVED_AFTER: Duration = Duration::from_secs(2);
 
+/// How long an SDP that names the same address may still be the word of one that moved, and then falls silent here.
+const MOVES_WITHIN: Duration = Duration::from_secs(10);
+
 /// A datagram as it came from a socket.
 pub struct Datagram<'p> {
     pub from: SocketAddr,
@@ -106,6 +109,8 @@ struct Media {
     config: LegConfig,
     latch: Latch,
     rtcp_latch: Latch,
+    /// Until when the last SDP, which named the same address, counts as a new one if nothing more is heard from there.
+    moves_until: Option<Instant>,
     incoming: Option<srtp::Incoming>,
     stats: ReceiveStats,
     reports: Reports,
@@ -177,6 +182,7 @@ impl Leg {
                 self.media = Some(Box::new(Media {
                     latch: Latch::new(config.remote_rtp, config.latch),
                     rtcp_latch: Latch::new(config.remote_rtcp, config.latch),
+                    moves_until: None,
                     incoming,
                     stats: ReceiveStats::new(config.codec.clock_rate()),
                     reports: Reports::new(self.seed, now.instant),
@@ -271,7 +277,7 @@ impl Leg {
     #[inline]
     pub fn receive<'p>(&mut self, datagram: Datagram<'p>, now: Now) -> Option<Heard<'p>> {
         let Some(media) = &mut self.media else { return None };
-        if !media.latch.may_hear(datagram.from) {
+        if !media.latch.may_hear(datagram.from) && !media.may_have_moved(now.instant) {
             self.counts.discarded += 1;
             return None;
         }

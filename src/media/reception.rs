@@ -32,6 +32,8 @@ const LONGEST_STALL: Duration = Duration::from_secs(5);
 /// The shortest packet of voice there is (RFC 6716 §2.1.4), also as a part of a second.
 const SHORTEST_PACKET: Duration = Duration::from_micros(2_500);
 const SHORTEST_PART: u32 = 400;
+/// Packets of voice a second, of which each is the shortest that telephones send: 10 ms.
+const SHORTEST_USUAL: u32 = 100;
 /// No packet holds more: the longest step of the timestamps that is a packet's length and not a pause.
 const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
@@ -229,8 +231,9 @@ impl ReceiveStats {
         if !self.is_proven(ssrc, sequence, timestamp, arrival) {
             return Arrival::Suspect;
         }
-        self.expected_until = None;
-        let displaced = self.source.filter(|source| source.ssrc != ssrc);
+        // One that was announced does not give way to what is still on its way from the one before.
+        let announced = self.expected_until.take().is_some_and(|until| arrival <= until);
+        let displaced = self.source.filter(|source| source.ssrc != ssrc && !announced);
         self.former =
             displaced.zip(self.last_arrival).map(|(old, last)| (old.ssrc, old.highest as u16, last));
         self.start(ssrc, sequence)
@@ -482,8 +485,8 @@ impl Source {
         let stepped = timestamp_distance(before, timestamp).max(0) as u32;
         let mut next = after(stepped.max(clock_rate / SHORTEST_PART));
         if next > arrival + MOST_AHEAD {
-            // Timestamps that jumped are a clock that was set anew.
-            next = after(length);
+            // Timestamps that jumped are a clock that was set anew, and some senders never step by what they send.
+            next = after(length.min(clock_rate / SHORTEST_USUAL));
             if next > arrival + MOST_AHEAD {
                 return false;
             }

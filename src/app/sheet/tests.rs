@@ -120,7 +120,7 @@ const RANGE: [(&str, &str); 1] = [("calling_ranges", "[\"+3225550\"]")];
 type Flip = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
 /// Each key of a trunk.
-const FLIPS: [Flip; 57] = [
+const FLIPS: [Flip; 58] = [
     ("name", &[], "\"operator-b\""),
     ("carrier", &[], "\"Operator B\""),
     ("network", &[], "\"ipx\""),
@@ -146,6 +146,7 @@ const FLIPS: [Flip; 57] = [
     ("codecs", &[], "[\"PCMU\"]"),
     ("max_channels", &[], "30"),
     ("max_cps", &[], "5"),
+    ("max_cps_in", &[], "5"),
     ("called_format", &[], "\"national\""),
     ("calling_format", &[], "\"e164\""),
     ("identity", &[], "\"pai\""),

@@ -202,6 +202,9 @@ impl Worker {
                 let other = other.and_then(|place| self.entries[place].as_ref());
                 if other.is_none_or(|other| other.leg.packets_received() == 0) {
                     self.with_leg(leg, |entry| entry.leg.play_tone(tone, unless.is_some(), now.instant));
+                } else {
+                    // The one that plays gives way as well.
+                    self.with_leg(leg, |entry| entry.leg.stop_tone());
                 }
             }
             MediaCommand::StopTone { leg } => self.with_leg(leg, |entry| entry.leg.stop_tone()),

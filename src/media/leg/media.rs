@@ -1,6 +1,6 @@
 //! What exists of a leg once an SDP is agreed: its streams both ways, and what changes with the next SDP.
 
-use super::{Attendant, Heard, MOVED_AFTER, Media};
+use super::{Attendant, Heard, MOVED_AFTER, MOVES_WITHIN, Media};
 use crate::media::codec::comfort_noise;
 use crate::media::config::LegConfig;
 use crate::media::dtmf::Event;
@@ -96,7 +96,22 @@ impl Media {
         key(&config.srtp) != key(&self.config.srtp) || self.stats.is_quiet(now, MOVED_AFTER)
     }
 
+    /// A phone whose NAT has another way for it says so with an SDP that is the same as before, at once; that its
+    /// packets no longer come the old way shows only later.
+    #[cold]
+    pub(super) fn may_have_moved(&mut self, now: Instant) -> bool {
+        if self.moves_until.is_none_or(|until| now > until) || !self.stats.is_quiet(now, MOVED_AFTER) {
+            return false;
+        }
+        self.moves_until = None;
+        self.latch.renew(self.config.remote_rtp, self.config.latch, true);
+        self.rtcp_latch.renew(self.config.remote_rtcp, self.config.latch, true);
+        self.stats.expect_change(now);
+        self.config.latch
+    }
+
     pub(super) fn reconfigure(&mut self, config: LegConfig, seed: u64, fresh: bool, now: Instant) {
+        self.moves_until = (config.latch && !fresh).then_some(now + MOVES_WITHIN);
         self.latch.renew(config.remote_rtp, config.latch, fresh);
         self.rtcp_latch.renew(config.remote_rtcp, config.latch, fresh);
         if fresh || config.remote_rtp != self.config.remote_rtp || config.codec != self.config.codec {

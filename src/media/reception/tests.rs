@@ -212,6 +212,34 @@ fn the_length_of_packets_shows_in_their_timestamps() {
     assert_eq!(stats.packet_ms(), Some(60.0), "neither a pause nor a gap is a length");
 }
 
+#[test]
+fn a_source_that_was_announced_does_not_give_way_to_the_last_packets_of_the_one_before() {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    for n in 0..50u32 {
+        stats.record(1, n as u16, Some(n * 160), start + 20 * MS * n);
+    }
+    let change = start + 1_000 * MS;
+    stats.expect_change(change);
+    assert_eq!(stats.record(2, 900, Some(0), change), Arrival::Suspect);
+    assert_eq!(stats.record(2, 901, Some(160), change + 20 * MS), Arrival::First);
+    for n in 50..60u32 {
+        let now = change + 20 * MS * (n - 49);
+        assert_eq!(stats.record(1, n as u16, Some(n * 160), now + MS), Arrival::Suspect, "{n}");
+        assert_eq!(stats.record(2, 902 + (n - 50) as u16, Some((n - 48) * 160), now + 2 * MS), Arrival::Next);
+    }
+}
+
+#[test]
+fn a_sender_whose_timestamps_run_twice_as_fast_is_heard_all_the_same() {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    for n in 0..500u32 {
+        let arrival = stats.record(1, n as u16, Some(n * 320), start + 20 * MS * n);
+        assert_ne!(arrival, Arrival::Suspect, "{n}");
+    }
+}
+
 proptest! {
     #[test]
     fn counts_stay_consistent(sequences in proptest::collection::vec(any::<u16>(), 1..300)) {
