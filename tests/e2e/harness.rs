@@ -213,7 +213,10 @@ fn a_wire_stays_in_the_way_of_a_call_and_does_to_its_media_what_the_script_says(
         (0..11).filter_map(|_| phone.receive(wait::SOON)).map(|packet| packet.sequence).collect();
     assert_eq!(heard, [0, 1, 2, 5, 6, 6, 7, 9, 10, 8, 11]);
     assert!(sent.elapsed() >= back);
-    let tallies = wire.call();
+    // It counts after it has sent.
+    let tallies = wait::until("the wire to count", wait::SOON, || {
+        Some(wire.call()).filter(|tallies| tallies.to_peer.delivered >= 11)
+    });
     let expected = Tally {
         seen: 12,
         delivered: 11,
