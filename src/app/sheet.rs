@@ -295,7 +295,7 @@ fn numbers(config: &Config, trunk: &TrunkConfig) -> Section {
             "Callers that withhold their number (CLIR)",
             format!(
                 "From: anonymous@anonymous.invalid, Privacy: id; the network number is {}. Yours are not shown to users",
-                if trunk.knows_withheld() { "told all the same" } else { "not told" }
+                if trunk.knows_hidden_caller() { "told all the same" } else { "not told" }
             ),
         ),
         row(

@@ -3,7 +3,7 @@
 use super::core::{response, unsupported};
 use super::event::{Event, RefusedFor};
 use super::exchange::Exchange;
-use super::identity::{Identity, first_address};
+use super::identity::Identity;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::progress::ReliableProgress;
 use super::leg::rules::LegRules;
@@ -18,7 +18,7 @@ use crate::routing::{Caller, Channel, Origin, RouteOutcome, RouteRequest, TrunkI
 use crate::sdp::Session;
 use crate::sip::dialog::Dialog;
 use crate::sip::header_rules::{Facts, Kind, Side};
-use crate::sip::message::{HeaderName, Method, Request, Scheme, Typed};
+use crate::sip::message::{HeaderName, Method, Request, Scheme, Typed, Uri};
 use crate::sip::transaction::ServerKey;
 use crate::types::{CallId, Direction, E164, Emergency, EndCause, LegId, Now, Peer};
 use std::collections::VecDeque;
@@ -536,8 +536,15 @@ fn name_called(trunk: &Trunk, invite: &mut Request) -> bool {
     let named = match trunk.config.called_from {
         CalledFrom::Uri => None,
         CalledFrom::To => invite.to().ok(),
-        CalledFrom::CalledParty => first_address(invite, &HeaderName::PCalledPartyId),
+        // RFC 7315 §4.2: there is one. Which of several was called nobody can tell.
+        CalledFrom::CalledParty => invite
+            .addresses(&HeaderName::PCalledPartyId)
+            .ok()
+            .filter(|all| all.len() == 1)
+            .and_then(|mut all| all.pop()),
     };
+    let is_called = |uri: &Uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips | Scheme::Tel);
+    let named = named.filter(|named| is_called(&named.uri));
     let named = named.filter(|named| !named.uri.user().is_empty());
     named.map(|named| invite.uri = named.uri).is_some()
 }

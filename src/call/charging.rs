@@ -26,18 +26,25 @@ impl Vector {
 
     fn write(&self, generated_at: Option<&str>, term_ioi: Option<&str>) -> String {
         let mut text = format!("icid-value=\"{}\"", self.icid);
-        let more = [
-            ("icid-generated-at", generated_at),
-            ("orig-ioi", self.orig_ioi.as_deref()),
-            ("term-ioi", term_ioi),
-        ];
-        for (name, value) in more {
-            if let Some(value) = value {
-                let _ = write!(text, ";{name}={value}");
+        if let Some(host) = generated_at {
+            let host = HostPort { host: host.to_owned(), port: None };
+            let _ = write!(text, ";icid-generated-at={host}");
+        }
+        for (name, value) in [("orig-ioi", self.orig_ioi.as_deref()), ("term-ioi", term_ioi)] {
+            match value {
+                // RFC 7315 §5.7: a network's name is a value as any, and what is no token is quoted.
+                Some(value) if is_token(value) => _ = write!(text, ";{name}={value}"),
+                Some(value) => _ = write!(text, ";{name}=\"{value}\""),
+                None => {}
             }
         }
         text
     }
+}
+
+/// RFC 3261 §25.1, of the signs that [`is_plain`] lets through.
+fn is_token(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._+~".contains(&octet))
 }
 
 fn is_plain(value: &str) -> bool {
@@ -77,4 +84,21 @@ pub fn of_call(
 pub fn of_answer(trunk: &Trunk, invite: &Request, host: &HostPort) -> Option<(HeaderName, String)> {
     let vector = of_caller(Some(trunk), Some(invite))?;
     Some((HeaderName::PChargingVector, vector.write(None, Some(&host.host))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_six_stands_in_brackets_and_what_is_no_token_is_quoted() {
+        let vector = |ioi: &str| {
+            Vector { icid: "1".to_owned(), orig_ioi: Some(ioi.to_owned()) }.write(Some("2001:db8::1"), None)
+        };
+        let start = "icid-value=\"1\";icid-generated-at=[2001:db8::1]";
+        assert_eq!(vector("a.example"), format!("{start};orig-ioi=a.example"));
+        assert_eq!(vector("2001:db8::1"), format!("{start};orig-ioi=\"2001:db8::1\""));
+        let term = Vector { icid: "1".to_owned(), orig_ioi: None }.write(None, Some("2001:db8::1"));
+        assert_eq!(term, "icid-value=\"1\";term-ioi=\"2001:db8::1\"");
+    }
 }

@@ -347,7 +347,7 @@ impl Exchange {
                 None if request.method == Method::Register => {
                     registration::on_register(self, now, key, peer, &request);
                 }
-                None => self.on_options(key, &request, trunk.as_deref()),
+                None => self.on_options(now, key, &request, trunk.as_deref()),
             },
             // ACK and CANCEL come by ways of their own and have no answer here.
             Method::Ack | Method::Cancel => {}
@@ -434,12 +434,17 @@ impl Exchange {
     }
 
     /// OPTIONS outside a dialog: can we take a call? (RFC 3261 §11.2)
-    fn on_options(&mut self, key: ServerKey, request: &Request, trunk: Option<&Trunk>) {
+    fn on_options(&mut self, now: Now, key: ServerKey, request: &Request, trunk: Option<&Trunk>) {
         let status = if self.draining { 503 } else { 200 };
         let mut answer = response(request, status, "").with_stateless_tag();
         self.capabilities(trunk).describe(&mut answer.headers);
         if self.draining {
             answer.headers.push(HeaderName::RetryAfter, "30");
+        }
+        if trunk.is_some() {
+            // An address that is known is told everything, however short its question is.
+            self.core.respond(now, key, &Method::Options, answer);
+            return;
         }
         self.core.sign(&mut answer);
         self.core.respond_stateless(key, &Method::Options, answer);

@@ -140,6 +140,7 @@ impl Forwarding {
         self.history.push(Step::at(number, format!("{index}.1"), Some(("rc", index))));
         let late = self.history.len().saturating_sub(MOST);
         self.history.drain(..late);
+        self.hide_everywhere();
     }
 
     /// The fields that tell a trunk of it; `host` is what stands behind our numbers.

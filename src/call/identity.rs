@@ -4,15 +4,17 @@ use super::forwarding::{Forwarding, hides_history};
 use super::leg::Party;
 use super::settings::Trunk;
 use crate::config::IdentityHeader;
-use crate::routing::NumberPlan;
+use crate::routing::{Dialled, NumberFormat, NumberPlan};
 use crate::sip::message::{HeaderName, NameAddr, Request, Response, Scheme, Typed, Uri};
-use crate::types::HostPort;
+use crate::types::{E164, HostPort};
 
 /// Where nobody is (RFC 3323 §4.1.1.3).
 pub const ANONYMOUS_HOST: &str = "anonymous.invalid";
 
 /// Characters of a name; a phone shows no more.
 const LONGEST_NAME: usize = 64;
+/// So many digits and no letter are taken for a number, not a name.
+const SHORTEST_NUMBER: usize = 6;
 
 /// What a caller says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Identity {
     pub asserted: Option<String>,
     /// What it calls itself: a name for people to read.
     pub name: Option<Box<str>>,
+    /// A network whose word counts vouches for that name.
+    name_asserted: bool,
     /// Which of its numbers a user would like to be vouched for (RFC 3325 §6).
     pub preferred: Option<String>,
     /// What else its Privacy asks for.
@@ -57,6 +61,7 @@ impl Identity {
         let hidden = words(request).any(hides_history);
         let named = asserted.as_ref().and_then(readable).filter(|_| trunk.config.calling_name);
         Identity {
+            name_asserted: named.is_some(),
             name: named.or(identity.name),
             asserted: asserted.map(|address| address.uri.subscriber()),
             forwarding: Forwarding::of(&request.headers, numbers, trunk.config.calling_format, hidden),
@@ -82,12 +87,20 @@ impl Identity {
         }
     }
 
-    /// Whom a far end that we trust says it is, in a response (RFC 3325 §9.1), and whether only the trust domain may know.
-    pub fn of_response(response: &Response, trusted: bool) -> Option<(String, bool)> {
-        let asserted = asserted_number(response).filter(|_| trusted)?;
-        let hidden = words(response)
-            .any(|word| ["id", "user", "header"].iter().any(|hides| word.eq_ignore_ascii_case(hides)));
-        Some((asserted.uri.subscriber(), hidden))
+    /// The number that a far end which we trust says it has, in a response (RFC 3325 §9.1), written in `format`.
+    pub fn of_response(response: &Response, numbers: &NumberPlan, format: NumberFormat) -> Option<E164> {
+        let asserted = asserted_number(response)?;
+        match numbers.normalise_as(&asserted.uri.subscriber(), Some(format)).ok()? {
+            Dialled::International(number) => Some(number),
+            // Of another network these mean nothing, or something else.
+            Dialled::Short(_) | Dialled::Service(_) => None,
+        }
+    }
+
+    /// Whether only the trust domain may know who sent a response.
+    pub fn is_hidden(response: &Response) -> bool {
+        words(response)
+            .any(|word| ["id", "user", "header"].iter().any(|hides| word.eq_ignore_ascii_case(hides)))
     }
 
     /// The caller's name, for a callee that may read it.
@@ -118,10 +131,12 @@ impl Identity {
             fields.push((HeaderName::Privacy, privacy));
         }
         // RFC 3325 §5: outside the trust domain a number that is withheld is not told at all.
-        let told = network.filter(|_| trunk.config.knows_withheld() || !self.withheld);
+        let told = network.filter(|_| trunk.config.knows_hidden_caller() || !self.withheld);
         if let Some(number) = told {
             let mut address = NameAddr::new(Uri::sip(Some(number), host.clone()));
-            address.display = self.name.as_deref().filter(|_| trunk.config.calling_name).map(str::to_owned);
+            // What a caller only calls itself is for From: here a name is vouched for (RFC 3325 §5).
+            let named = trunk.config.calling_name && self.name_asserted;
+            address.display = self.name.as_deref().filter(|_| named).map(str::to_owned);
             let address = address.to_string();
             match trunk.config.identity {
                 IdentityHeader::Off => {}
@@ -178,18 +193,21 @@ fn asserted_number(message: &impl Typed) -> Option<NameAddr> {
     Some(chosen)
 }
 
-/// The name of an address, as a phone may show it; `None` where it only repeats the number.
+/// The name of an address, as a phone may show it; `None` where it only repeats the number, or would be read as another.
 fn readable(address: &NameAddr) -> Option<Box<str>> {
     let name = address.display.as_deref()?.trim();
+    let digits = name.chars().filter(|c| c.is_numeric()).count();
+    let is_number = digits >= SHORTEST_NUMBER && !name.chars().any(char::is_alphabetic);
     let fits = !name.is_empty()
         && name.chars().count() <= LONGEST_NAME
+        && !is_number
         && !name.chars().any(char::is_control)
         && name != address.uri.user()
         && !name.eq_ignore_ascii_case("anonymous");
     fits.then(|| name.into())
 }
 
-pub(super) fn first_address(request: &Request, name: &HeaderName) -> Option<NameAddr> {
+fn first_address(request: &Request, name: &HeaderName) -> Option<NameAddr> {
     request.addresses(name).ok()?.into_iter().next()
 }
 

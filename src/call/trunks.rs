@@ -59,6 +59,8 @@ pub struct Upkeep {
     pub last: Option<Request>,
     /// What the registrar is asked for: as configured, or as long as it insists on.
     pub lifetime: Duration,
+    /// Where the last request went.
+    pub asked: Option<Target>,
     /// Where the registration is kept at present.
     pub registrar: Option<Target>,
     /// The way the registrar wants our calls to go while we are registered (RFC 3608).
@@ -92,6 +94,7 @@ impl Upkeep {
             auth: settings.client_auth(),
             failures: 0,
             last: None,
+            asked: None,
             lifetime: settings.config.register,
             registrar: None,
             service_route: Vec::new(),
@@ -199,8 +202,9 @@ impl Trunks {
         draw: u32,
     ) -> Result<(Channel, Target), Refusal> {
         let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
-        let target = self.sides[index].targets.choose_anyway(now.instant, tried, draw).cloned();
-        let target = target.ok_or(Refusal::Unavailable)?;
+        let side = &self.sides[index];
+        let target = side.routed(now, tried).or_else(|| side.targets.choose_anyway(now.instant, tried, draw));
+        let target = target.cloned().ok_or(Refusal::Unavailable)?;
         let channel = self.table.take_anyway(trunk_index(index), now.instant).map_err(refusal)?;
         Ok((channel, target))
     }
@@ -278,7 +282,15 @@ impl Trunks {
                 None => Side::new(new, now),
             };
             if side.settings.config != new.config {
-                side.upkeep = Upkeep::new(new, now);
+                let old = std::mem::replace(&mut side.upkeep, Upkeep::new(new, now));
+                // The same account at the same operator: until it is renewed the registration is what it was.
+                let place = |trunk: &Trunk| {
+                    let config = &trunk.config;
+                    (config.proxy.clone(), config.auth, config.domain.clone(), config.username.clone())
+                };
+                if place(&side.settings) == place(new) {
+                    (side.upkeep.registrar, side.upkeep.service_route) = (old.registrar, old.service_route);
+                }
                 if !new.registers() {
                     side.registration = OwnRegistration::None;
                 }

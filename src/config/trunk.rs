@@ -247,10 +247,15 @@ impl TrunkConfig {
         }
     }
 
-    /// Whether it learns the number of a caller that withholds it. P-Preferred-Identity exists for that: who gets it
-    /// asserts the number to its own network and shows it to nobody (RFC 3325 §9.2).
+    /// Whether it learns the numbers of those who withhold them.
     pub fn knows_withheld(&self) -> bool {
-        self.identity == IdentityHeader::Preferred || self.tell_withheld.unwrap_or(self.trusted)
+        self.tell_withheld.unwrap_or(self.trusted)
+    }
+
+    /// Whether it learns the caller's own number though it is withheld. P-Preferred-Identity exists for that: who gets it
+    /// asserts the number to its own network and shows it to nobody (RFC 3325 §9.2). Of anybody else that says nothing.
+    pub fn knows_hidden_caller(&self) -> bool {
+        self.tell_withheld.unwrap_or(self.trusted || self.identity == IdentityHeader::Preferred)
     }
 
     /// The host that From, To and a registration carry.
@@ -275,6 +280,7 @@ pub(super) fn read(
     let proxy = proxy(s);
     let default = TrunkConfig::new(name.as_ref().map_or("", |name| &name.value), proxy);
     let trusted = s.flag("trusted", default.trusted);
+    let identity = s.parsed("identity", identity).unwrap_or(default.identity);
     let trunk = TrunkConfig {
         carrier: s.text_or("carrier", default.carrier),
         network: s.parsed("network", network).unwrap_or(default.network),
@@ -302,9 +308,9 @@ pub(super) fn read(
         max_cps_in: optional(s.number("max_cps_in", 0, 0..=10_000, "calls a second, 0 = no limit")),
         called_format: s.parsed("called_format", str::parse).unwrap_or(default.called_format),
         calling_format: s.parsed("calling_format", str::parse).unwrap_or(default.calling_format),
-        identity: s.parsed("identity", identity).unwrap_or(default.identity),
+        identity,
         trusted,
-        tell_withheld: tell_withheld(s, trusted),
+        tell_withheld: tell_withheld(s, trusted, identity),
         app_side: s.flag("app_side", default.app_side),
         emergency_format: s.parsed("emergency_format", emergency_format).unwrap_or(default.emergency_format),
         location: s.flag("location", default.location),
@@ -469,9 +475,9 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
 }
 
 /// Where it says what it would be anyway it says nothing.
-fn tell_withheld(s: &Section<'_>, trusted: bool) -> Option<bool> {
+fn tell_withheld(s: &Section<'_>, trusted: bool, identity: IdentityHeader) -> Option<bool> {
     let tell = s.has("tell_withheld").then(|| s.flag("tell_withheld", trusted));
-    tell.filter(|tell| *tell != trusted)
+    tell.filter(|tell| *tell != trusted || identity == IdentityHeader::Preferred)
 }
 
 fn failover(s: &Section<'_>) -> FailoverTable {

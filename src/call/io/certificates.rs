@@ -78,7 +78,23 @@ impl CertificateFetcher {
             let fetched = match fetching.fetch(&url).await {
                 Ok(document) => Ok((document.body.into(), document.max_age)),
                 Err(fault) => {
-                    tracing::warn!(target: "tandem::stir", url, %fault, "the certificate of a caller's signature can't be fetched");
+                    // Whoever calls has written the URL: no more of it is repeated than who was to be asked.
+                    let host =
+                        Location::parse(&url).map_or_else(|| "none".to_owned(), |location| location.host);
+                    let why = "the certificate of a caller's signature can't be fetched";
+                    match &fault {
+                        // It says more of the caller than of us, and any caller can have it said.
+                        FetchFault::NotAllowed => {
+                            tracing::debug!(target: "tandem::stir", host, %fault, "{why}")
+                        }
+                        FetchFault::Unknown
+                        | FetchFault::TimedOut
+                        | FetchFault::Status(_)
+                        | FetchFault::TooLong
+                        | FetchFault::Encoded
+                        | FetchFault::Garbled(_)
+                        | FetchFault::Io(_) => tracing::warn!(target: "tandem::stir", host, %fault, "{why}"),
+                    }
                     Err(match fault {
                         FetchFault::NotAllowed => StirResult::BadInfo,
                         FetchFault::Unknown

@@ -55,7 +55,7 @@ impl Call {
             );
             return;
         }
-        self.note_connected(position, &answer);
+        self.note_connected(core, position, &answer);
         let leg = &mut self.callees[position];
         let agreed = take_answer(leg, &answer);
         if let Some(auth) = leg.auth.as_mut() {
@@ -223,7 +223,7 @@ impl Call {
             self.offer_to_caller(core);
         }
         let LegState::Incoming { server, request } = &self.caller.state else { return false };
-        let (server, told) = (*server, self.told_to_caller(request));
+        let (server, told) = (*server, self.told_to_caller(core, request));
         self.connected = None;
         let leg = &mut self.caller;
         let LegState::Incoming { request, .. } = &leg.state else { return false };

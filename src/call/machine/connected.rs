@@ -3,16 +3,19 @@
 
 use super::Call;
 use crate::call::charging;
+use crate::call::core::Core;
 use crate::call::identity::Identity;
 use crate::call::leg::Party;
 use crate::call::settings::Trunk;
 use crate::sip::message::{HeaderName, NameAddr, Request, Response, Uri};
-use crate::types::HostPort;
+use crate::types::{E164, HostPort};
 
 /// What a callee said of itself.
 #[derive(Debug)]
 pub(super) struct Connected {
-    number: String,
+    /// The index of its leg: nobody else's word is told in its place.
+    pub leg: u8,
+    number: E164,
     /// Nobody outside the trust domain may be told.
     withheld: bool,
 }
@@ -23,24 +26,34 @@ fn tells(trunk: &Trunk) -> bool {
 
 impl Call {
     /// Notes whom a callee's response says that the caller is connected with.
-    pub(super) fn note_connected(&mut self, position: usize, response: &Response) {
-        let said = match &self.callees[position].party {
+    pub(super) fn note_connected(&mut self, core: &Core, position: usize, response: &Response) {
+        let callee = &self.callees[position];
+        let leg = callee.id.index;
+        // Whoever spoke before is not the one who is connected.
+        self.connected.take_if(|connected| connected.leg != leg);
+        let (number, withheld) = match &callee.party {
             // RFC 3325 §5: what stands in a response counts as what stands in a request does.
-            Party::Trunk(trunk) if tells(trunk) => Identity::of_response(response, trunk.config.trusted),
-            Party::Trunk(_) => None,
+            Party::Trunk(trunk) if tells(trunk) && trunk.config.trusted => {
+                let format = trunk.config.calling_format;
+                (Identity::of_response(response, &core.numbers, format), Identity::is_hidden(response))
+            }
+            Party::Trunk(_) => (None, false),
             // A number that rings a user is the user's; a phone that called it knows it.
             Party::User { .. } => {
                 let number = self.number.as_ref().filter(|_| self.caller.party.trunk_name().is_some());
-                number.map(|number| (number.to_string(), false))
+                (number.cloned(), false)
             }
         };
-        if let Some((number, withheld)) = said {
-            self.connected = Some(Box::new(Connected { number, withheld }));
+        match (number, &mut self.connected) {
+            (Some(number), _) => self.connected = Some(Box::new(Connected { leg, number, withheld })),
+            // It may say only later that what it has told is not for everybody.
+            (None, Some(connected)) => connected.withheld |= withheld,
+            (None, None) => {}
         }
     }
 
     /// What a response to the caller says beside.
-    pub(super) fn told_to_caller(&self, invite: &Request) -> Vec<(HeaderName, String)> {
+    pub(super) fn told_to_caller(&self, core: &Core, invite: &Request) -> Vec<(HeaderName, String)> {
         let mut fields = Vec::new();
         let mut host = HostPort { host: self.caller.peer.local.ip().to_string(), port: None };
         let (listens, knows_withheld) = match &self.caller.party {
@@ -58,7 +71,11 @@ impl Call {
         if connected.withheld && !knows_withheld {
             return fields;
         }
-        let address = NameAddr::new(Uri::sip(Some(&connected.number), host));
+        let number = match &self.caller.party {
+            Party::Trunk(trunk) => core.numbers.format(&connected.number, trunk.config.calling_format),
+            Party::User { .. } => connected.number.to_string(),
+        };
+        let address = NameAddr::new(Uri::sip(Some(&number), host));
         fields.push((HeaderName::PAssertedIdentity, address.to_string()));
         if connected.withheld {
             fields.push((HeaderName::Privacy, "id".to_owned()));

@@ -145,6 +145,7 @@ impl Call {
         // What an earlier trunk said is not this one's word.
         self.caller.forget_heard();
         let trunk = candidate.trunk.clone();
+        self.leave_moved(&trunk);
         let route = Route::of(&target.peer);
         self.stage = Stage::Hunting { give_up_at: now.instant + self.patience_with(&trunk) };
         core.event(Event::AttemptStarted { trunk: Some(trunk.name.clone()), direction: self.direction });
@@ -182,8 +183,8 @@ impl Call {
         let request_uri = match &attempt.target {
             Some(_) if service(&attempt.called).is_some() => Uri::parse(&attempt.called).ok(),
             Some(target) => {
-                let user =
-                    called_at(&leg.party, &attempt.called, &self.portability, self.ported_by.as_deref());
+                let moved = self.moved.as_ref().and_then(|moved| moved.portability.as_deref());
+                let user = called_at(&leg.party, &attempt.called, &self.portability, moved);
                 Some(Uri::sip(Some(&user), target.host.clone()))
             }
             None => Uri::parse(&attempt.called).ok(),
@@ -439,6 +440,7 @@ impl Call {
         let index = leg.id.index;
         self.early.take_if(|early| *early == index);
         self.bridged.take_if(|bridged| *bridged == index);
+        self.connected.take_if(|connected| connected.leg == index);
         if !self.callees.iter().any(Leg::is_inviting) {
             self.stop_ringback(core);
         }
@@ -536,11 +538,11 @@ impl Call {
 }
 
 /// The called number as it stands in a trunk's Request-URI, with what belongs to it.
-/// Who said itself where the number was ported to hears it again.
-fn called_at(party: &Party, called: &str, portability: &str, ported_by: Option<&str>) -> String {
+/// Who said itself where the number was ported to hears that again.
+fn called_at(party: &Party, called: &str, portability: &str, moved: Option<&str>) -> String {
     let ported = match party {
-        Party::Trunk(trunk) if trunk.config.portability || ported_by == Some(&*trunk.name) => portability,
-        Party::Trunk(_) | Party::User { .. } => "",
+        Party::Trunk(trunk) => moved.or(trunk.config.portability.then_some(portability)).unwrap_or_default(),
+        Party::User { .. } => "",
     };
     format!("{called}{ported}{}", trunk_group(party).unwrap_or_default())
 }

@@ -190,8 +190,8 @@ pub struct Call {
     pub dialled: String,
     pub number: Option<E164>,
     portability: String,
-    /// The trunk that said so in a 3xx, where one did.
-    ported_by: Option<Arc<str>>,
+    /// What a trunk that sent the call on made of it; for that trunk alone.
+    moved: Option<Box<redirect::Moved>>,
     pub emergency: Option<Emergency>,
     /// Where the caller is, and how far the search for help has come.
     help: Option<Box<Help>>,
@@ -273,7 +273,7 @@ impl Call {
             dialled: admitted.dialled,
             number: admitted.number,
             portability: admitted.portability,
-            ported_by: None,
+            moved: None,
             emergency: admitted.emergency,
             help,
             identity: admitted.identity,

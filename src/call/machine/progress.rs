@@ -51,7 +51,7 @@ impl Call {
         }
         if rings {
             self.ringing.get_or_insert(now);
-            self.note_connected(position, &progress);
+            self.note_connected(core, position, &progress);
         }
         let early_allowed = match &self.callees[position].party {
             Party::Trunk(trunk) => {
@@ -164,7 +164,7 @@ impl Call {
             Some(_) | None => None,
         };
         let LegState::Incoming { server, request } = &self.caller.state else { return };
-        let (server, told) = (*server, self.told_to_caller(request));
+        let (server, told) = (*server, self.told_to_caller(core, request));
         let leg = &mut self.caller;
         let LegState::Incoming { request, .. } = &leg.state else { return };
         let mut progress = response(request, status, &leg.local_tag);

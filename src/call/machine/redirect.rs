@@ -6,11 +6,13 @@ use crate::call::core::Core;
 use crate::call::event::{Rank, Target};
 use crate::call::forwarding::Forwarding;
 use crate::call::leg::Party;
+use crate::call::settings::Trunk;
 use crate::call::trunks::Trunks;
 use crate::routing::Dialled;
 use crate::sip::message::{Response, Typed};
 use crate::types::{E164, EndCause, HostPort, Now};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// A call that is sent on more often goes in a circle.
 const MOST: u8 = 3;
@@ -68,6 +70,7 @@ impl Call {
         let index = leg.id.index;
         self.early.take_if(|early| *early == index);
         self.bridged.take_if(|bridged| *bridged == index);
+        self.connected.take_if(|connected| connected.leg == index);
         self.stop_ringback(core);
         let channel = self.callees[position].attempt.as_mut().and_then(|attempt| attempt.channel.take());
         self.free_attempt(now, position, AttemptEnd { status, cause: EndCause::Redirected });
@@ -92,12 +95,16 @@ impl Call {
     ) {
         let leg = &self.callees[position];
         let (Party::Trunk(trunk), Some(attempt)) = (&leg.party, &leg.attempt) else { return };
-        if let Some(portability) = portability {
-            self.portability = portability;
-            self.ported_by = Some(trunk.name.clone());
-        }
+        let moved = self.moved.get_or_insert_with(|| {
+            let before = self.identity.forwarding.clone();
+            Box::new(Moved { by: trunk.name.clone(), portability: None, before })
+        });
+        moved.portability = portability.or(moved.portability.take());
         if trunk.config.diversion {
-            let said = Forwarding::of(&answer.headers, &core.numbers, trunk.config.called_format, false);
+            // RFC 5806 §6: who diverted a call is a matter of trust, in a response as in a request.
+            let said = Some(&answer.headers).filter(|_| trunk.config.trusted);
+            let format = trunk.config.called_format;
+            let said = said.and_then(|headers| Forwarding::of(headers, &core.numbers, format, false));
             let called = self.number.clone().map(Dialled::International);
             let called = called.unwrap_or_else(|| Dialled::Short(attempt.called.clone()));
             self.identity.forwarding.get_or_insert_default().sent_on(called, answer.status, said);
@@ -105,9 +112,27 @@ impl Call {
     }
 }
 
+impl Call {
+    /// An attempt at a trunk begins: what another one said when it sent the call on is forgotten.
+    pub(super) fn leave_moved(&mut self, trunk: &Trunk) {
+        if let Some(moved) = self.moved.take_if(|moved| moved.by != trunk.name) {
+            self.identity.forwarding = moved.before;
+        }
+    }
+}
+
 /// True where a text is this number, in whichever form it is written that tells its country.
 fn is_written(text: &str, number: &E164) -> bool {
     [number.as_str(), number.digits()].contains(&text) || text.strip_prefix("00") == Some(number.digits())
+}
+
+/// What a 3xx has changed of a call, for as long as the trunk that gave it is tried.
+pub(super) struct Moved {
+    by: Arc<str>,
+    /// Where the number was ported to, as it stands in a URI (RFC 4694).
+    pub portability: Option<String>,
+    /// Who had sent the call on before.
+    before: Option<Box<Forwarding>>,
 }
 
 /// Where a call goes on.

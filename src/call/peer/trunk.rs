@@ -227,7 +227,7 @@ fn send_register(core: &mut Core, side: &mut Side, now: Now, target: Target, mut
     }
     side.upkeep.last = Some(request.clone());
     let owner = Owner::TrunkRegistration { trunk: side.settings.name.clone() };
-    side.upkeep.registrar = Some(target.clone());
+    side.upkeep.asked = Some(target.clone());
     dress_upkeep(&side.settings, &Method::Register, &mut request.headers);
     core.send(now, owner, target.peer, request);
 }
@@ -247,6 +247,7 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
         200..=299 => {
             let lifetime = Duration::from_secs(granted_seconds(&answer, side).into());
             side.upkeep.failures = 0;
+            side.upkeep.registrar = side.upkeep.asked.clone();
             side.upkeep.service_route = service_route(&answer);
             // The next registration starts with what is known now, and may be challenged anew.
             if let Some(auth) = side.upkeep.auth.as_mut() {
@@ -261,7 +262,7 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
         }
         401 | 407 => {
             let met = side.upkeep.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok());
-            match (met, side.upkeep.last.clone(), side.upkeep.registrar.clone()) {
+            match (met, side.upkeep.last.clone(), side.upkeep.asked.clone()) {
                 (true, Some(request), Some(target)) => send_register(core, side, now, target, request),
                 _ => register_failed(
                     core,
@@ -298,6 +299,7 @@ fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait
     side.upkeep.at = Some(now.instant + pause);
     // Whatever was learnt of its challenges may be what is wrong.
     side.upkeep.auth = side.settings.client_auth();
+    side.upkeep.registrar = None;
     side.upkeep.service_route.clear();
     side.registration = OwnRegistration::Failed { why: why.clone() };
     let trunk = side.settings.name.clone();
@@ -316,7 +318,7 @@ fn service_route(answer: &Response) -> Vec<String> {
 
 /// The lifetime the registrar granted our contact: its own parameter, else Expires, else what we asked for.
 fn granted_seconds(answer: &Response, side: &Side) -> u32 {
-    let ours = side.upkeep.registrar.as_ref().map(|target| target.peer.local);
+    let ours = side.upkeep.asked.as_ref().map(|target| target.peer.local);
     let contact =
         answer.addresses(&HeaderName::Contact).unwrap_or_default().into_iter().find_map(|contact| {
             let is_ours = ours.is_some_and(|ours| {

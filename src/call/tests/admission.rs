@@ -253,6 +253,23 @@ fn a_stranger_that_keeps_flooding_is_muted_and_whoever_somebody_is_registered_wi
 }
 
 #[test]
+fn a_trunk_is_told_everything_however_short_its_question_is() {
+    let mut w = World::new();
+    let brief = |request: &mut Request| {
+        for name in [HeaderName::Contact, HeaderName::Allow, HeaderName::Supported] {
+            request.headers.remove(&name);
+        }
+    };
+    ask(&mut w, A, Method::Options, brief);
+    ask(&mut w, STRANGER, Method::Options, brief);
+    let (known, stranger) = (w.last_response(A, 200), w.last_response(STRANGER, 200));
+    for name in [HeaderName::Allow, HeaderName::Accept, HeaderName::AcceptEncoding] {
+        assert!(known.headers.contains(&name), "{name}");
+    }
+    assert!(!stranger.headers.contains(&HeaderName::AcceptEncoding), "nobody is made an amplifier of");
+}
+
+#[test]
 fn options_say_what_the_gateway_takes() {
     let mut w = World::new();
     assert_eq!(ask(&mut w, A, Method::Options, |_| {}), ["200 OPTIONS"]);

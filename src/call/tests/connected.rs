@@ -26,7 +26,7 @@ fn a_trunk_reads_a_callers_name_where_it_is_told_names_and_never_one_that_is_wit
         let name = told.then(|| "Alice B.".to_owned());
         assert_eq!(shown(&invite), name);
         let asserted = invite.addresses(&HeaderName::PAssertedIdentity).unwrap().remove(0);
-        assert_eq!(asserted.display, name);
+        assert_eq!(asserted.display, None, "nobody vouches for what a phone calls itself");
 
         let mut w = World::with(|config| config.trunks[0].calling_name = told);
         w.dial_with("alice", "0470123456", OFFER, |invite| {
@@ -51,6 +51,10 @@ fn a_phone_shows_the_name_that_another_user_gave_and_a_trunks_only_where_its_nam
         (true, "", None),
         // Only the number once more, or more than a phone shows.
         (true, "\"+33123456789\"", None),
+        // Another number, which the phone would show as the caller's.
+        (true, "\"+1 (202) 456-1111\"", None),
+        (true, "\"0032 2 501.02.11\"", None),
+        (true, "\"Desk 112\"", Some("Desk 112")),
         (true, &format!("\"{}\"", "x".repeat(65)), None),
         (false, "\"Your Bank\"", None),
     ] {
@@ -82,6 +86,102 @@ fn asserted(response: &Response) -> Option<&str> {
 
 const REACHED: &[(HeaderName, &str)] =
     &[(HeaderName::PAssertedIdentity, "\"Reception\" <sip:desk@b.example>, <tel:+31201110000>")];
+#[test]
+fn a_name_is_asserted_where_a_network_that_counts_asserts_it() {
+    for (trusted, asserted) in [(true, "\"Company\" "), (true, ""), (false, "\"Company\" ")] {
+        let (_, _, callee) = transit_with(
+            |config| {
+                (config.trunks[0].trusted, config.trunks[0].calling_name) = (trusted, true);
+                (config.trunks[1].identity, config.trunks[1].calling_name) = (IdentityHeader::Asserted, true);
+            },
+            |invite| {
+                named(invite);
+                let value = format!("{asserted}<sip:+33140205050@a.example>");
+                invite.headers.push(HeaderName::PAssertedIdentity, value);
+            },
+        );
+        let vouched = trusted && !asserted.is_empty();
+        let told = callee.invite.addresses(&HeaderName::PAssertedIdentity).unwrap().remove(0);
+        assert_eq!(told.display.as_deref(), vouched.then_some("Company"), "{trusted} {asserted}");
+        let from = if vouched { "Company" } else { "Alice B." };
+        assert_eq!(shown(&callee.invite).as_deref(), Some(from));
+    }
+}
+
+fn tells_all(config: &mut Config) {
+    for trunk in &mut config.trunks {
+        (trunk.connected_number, trunk.trusted) = (true, true);
+    }
+}
+
+#[test]
+fn who_failed_is_not_the_one_who_is_connected() {
+    let mut w = World::with(tells_all);
+    let mut alice = w.dial("alice", "0470123456");
+    let a = w.invited(A);
+    w.reply_saying(&a, 180, "", REACHED);
+    assert_eq!(asserted(&w.response(alice.at, 180)), Some("<sip:+31201110000@192.0.2.1>"));
+    w.reply(&a, 503);
+    let b = w.invited(B);
+    w.reply(&b, 180);
+    w.reply_with(&b, 200, ANSWER);
+    w.request(b.at, Method::Ack);
+    assert_eq!(asserted(&w.ack(&mut alice)), None);
+    w.hang_up(&mut alice, &b);
+}
+
+#[test]
+fn who_asks_only_with_the_answer_not_to_be_named_is_not_named_there() {
+    let (mut w, mut caller, callee) = in_transit(|config| {
+        tells_all(config);
+        config.trunks[0].trusted = false;
+    });
+    w.reply_saying(&callee, 180, "", REACHED);
+    assert!(asserted(&w.response(caller.at, 180)).is_some());
+    w.reply_saying(&callee, 200, ANSWER, &[(HeaderName::Privacy, "id")]);
+    w.request(callee.at, Method::Ack);
+    assert_eq!(asserted(&w.ack(&mut caller)), None);
+    w.hang_up(&mut caller, &callee);
+}
+
+#[test]
+fn the_number_that_answers_is_read_and_written_in_each_trunks_form() {
+    use crate::routing::NumberFormat;
+    for (said, told) in [
+        ("<sip:0470999999@b.example;user=phone>", Some("<sip:0032470999999@192.0.2.1>")),
+        ("<tel:+31201110000>", Some("<sip:0031201110000@192.0.2.1>")),
+        // What is no number of the plan is nobody's at our host.
+        ("<sip:desk@b.example>", None),
+        ("<sip:1234@b.example>", None),
+    ] {
+        let (mut w, mut caller, callee) = in_transit(|config| {
+            tells_all(config);
+            config.trunks[0].calling_format = NumberFormat::ZeroZeroE164;
+            config.trunks[1].calling_format = NumberFormat::National;
+        });
+        w.reply_saying(&callee, 200, ANSWER, &[(HeaderName::PAssertedIdentity, said)]);
+        w.request(callee.at, Method::Ack);
+        assert_eq!(asserted(&w.ack(&mut caller)), told, "{said}");
+        w.hang_up(&mut caller, &callee);
+    }
+}
+
+#[test]
+fn a_trunk_that_gets_the_callers_preferred_identity_does_not_learn_who_hides_at_the_other_end() {
+    for (tell, expected) in [(None, false), (Some(true), true)] {
+        let (mut w, mut caller, callee) = in_transit(|config| {
+            tells_all(config);
+            config.trunks[0].trusted = false;
+            config.trunks[0].identity = IdentityHeader::Preferred;
+            config.trunks[0].tell_withheld = tell;
+        });
+        w.reply_saying(&callee, 200, ANSWER, REACHED_IN_SECRET);
+        w.request(callee.at, Method::Ack);
+        assert_eq!(asserted(&w.ack(&mut caller)).is_some(), expected);
+        w.hang_up(&mut caller, &callee);
+    }
+}
+
 const REACHED_IN_SECRET: &[(HeaderName, &str)] =
     &[(HeaderName::PAssertedIdentity, "<sip:+31201110000@b.example>"), (HeaderName::Privacy, "id")];
 

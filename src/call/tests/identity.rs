@@ -79,6 +79,7 @@ fn a_trunk_may_be_told_what_is_withheld_without_being_believed_and_the_other_way
         (Some(false), IdentityHeader::RemoteParty, false),
         // Who gets P-Preferred-Identity is asked to assert it (RFC 3325 §9.2).
         (None, IdentityHeader::Preferred, true),
+        (Some(false), IdentityHeader::Preferred, false),
     ] {
         let mut w = World::with(|config| {
             config.trunks[0].identity = identity;
@@ -230,10 +231,16 @@ fn whoever_sent_a_call_on_and_wants_not_to_be_named_is_not() {
         ("<sip:+33140205051@10.0.0.5>", "<sip:+33140205051@10.0.0.5>;index=1", "history"),
         ("<sip:+33140205051@10.0.0.5>", "<sip:+33140205051@10.0.0.5>;index=1", "header;critical"),
     ] {
-        for knows in [false, true] {
+        // P-Preferred-Identity is about the caller's own number and nobody else's.
+        for (knows, tell, identity) in [
+            (false, Some(false), IdentityHeader::Off),
+            (false, None, IdentityHeader::Preferred),
+            (true, Some(true), IdentityHeader::Off),
+        ] {
             let mut w = World::with(|config| {
                 config.trunks[0].trusted = true;
-                (config.trunks[1].diversion, config.trunks[1].tell_withheld) = (true, Some(knows));
+                (config.trunks[1].diversion, config.trunks[1].tell_withheld) = (true, tell);
+                config.trunks[1].identity = identity;
             });
             w.call_in_with(A, "+31201234567", OFFER, |invite| {
                 invite.headers.push(HeaderName::Diversion, diversion);

@@ -146,10 +146,10 @@ fn where_the_number_was_ported_to_goes_along_to_the_next_place_and_is_no_other_n
 
 #[test]
 fn a_trunk_that_wants_to_know_hears_how_the_call_came_to_its_next_place() {
-    for wanted in [false, true] {
+    for (wanted, trusted) in [(false, true), (true, false), (true, true)] {
         let mut w = World::with(|config| {
             to_a2(config);
-            config.trunks[0].diversion = wanted;
+            (config.trunks[0].diversion, config.trunks[0].trusted) = (wanted, trusted);
         });
         let alice = w.dial("alice", "0470123456");
         let first = w.invited(A);
@@ -167,13 +167,68 @@ fn a_trunk_that_wants_to_know_hears_how_the_call_came_to_its_next_place() {
         ];
         let diversion = ["<sip:+32470999999@192.0.2.1>;reason=time-of-day"];
         if wanted {
-            assert_eq!((told, diverted), (history.to_vec(), diversion.to_vec()));
+            // RFC 5806 §6: that it went on we have seen ourselves; who made it go is the word of a stranger.
+            let diversion = if trusted { diversion.to_vec() } else { Vec::new() };
+            assert_eq!((told, diverted), (history.to_vec(), diversion));
         } else {
             assert!(told.is_empty() && diverted.is_empty());
         }
         w.cancel(&alice);
         w.finish();
     }
+}
+
+#[test]
+fn what_one_trunk_made_of_a_call_when_it_sent_it_on_the_next_trunk_never_hears() {
+    let mut w = World::with(|config| {
+        to_a2(config);
+        for trunk in &mut config.trunks {
+            (trunk.diversion, trunk.trusted, trunk.portability) = (true, true, true);
+        }
+    });
+    let alice = w.dial("alice", "0470123456");
+    let first = w.invited(A);
+    let mut response = first.response(&first.invite, 302);
+    response.headers.set(HeaderName::Contact, "<sip:+32470123456;rn=+3299000001;npdi@203.0.113.2>");
+    response.headers.push(HeaderName::Diversion, "<sip:+32470999999@203.0.113.1>;reason=time-of-day");
+    w.send(first.at, response);
+    let second = w.invited(A2);
+    assert!(
+        second.invite.uri.user().contains("rn=") && second.invite.headers.contains(&HeaderName::Diversion)
+    );
+    w.reply(&second, 503);
+    // The trunk's own address may come first.
+    while w.inbox(B.parse().unwrap()).is_empty() {
+        let again = w.invited(A);
+        w.reply(&again, 503);
+    }
+    let other = w.invited(B);
+    assert_eq!(other.invite.uri.user(), "+32470123456");
+    for name in [HeaderName::Diversion, HeaderName::HistoryInfo] {
+        assert_eq!(other.invite.headers.get(&name), None, "{name}");
+    }
+    w.cancel(&alice);
+}
+
+#[test]
+fn who_hid_on_the_way_is_not_named_by_the_number_that_was_dialled() {
+    let mut w = World::with(|config| {
+        to_a2(config);
+        let trunk = &mut config.trunks[0];
+        (trunk.diversion, trunk.trusted, trunk.tell_withheld) = (true, true, Some(false));
+    });
+    let alice = w.dial("alice", "0470123456");
+    let first = w.invited(A);
+    let mut response = first.response(&first.invite, 302);
+    response.headers.set(HeaderName::Contact, "<sip:+32470123456@203.0.113.2>");
+    response.headers.push(HeaderName::Diversion, "<sip:+32470123456@203.0.113.1>;privacy=full");
+    w.send(first.at, response);
+    let second = w.invited(A2);
+    for name in [HeaderName::Diversion, HeaderName::HistoryInfo] {
+        let told: Vec<&str> = second.invite.headers.list(&name).collect();
+        assert!(!told.is_empty() && told.iter().all(|told| !told.contains("470123456")), "{told:?}");
+    }
+    w.cancel(&alice);
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use super::far::uri;
 use super::world::*;
+use crate::call::Settings;
 use crate::config::{CalledFrom, Config, TrunkAuth};
 use crate::sip::message::{HeaderName, Method, NameAddr, Request, Response, Typed};
 use crate::types::{HostPort, Secret};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -117,6 +119,76 @@ fn a_call_goes_to_where_we_are_registered_whatever_the_way_names_and_elsewhere_w
     w.cancel(&alice);
 }
 
+fn two_places(config: &mut Config) {
+    registering(config);
+    let place = |host: &str| HostPort { host: host.into(), port: None };
+    config.trunks[0].proxy = vec![place("203.0.113.1"), place("203.0.113.2")];
+}
+
+#[test]
+fn a_call_for_help_goes_to_where_we_are_registered() {
+    let mut w = World::with(two_places);
+    while w.inbox(at(A2)).is_empty() {
+        w.pass(ms(100));
+    }
+    w.heard(A);
+    registered_at(&mut w, A2, &[CORE]);
+    let alice = w.dial("alice", "112");
+    let second = w.invited(A2);
+    assert_eq!(routes(&second.invite), [CORE]);
+    assert!(w.heard(A).is_empty());
+    w.cancel(&alice);
+}
+
+#[test]
+fn we_are_registered_where_that_was_accepted_not_where_it_was_asked_for() {
+    let mut w = World::with(two_places);
+    w.pass(ms(1));
+    registered_at(&mut w, A, &[CORE]);
+    w.pass(ms(479_500));
+    let alice = w.dial("alice", "0470123456");
+    let a = w.invited(A);
+    w.reply(&a, 503);
+    let second = w.invited(A2);
+    w.reply(&second, 486);
+    w.refused(&alice, 486);
+    w.heard(A2);
+    // While the first place rests the renewal is asked for at the second one, which says nothing yet.
+    w.pass(secs(1));
+    w.request(at(A2), Method::Register);
+    w.pass(secs(30));
+    w.heard(A);
+    let alice = w.dial("alice", "0470123456");
+    let a = w.invited(A);
+    assert_eq!(routes(&a.invite), [CORE]);
+    w.cancel(&alice);
+}
+
+#[test]
+fn a_reload_that_leaves_the_account_alone_leaves_its_way_alone() {
+    type Change = fn(&mut Config);
+    let changes: [(Change, bool); 2] = [
+        (|config| config.trunks[0].max_channels = Some(7), true),
+        (|config| config.trunks[0].domain = Some("other.example".into()), false),
+    ];
+    for (change, stays) in changes {
+        let mut w = World::with(two_places);
+        w.pass(ms(1));
+        registered_at(&mut w, A, &[CORE]);
+        let mut config = w.exchange.settings().config.clone();
+        change(&mut config);
+        let (directory, dialplan) = (directory(&config), dialplan(&config));
+        w.exchange.reload(w.now, Arc::new(Settings::new(config)), directory, dialplan);
+        w.resolve();
+        w.pass(ms(1));
+        w.heard(A);
+        let alice = w.dial("alice", "0470123456");
+        let a = w.invited(A);
+        assert_eq!(!routes(&a.invite).is_empty(), stays);
+        w.cancel(&alice);
+    }
+}
+
 #[test]
 fn all_numbers_are_registered_at_once_where_the_operator_wants_that() {
     let mut w = World::with(|config| {
@@ -150,7 +222,7 @@ fn whom_an_operator_calls_may_stand_beside_our_contact() {
         let to = NameAddr::new(uri(number)).to_string();
         request.headers.set(HeaderName::To, to);
     };
-    let cases: [(CalledFrom, &str, Option<&str>, bool); 6] = [
+    let cases: [(CalledFrom, &str, Option<&str>, bool); 8] = [
         (CalledFrom::To, "sip:+3225550002@operator.example", None, true),
         (CalledFrom::To, "tel:+32-2-555-0002", None, true),
         (
@@ -160,6 +232,14 @@ fn whom_an_operator_calls_may_stand_beside_our_contact() {
             true,
         ),
         (CalledFrom::CalledParty, "sip:gw@operator.example", Some("<tel:+3225550002>"), true),
+        // Whom several mean, or what is no number's address, nobody can tell.
+        (
+            CalledFrom::CalledParty,
+            "sip:gw@operator.example",
+            Some("<sip:+3225550002@operator.example>, <tel:+3225550001>"),
+            false,
+        ),
+        (CalledFrom::CalledParty, "sip:gw@operator.example", Some("<mailto:+3225550002@x>"), false),
         // What is not there, or not asked for, leaves the account, which is nobody's number.
         (CalledFrom::CalledParty, "sip:+3225550002@operator.example", None, false),
         (CalledFrom::Uri, "sip:+3225550002@operator.example", Some("<tel:+3225550002>"), false),

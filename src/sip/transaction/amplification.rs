@@ -5,8 +5,14 @@ use crate::sip::message::{HeaderName, Response};
 use bytes::Bytes;
 
 /// What may be left out of an answer, the least missed first.
-const DISPENSABLE: [HeaderName; 4] =
-    [HeaderName::Server, HeaderName::Supported, HeaderName::Accept, HeaderName::Allow];
+const DISPENSABLE: [HeaderName; 6] = [
+    HeaderName::AcceptLanguage,
+    HeaderName::AcceptEncoding,
+    HeaderName::Server,
+    HeaderName::Supported,
+    HeaderName::Accept,
+    HeaderName::Allow,
+];
 
 /// The longest an answer to `received` octets may be.
 pub fn bound(received: usize) -> usize {
@@ -53,6 +59,7 @@ mod tests {
             (HeaderName::WwwAuthenticate, "Digest realm=\"a\",algorithm=SHA-256"),
             (HeaderName::WwwAuthenticate, "Digest realm=\"a\",algorithm=MD5"),
             (HeaderName::Server, "Tandem"),
+            (HeaderName::AcceptLanguage, "en"),
         ] {
             response.headers.push(name, value);
         }
@@ -75,12 +82,18 @@ mod tests {
             if text.len() < before {
                 before = text.len();
                 let has = |part: &str| text.contains(part);
-                steps.push((has("Server"), has("Allow"), has("SHA-256")));
+                steps.push((has("Accept-Language"), has("Server"), has("Allow"), has("SHA-256")));
             }
         }
         assert_eq!(
             steps,
-            [(true, true, true), (false, true, true), (false, false, true), (false, false, false)]
+            [
+                (true, true, true, true),
+                (false, true, true, true),
+                (false, false, true, true),
+                (false, false, false, true),
+                (false, false, false, false)
+            ]
         );
         assert_eq!(text(60), None);
     }

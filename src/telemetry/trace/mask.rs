@@ -1,4 +1,4 @@
-//! Takes out of a message what a trace must not tell: numbers, credentials, keys, where a caller is.
+//! Takes out of a message what a trace must not tell: numbers, names of people, credentials, keys, where a caller is.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ const SHORTEST_NUMBER: usize = 6;
 /// Digits of a number that stay, as elsewhere: about its country.
 const KEPT: usize = 3;
 
-/// The text of a message with numbers masked, and without credentials, SRTP keys and locations. Whatever is no text is
+/// The text of a message with numbers masked, and without names of people, credentials, SRTP keys and locations. Whatever is no text is
 /// left out.
 pub fn masked(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
@@ -15,8 +15,25 @@ pub fn masked(message: &[u8]) -> String {
     let mut document = Document::None;
     // The folded lines of a field that is not shown (RFC 3261 §7.3.1).
     let mut hides_folds = false;
+    // A field of names goes on in these lines too.
+    let mut names = None;
     for line in text.split_inclusive('\n') {
-        if hides_folds && line.starts_with([' ', '\t']) {
+        let folded = line.starts_with([' ', '\t']);
+        if hides_folds && folded {
+            continue;
+        }
+        if let Some(names) = names.as_mut().filter(|_| folded) {
+            without_names(names, line, &mut shown);
+            continue;
+        }
+        names = None;
+        if let Some((name, value)) = line.split_once(':')
+            && holds_names(name.trim())
+        {
+            shown.extend([name, ":"]);
+            let mut place = Place::Name;
+            without_names(&mut place, value, &mut shown);
+            (names, hides_folds) = (Some(place), false);
             continue;
         }
         hides_folds = is_secret(name_of(line));
@@ -73,6 +90,84 @@ fn name_of(line: &str) -> &str {
 fn is_secret(name: &str) -> bool {
     let names = ["Authorization", "Proxy-Authorization", "Geolocation", "Identity", "y"];
     names.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+/// Fields of addresses, which people's names stand before.
+fn holds_names(field: &str) -> bool {
+    let fields = [
+        "From",
+        "f",
+        "To",
+        "t",
+        "Contact",
+        "m",
+        "Reply-To",
+        "Referred-By",
+        "b",
+        "P-Asserted-Identity",
+        "P-Preferred-Identity",
+        "P-Called-Party-ID",
+        "Remote-Party-ID",
+        "Diversion",
+        "History-Info",
+    ];
+    fields.iter().any(|known| field.eq_ignore_ascii_case(known))
+}
+
+/// Where in a list of addresses a reader is.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Name,
+    /// Inside quotation marks; true behind a backslash.
+    Quoted(bool),
+    Address,
+    Params,
+}
+
+/// A piece of a field of addresses without the names before them. An address that has no angle brackets has no name
+/// either (RFC 3261 §20.10).
+fn without_names(place: &mut Place, piece: &str, shown: &mut String) {
+    const MASKED: &str = "\"(name)\"";
+    let mut bare = String::new();
+    for c in piece.chars() {
+        match (*place, c) {
+            (Place::Name, '"') => {
+                *place = Place::Quoted(false);
+                shown.extend(bare.drain(..).filter(|c| c.is_whitespace()));
+                shown.push_str(MASKED);
+            }
+            (Place::Quoted(true), _) => *place = Place::Quoted(false),
+            (Place::Quoted(false), '\\') => *place = Place::Quoted(true),
+            (Place::Quoted(false), '"') => *place = Place::Name,
+            // A name does not end at the end of a line, but what follows it is readable only there.
+            (Place::Quoted(false), '\r' | '\n') => shown.push(c),
+            (Place::Quoted(false), _) => {}
+            (Place::Name, '<') => {
+                let before = if bare.trim().is_empty() { bare.as_str() } else { " \"(name)\" " };
+                shown.push_str(before);
+                shown.push(c);
+                bare.clear();
+                *place = Place::Address;
+            }
+            (Place::Name, ',') | (Place::Name, ';') => {
+                shown.push_str(&bare);
+                shown.push(c);
+                bare.clear();
+                *place = if c == ';' { Place::Params } else { Place::Name };
+            }
+            (Place::Name, _) => bare.push(c),
+            (Place::Address, '>') => {
+                shown.push(c);
+                *place = Place::Params;
+            }
+            (Place::Params, ',') => {
+                shown.push(c);
+                *place = Place::Name;
+            }
+            (Place::Address | Place::Params, _) => shown.push(c),
+        }
+    }
+    shown.push_str(&bare);
 }
 
 fn line_without_secrets(line: &str) -> Cow<'_, str> {
@@ -140,6 +235,29 @@ mod tests {
         }
         assert!(shown.contains("+324********@192.0.2.7:5060"), "{shown}");
         assert!(shown.contains("m=audio 20000 RTP/AVP 8\r\n") && shown.contains("CSeq: 1 INVITE"));
+    }
+
+    #[test]
+    fn names_of_people_go_and_their_addresses_stay() {
+        let message = "INVITE sip:a@b SIP/2.0\r\nFrom: \"Alice \\\"B\\\" <x>, Peeters\" <sip:a@gw>;tag=\"q\"\r\n\
+                       t: Bob Maes <sip:b@gw>\r\nP-Asserted-Identity: \"Carol\" <sip:c@gw>,\r\n \"Dirk\r\n  Claes\" <tel:112>\r\n\
+                       Remote-Party-ID: <sip:d@gw>;party=calling, Emma <sip:e@gw>\r\nContact: sip:f@gw;x=1\r\n\
+                       Subject: \"Project\"\r\n\r\n";
+        let shown = masked(message.as_bytes());
+        for secret in ["Alice", "Peeters", "Bob", "Maes", "Carol", "Dirk", "Claes", "Emma"] {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+        for kept in [
+            "From: \"(name)\" <sip:a@gw>;tag=\"q\"\r\n",
+            "t: \"(name)\" <sip:b@gw>\r\n",
+            "P-Asserted-Identity: \"(name)\" <sip:c@gw>,\r\n",
+            " <tel:112>\r\n",
+            "Remote-Party-ID: <sip:d@gw>;party=calling, \"(name)\" <sip:e@gw>\r\n",
+            "Contact: sip:f@gw;x=1\r\n",
+            "Subject: \"Project\"\r\n\r\n",
+        ] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
     }
 
     #[test]
