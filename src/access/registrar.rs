@@ -413,6 +413,11 @@ impl Registrar {
         self.addresses.contains_key(&address.to_canonical())
     }
 
+    /// How long a registration lasts at most.
+    pub fn longest(&self) -> Duration {
+        self.settings.max_expires
+    }
+
     /// All bindings, lost ones too.
     pub fn len(&self) -> usize {
         self.count

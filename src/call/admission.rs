@@ -111,7 +111,8 @@ impl Exchange {
         let urgent = fault.map(FormFault::refusal).or(extension.map(Refusal::from)).or(unusable);
         let hindrance = Hindrance { ordinary, urgent };
         let mut admitted = self.route(now, call, &source, &peer, &request, hindrance);
-        match self.take_over(&source, &request).filter(|_| ordinary.is_none()) {
+        let held = ordinary.is_some() || admitted.is_held_by_limit();
+        match self.take_over(&source, &request).filter(|_| !held) {
             Some(Ok(remaining)) => admitted.take_over(remaining),
             Some(Err(cause)) => admitted.plan = Plan::Refused { cause, status: None },
             None => {}
@@ -430,6 +431,20 @@ impl Exchange {
 }
 
 impl Admitted {
+    /// True where nothing but a limit is in the way, which holds for a call that takes another over as well.
+    fn is_held_by_limit(&self) -> bool {
+        matches!(
+            self.plan,
+            Plan::Refused {
+                cause: EndCause::GatewayCongested
+                    | EndCause::UserLimit
+                    | EndCause::TrunkCongested
+                    | EndCause::TrunkUnavailable,
+                status: None
+            }
+        )
+    }
+
     /// Nobody is called: the caller goes on with whom its user, or its trunk, talks to already.
     fn take_over(&mut self, remaining: LegId) {
         self.plan = Plan::TakesOver { remaining };

@@ -130,6 +130,11 @@ impl TrunkHealth {
         self.trial = self.trial.filter(|_| settings.interval.is_none());
     }
 
+    /// Whether a call might go to it: [`admits`](Self::admits) without making use of it.
+    pub fn would_admit(&self, now: Instant) -> bool {
+        self.health != Health::Down || self.trial.as_ref().is_some_and(|trial| trial.at <= now)
+    }
+
     /// Whether a call may go to it. Asked once for each call: where it is down a yes is that call's alone, and what
     /// becomes of the call is to be told by [`handle_call`](Self::handle_call).
     pub fn admits(&mut self, now: Instant) -> bool {

@@ -188,10 +188,12 @@ impl TrunkTable {
         if entry.paused_until.is_some_and(|until| now < until) {
             return Err(Refusal::Paused);
         }
-        if !entry.health.admits(now) {
+        if !entry.health.would_admit(now) {
             return Err(Refusal::Down);
         }
+        // A call that a limit holds back tries nothing: the trial is the next one's.
         entry.limits.take(now)?;
+        entry.health.admits(now);
         Ok(Channel { trunk: entry.name.clone() })
     }
 
@@ -395,6 +397,24 @@ mod tests {
         let channel = table.take_incoming(A, now).unwrap();
         table.release(channel);
         assert_eq!(table.take(TrunkIndex(7), now), Err(Refusal::Gone));
+    }
+
+    #[test]
+    fn a_limit_does_not_cost_a_trunk_its_trial() {
+        let now = Instant::now();
+        let health = HealthSettings { interval: None, ..HealthSettings::default() };
+        let mut table = TrunkTable::new(vec![TrunkSettings { health, ..settings("a", 1) }], now);
+        let busy = table.take(A, now).unwrap();
+        for _ in 0..3 {
+            table.handle_call(A, now, Evidence::Failed);
+        }
+        let later = now + health.first_trial;
+        assert_eq!(table.take(A, now), Err(Refusal::Down));
+        assert_eq!(table.take(A, later), Err(Refusal::Limit(LimitReached::Channels)));
+        table.release(busy);
+        let trial = table.take(A, later).unwrap();
+        table.release(trial);
+        assert_eq!(table.take(A, later), Err(Refusal::Down), "one trial and no more");
     }
 
     #[test]

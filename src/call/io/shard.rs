@@ -258,10 +258,9 @@ impl Shard {
     }
 
     /// Works off what belongs to something that goes on; what begins something waits its turn, and so does the end of
-    /// a stream that may have brought it.
+    /// a stream that may have brought it, and the CANCEL of what may wait.
     fn sort_in(&mut self, event: TransportEvent) {
-        let ends = matches!(event, TransportEvent::Closed { .. }) && !self.newcomers.is_empty();
-        if event.begins() || ends {
+        if event.begins() || event.goes_behind(&self.newcomers) {
             self.newcomers.push_back(event);
         } else {
             self.on_transport(Now::read(), event);
@@ -415,7 +414,8 @@ impl Shard {
                     self.media.remove(&call);
                 }
                 Output::BindingStored(binding) => {
-                    self.transports.set_user(now.instant, binding.remote.ip());
+                    let address = binding.remote.ip();
+                    self.transports.set_user(now.instant, address, self.exchange.registrar().longest());
                     self.bindings.send(BindingChange::Stored(binding));
                 }
                 Output::BindingRemoved { user, contact } => {
@@ -468,10 +468,11 @@ impl Shard {
         }
         self.told = Some((settings.clone(), dialplan.clone()));
         self.transports.set_trunks(self.exchange.trunk_networks());
+        let longest = self.exchange.registrar().longest();
         for (_, bindings) in self.exchange.registrar().iter() {
-            bindings
-                .iter()
-                .for_each(|binding| self.transports.set_user(now.instant, binding.peer.remote.ip()));
+            for binding in bindings {
+                self.transports.set_user(now.instant, binding.peer.remote.ip(), longest);
+            }
         }
         let dialplan = dialplan.clone();
         self.transports.set_urgent(move |called| dialplan.is_emergency_number(called));

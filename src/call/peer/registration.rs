@@ -11,6 +11,10 @@ use crate::types::{Now, Peer};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What one is asked for that sends too much by a stream.
+const STREAM_PAUSE: Duration = Duration::from_secs(10);
 
 impl Exchange {
     /// Holds a source that has proven nothing to its rate. False: the request has been answered, or dropped.
@@ -21,38 +25,44 @@ impl Exchange {
         peer: &Peer,
         request: &Request,
     ) -> bool {
-        match self.flood_guard.admit(now.instant, peer.remote.ip()) {
-            Admission::Admit => true,
-            Admission::Refuse { retry_after } => {
-                let seconds = retry_after.as_secs().max(1).to_string();
-                let answer = response(request, 503, "").with_header(HeaderName::RetryAfter, seconds);
-                self.refuse_with(key, request, answer, RefusedFor::Overload);
-                false
-            }
+        let source = peer.remote.ip();
+        let reliable = peer.transport.is_reliable();
+        let retry_after = match self.flood_guard.admit(now.instant, source) {
+            Admission::Admit => return true,
+            Admission::Refuse { retry_after } => retry_after,
+            // Nobody repeats what came by a stream, and its address is not forged.
+            Admission::Drop if reliable => STREAM_PAUSE,
             Admission::Drop => {
                 self.core.sip.ignore(key);
                 self.core.event(Event::Dropped);
-                if !self.deals_with(peer.remote.ip()) {
-                    self.core.emit(Output::Mute { source: peer.remote.ip() });
+                if !self.deals_with(source) {
+                    self.core.emit(Output::Mute { source });
                 }
-                false
+                return false;
             }
-        }
+        };
+        let seconds = retry_after.as_secs().max(1).to_string();
+        let answer = response(request, 503, "").with_header(HeaderName::RetryAfter, seconds);
+        self.refuse_with(key, request, answer, RefusedFor::Overload);
+        false
     }
 
-    /// True where something worth hearing comes from an address: a trunk's messages, a registered user's, or those of a
-    /// call.
+    /// True where something new that is worth hearing comes from an address. What belongs to a call is heard anyway.
     fn deals_with(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.registrar.serves_address(address)
-            || self.trunk_networks().iter().any(|network| network.contains(&address.to_canonical()))
-            || self.calls().any(|call| call.legs().any(|leg| leg.peer.remote.ip() == address))
+            || self.each_trunk_network().any(|network| network.contains(&address))
     }
 
     /// Where trunks send from, and where calls to them go.
     pub fn trunk_networks(&self) -> Vec<IpNet> {
+        self.each_trunk_network().collect()
+    }
+
+    fn each_trunk_network(&self) -> impl Iterator<Item = IpNet> {
         let proxies = self.trunks.iter().flat_map(|(side, _)| side.targets.iter());
         let proxies = proxies.map(|target| target.peer.remote.ip().to_canonical().into());
-        self.peers.networks().chain(proxies).collect()
+        self.peers.networks().chain(proxies)
     }
 
     /// Proves an app user by digest. `None`: the request has been answered with a challenge.

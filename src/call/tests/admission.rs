@@ -270,6 +270,23 @@ fn a_trunk_is_told_everything_however_short_its_question_is() {
 }
 
 #[test]
+fn a_flood_by_a_stream_is_answered_to_the_last_and_mutes_nobody() {
+    let mut w = World::with(|config| {
+        config.guard.requests_per_second = 1;
+        config.guard.burst = 4;
+    });
+    let stranger = "198.51.100.9:5060";
+    w.over_tcp(stranger);
+    for count in 0..20 {
+        let answers = ask(&mut w, stranger, Method::Register, |_| {});
+        assert_eq!(answers.len(), 1, "nobody repeats what came by a stream");
+        assert!(count < 4 || answers[0].starts_with("503"), "{answers:?}");
+    }
+    assert!(w.last_response(stranger, 503).headers.get(&HeaderName::RetryAfter).is_some());
+    assert!(w.muted.is_empty());
+}
+
+#[test]
 fn options_say_what_the_gateway_takes() {
     let mut w = World::new();
     assert_eq!(ask(&mut w, A, Method::Options, |_| {}), ["200 OPTIONS"]);

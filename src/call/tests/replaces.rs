@@ -10,8 +10,14 @@ const SECOND: &str = "198.51.100.11:5060";
 
 /// A user's phone at another place sends an INVITE with this Replaces, proven.
 fn take_over(w: &mut World, user: &str, at: &str, sdp: &str, replaces: &str) -> Side {
+    take_over_calling(w, "whoever", user, at, sdp, replaces)
+}
+
+/// The same where the INVITE goes to this number.
+fn take_over_calling(w: &mut World, called: &str, user: &str, at: &str, sdp: &str, replaces: &str) -> Side {
     let at = at.parse().unwrap();
-    let mut side = w.side(at, user, "sip:whoever@example.org").with_password(user, &format!("{user}-secret"));
+    let mut side =
+        w.side(at, user, &format!("sip:{called}@example.org")).with_password(user, &format!("{user}-secret"));
     let mut invite: Request = side.invite(sdp);
     invite.headers.push(HeaderName::Replaces, replaces);
     invite.headers.push(HeaderName::Require, "replaces");
@@ -102,6 +108,18 @@ fn nobody_takes_over_what_is_not_its_own() {
     });
     w.refused(&caller, 403);
     assert!(w.call().is_live() && w.heard(A).is_empty());
+    w.hang_up(&mut alice, &callee);
+    w.finish_all();
+}
+
+#[test]
+fn taking_a_call_over_is_no_way_around_a_limit() {
+    let mut w = World::with(|config| config.limits.max_calls_per_user = 1);
+    let (mut alice, callee) = w.talking();
+    let replaces = dialog(&alice);
+    let side = take_over_calling(&mut w, "0499123456", "alice", SECOND, OFFER, &replaces);
+    w.refused(&side, 403);
+    assert!(w.heard(ALICE).is_empty() && w.heard(A).is_empty());
     w.hang_up(&mut alice, &callee);
     w.finish_all();
 }

@@ -1,10 +1,10 @@
 //! What the transports tell the layer above.
 
 use super::gate::Waiting;
-use crate::sip::message::{Message, ParseErrorKind};
+use crate::sip::message::{Message, Method, ParseErrorKind};
 use crate::types::{ConnectionId, Peer};
 use bytes::Bytes;
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The place a message takes among those that wait. Dropped with the event, it lets a stream read on.
@@ -83,5 +83,71 @@ impl TransportEvent {
             | TransportEvent::Undelivered { .. }
             | TransportEvent::Closed { .. } => false,
         }
+    }
+
+    /// True for what may be about one of those that wait, and is nothing before it: the end of a stream, and a CANCEL
+    /// from where one came.
+    pub fn goes_behind(&self, waiting: &VecDeque<TransportEvent>) -> bool {
+        match self {
+            TransportEvent::Closed { .. } => !waiting.is_empty(),
+            TransportEvent::Message { peer, message: Message::Request(request), .. }
+                if request.method == Method::Cancel =>
+            {
+                waiting.iter().any(|event| event.comes_from() == Some(peer.remote))
+            }
+            TransportEvent::Message { .. }
+            | TransportEvent::Malformed { .. }
+            | TransportEvent::Failed { .. }
+            | TransportEvent::Undelivered { .. } => false,
+        }
+    }
+
+    fn comes_from(&self) -> Option<SocketAddr> {
+        match self {
+            TransportEvent::Message { peer, .. } | TransportEvent::Malformed { peer, .. } => {
+                Some(peer.remote)
+            }
+            TransportEvent::Failed { .. }
+            | TransportEvent::Undelivered { .. }
+            | TransportEvent::Closed { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::message::parse;
+    use crate::types::{NetworkId, Transport};
+
+    fn event(method: &str, remote: &str) -> TransportEvent {
+        let text = format!(
+            "{method} sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+             To: <sip:b@h>\r\nCall-ID: c\r\nCSeq: 1 {method}\r\nMax-Forwards: 70\r\n\r\n"
+        );
+        let peer = Peer {
+            network: NetworkId(0),
+            transport: Transport::Udp,
+            remote: remote.parse().unwrap(),
+            local: "192.0.2.1:5060".parse().unwrap(),
+            connection: None,
+            tls_name: None,
+        };
+        TransportEvent::Message {
+            peer,
+            message: parse(text.as_bytes()).unwrap(),
+            tls_names: Arc::default(),
+            turn: Turn::default(),
+        }
+    }
+
+    #[test]
+    fn a_cancel_does_not_overtake_the_invite_that_waits() {
+        let (one, other) = ("198.51.100.1:5060", "198.51.100.2:5060");
+        let waiting = VecDeque::from([event("INVITE", one)]);
+        assert!(event("CANCEL", one).goes_behind(&waiting));
+        assert!(!event("CANCEL", other).goes_behind(&waiting), "nothing of it waits");
+        assert!(!event("CANCEL", one).goes_behind(&VecDeque::new()));
+        assert!(!event("BYE", one).goes_behind(&waiting), "what runs goes before");
     }
 }

@@ -4,7 +4,7 @@ use super::event::Turn;
 use super::stats::TransportStats;
 use crate::sip::glance::{self, Glance, glance};
 use crate::sip::message::{HeaderName, Limits, Message, Method, Response, Uri, parse_with};
-use crate::sip::overload::{Newcomer, Overload, OverloadSettings, Verdict};
+use crate::sip::overload::{Newcomer, Overload, OverloadSettings, Sender, Verdict};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -12,30 +12,28 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Tells whether a called number or service is one of those that help.
 type Urgent = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What becomes of a message at the door.
 pub(super) enum Passage {
-    /// It goes in; a newcomer begins something.
-    In { newcomer: bool },
+    /// It goes in; a newcomer begins something, and waits.
+    In { newcomer: Option<Waiting> },
     /// It is answered 503 and forgotten.
     Refused { retry_after: Duration },
     /// It is dropped.
     Out,
+    /// It came by a stream, and has to wait outside.
+    Full { stranger: bool },
 }
 
 /// A newcomer on its way to the layer above.
 pub(super) struct Waiting {
     since: Instant,
+    stranger: bool,
     gate: Arc<Gate>,
-}
-
-impl Waiting {
-    pub(super) fn new(since: Instant, gate: &Arc<Gate>) -> Waiting {
-        Waiting { since, gate: Arc::clone(gate) }
-    }
 }
 
 impl fmt::Debug for Waiting {
@@ -47,19 +45,26 @@ impl fmt::Debug for Waiting {
 /// Taken in or lost: it waits no longer.
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.gate.overload().left();
+        self.gate.overload().left(self.stranger);
+        self.gate.room.iter().for_each(Notify::notify_one);
     }
 }
 
 pub(super) struct Gate {
     overload: Mutex<Overload>,
     urgent: ArcSwapOption<Urgent>,
+    /// What a stream waits for that has no room: one for those who are known, one for strangers.
+    room: [Notify; 2],
 }
 
 impl Gate {
     pub(super) fn new() -> Gate {
         let overload = Overload::new(OverloadSettings::default(), Instant::now());
-        Gate { overload: Mutex::new(overload), urgent: ArcSwapOption::empty() }
+        Gate::with(overload)
+    }
+
+    fn with(overload: Overload) -> Gate {
+        Gate { overload: Mutex::new(overload), urgent: ArcSwapOption::empty(), room: Default::default() }
     }
 
     fn overload(&self) -> MutexGuard<'_, Overload> {
@@ -69,29 +74,38 @@ impl Gate {
 
     /// Decides on a message by a glance at it, and counts what does not go in.
     pub(super) fn passage(
-        &self,
+        self: &Arc<Gate>,
         stats: &TransportStats,
         now: Instant,
-        source: IpAddr,
+        sender: Sender,
         message: &[u8],
     ) -> Passage {
+        let (head, claims) = match glance(message) {
+            Glance::Belongs => return Passage::In { newcomer: None },
+            Glance::AckOfShed => return Passage::Out,
+            Glance::Claims(head) => (head, true),
+            Glance::Begins(head) => (head, false),
+        };
         let mut overload = self.overload();
-        if overload.is_muted(now, source) {
+        // Of whoever is known it is believed, of all others it may be a flood.
+        if claims && overload.is_known(now, sender) {
+            return Passage::In { newcomer: None };
+        }
+        if overload.is_muted(now, sender) {
             stats.add(&stats.muted);
             return Passage::Out;
         }
-        let (method, uri, call_id) = match glance(message) {
-            Glance::Belongs => return Passage::In { newcomer: false },
-            Glance::AckOfShed => return Passage::Out,
-            Glance::Begins { method, uri, call_id } => (method, uri, call_id),
-        };
-        let urgent =
-            overload.is_limiting() && method == Method::Invite.as_str().as_bytes() && self.is_urgent(uri);
-        let newcomer = Newcomer { source, identity: glance::identity(source, call_id), urgent };
+        let urgent = !claims
+            && overload.is_limiting()
+            && head.method == Method::Invite.as_str().as_bytes()
+            && self.is_urgent(head.uri);
+        let newcomer = Newcomer { sender, identity: glance::identity(sender.address, &head), urgent };
         let verdict = overload.admit(now, newcomer);
         drop(overload);
         match verdict {
-            Verdict::Admit => Passage::In { newcomer: true },
+            Verdict::Admit { stranger } => {
+                Passage::In { newcomer: Some(Waiting { since: now, stranger, gate: Arc::clone(self) }) }
+            }
             Verdict::Refuse { retry_after } => {
                 stats.add(&stats.shed);
                 Passage::Refused { retry_after }
@@ -100,6 +114,31 @@ impl Gate {
                 stats.add(&stats.shed);
                 Passage::Out
             }
+            Verdict::Full { stranger } => Passage::Full { stranger },
+        }
+    }
+
+    /// The same for what came by a stream: where there is no room it waits until there is.
+    pub(super) async fn stream_passage(
+        self: &Arc<Gate>,
+        stats: &TransportStats,
+        sender: Sender,
+        message: &[u8],
+    ) -> Passage {
+        let mut woken = None;
+        loop {
+            let passage = self.passage(stats, Instant::now(), sender, message);
+            if let Passage::Full { stranger } = passage {
+                let room = &self.room[usize::from(stranger)];
+                room.notified().await;
+                woken = Some(room);
+                continue;
+            }
+            // Whoever was woken and takes no place leaves it to the next.
+            if let (Some(room), Passage::Refused { .. } | Passage::Out) = (woken, &passage) {
+                room.notify_one();
+            }
+            return passage;
         }
     }
 
@@ -125,8 +164,8 @@ impl Gate {
         self.overload().set_trunks(trunks);
     }
 
-    pub(super) fn set_user(&self, now: Instant, address: IpAddr) {
-        self.overload().set_user(now, address);
+    pub(super) fn set_user(&self, now: Instant, address: IpAddr, span: Duration) {
+        self.overload().set_user(now, address, now + span);
     }
 
     pub(super) fn set_urgent(&self, urgent: Urgent) {
@@ -150,4 +189,82 @@ pub(super) fn refusal(
     let mut response = Response::to_request(&request, 503).with_header(HeaderName::RetryAfter, seconds);
     response.note_source(source);
     Some(response.with_shed_tag().to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::overload::Sender;
+
+    const STREAM: Sender =
+        Sender { address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), stream: true, proven: false };
+
+    fn request(method: &str, tag: &str) -> String {
+        format!(
+            "{method} sip:b@h SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bK1\r\nTo: <sip:b@h>{tag}\r\nCall-ID: c\r\nCSeq: 1 {method}\r\n\r\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_stream_waits_for_room_and_loses_nothing() {
+        let settings = OverloadSettings { room: 2, ..OverloadSettings::default() };
+        let gate = Arc::new(Gate::with(Overload::new(settings, Instant::now())));
+        let stats = Arc::new(TransportStats::default());
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        for _ in 0..50 {
+            let (gate, stats, sender) = (gate.clone(), stats.clone(), sender.clone());
+            tokio::spawn(async move {
+                let passage = gate.stream_passage(&stats, STREAM, request("REGISTER", "").as_bytes()).await;
+                let _ = sender.send(passage).await;
+            });
+        }
+        drop(sender);
+        // Room for one stranger at a time: the next comes in when the last has left.
+        let mut taken = 0;
+        while let Some(passage) = receiver.recv().await {
+            assert!(matches!(passage, Passage::In { newcomer: Some(_) }));
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+            assert!(receiver.try_recv().is_err(), "two at once");
+            drop(passage);
+            taken += 1;
+        }
+        assert_eq!((taken, stats.turned_away()), (50, 0));
+    }
+
+    #[test]
+    fn what_only_claims_to_belong_is_a_newcomer_unless_its_source_is_known() {
+        let gate = Arc::new(Gate::with(Overload::new(OverloadSettings::default(), Instant::now())));
+        let stats = TransportStats::default();
+        let now = Instant::now();
+        let datagram = Sender { stream: false, ..STREAM };
+        let waits = |sender: Sender, message: String| {
+            let passage = gate.passage(&stats, now, sender, message.as_bytes());
+            matches!(passage, Passage::In { newcomer: Some(_) })
+        };
+        for (method, tag) in [("BYE", ";tag=1"), ("CANCEL", ""), ("INFO", ";tag=1"), ("ACK", ";tag=1")] {
+            assert!(waits(datagram, request(method, tag)), "{method}");
+            assert!(!waits(datagram, request(method, ";tag=0123456789abcdef01234567")), "{method}");
+            assert!(!waits(Sender { proven: true, ..STREAM }, request(method, tag)), "{method}");
+        }
+        gate.set_user(now, datagram.address, Duration::from_secs(1));
+        assert!(!waits(datagram, request("BYE", ";tag=1")));
+        assert!(waits(datagram, request("INVITE", "")));
+    }
+
+    #[test]
+    fn a_muted_source_is_still_heard_where_it_speaks_of_what_goes_on() {
+        let gate = Arc::new(Gate::with(Overload::new(OverloadSettings::default(), Instant::now())));
+        let stats = TransportStats::default();
+        let now = Instant::now();
+        let datagram = Sender { stream: false, ..STREAM };
+        gate.mute(now, datagram.address, Duration::from_secs(1));
+        let goes_in = |sender: Sender, message: String| {
+            matches!(gate.passage(&stats, now, sender, message.as_bytes()), Passage::In { .. })
+        };
+        assert!(!goes_in(datagram, request("INVITE", "")));
+        assert!(goes_in(datagram, request("BYE", ";tag=0123456789abcdef01234567")));
+        assert!(goes_in(STREAM, request("INVITE", "")), "a stream is not muted for what datagrams do");
+    }
 }

@@ -192,7 +192,7 @@ impl Transports {
         self.shared.gate.handled(turn, now);
     }
 
-    /// Drops whatever comes from an address, unread, for a while.
+    /// Drops datagrams of an address that begin something, unread, for a while.
     pub fn mute(&self, now: Instant, source: IpAddr, span: Duration) {
         self.shared.gate.mute(now, source, span);
     }
@@ -202,9 +202,9 @@ impl Transports {
         self.shared.gate.set_trunks(trunks);
     }
 
-    /// A user has registered from there, and is no stranger for a while.
-    pub fn set_user(&self, now: Instant, address: IpAddr) {
-        self.shared.gate.set_user(now, address);
+    /// A user has registered from there, and is no stranger for as long.
+    pub fn set_user(&self, now: Instant, address: IpAddr, span: Duration) {
+        self.shared.gate.set_user(now, address, span);
     }
 
     /// Which called numbers and services help: they are let in under overload too.

@@ -2,10 +2,11 @@
 
 use super::connections::{Connection, Destination, Entry, Outgoing, is_accepted};
 use super::event::{TransportEvent, TransportFailure, Turn};
-use super::gate::{self, Passage, Waiting};
+use super::gate::{self, Passage};
 use super::{Shared, tcp};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::message::{ParseError, parse_with};
+use crate::sip::overload::Sender;
 use crate::types::Peer;
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
@@ -201,10 +202,12 @@ async fn read<R: AsyncRead + Unpin>(
     reader: &mut R,
 ) -> End {
     let settings = shared.settings.streams;
-    // One with a certificate that was asked for is no stranger.
-    if !tls_names.is_empty() {
-        shared.gate.set_user(std::time::Instant::now(), origin.peer.remote.ip());
-    }
+    let sender = Sender {
+        address: origin.peer.remote.ip(),
+        stream: true,
+        // One with a certificate that was asked for is no stranger, nor is one that we wanted.
+        proven: !tls_names.is_empty() || origin.destination.is_some(),
+    };
     let in_flight = Arc::new(Semaphore::new(settings.in_flight.max(1)));
     let mut framer = StreamFramer::new(shared.settings.message);
     // One that we opened has proven itself: we wanted it.
@@ -231,10 +234,9 @@ async fn read<R: AsyncRead + Unpin>(
             };
             // What follows it in the buffer came with the last read, at the earliest.
             since = last_read;
-            let now = std::time::Instant::now();
             let remote = origin.peer.remote;
-            let newcomer = match shared.gate.passage(&shared.stats, now, remote.ip(), &message) {
-                Passage::In { newcomer } => newcomer.then(|| Waiting::new(now, &shared.gate)),
+            let newcomer = match shared.gate.stream_passage(&shared.stats, sender, &message).await {
+                Passage::In { newcomer } => newcomer,
                 Passage::Refused { retry_after } => {
                     let refusal = gate::refusal(&message, &shared.settings.message, remote, retry_after);
                     if refusal.is_some_and(|bytes| connection.enqueue(Outgoing::Plain(bytes)).is_err()) {
@@ -242,10 +244,13 @@ async fn read<R: AsyncRead + Unpin>(
                     }
                     continue;
                 }
-                Passage::Out => continue,
+                Passage::Out | Passage::Full { .. } => continue,
             };
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return End::Closed };
             let Ok(room) = Arc::clone(&shared.stream_room).acquire_owned().await else { return End::Closed };
+            // As long as it had to wait here nobody was asked for what follows it.
+            last_read = Instant::now();
+            since = last_read;
             let turn = Turn::of_stream(newcomer, [permit, room]);
             let event = match parse_with(&message, &shared.settings.message) {
                 Ok(message) => {

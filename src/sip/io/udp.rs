@@ -2,10 +2,11 @@
 
 use super::Shared;
 use super::event::{TransportEvent, TransportFailure, Turn};
-use super::gate::{self, Passage, Waiting};
+use super::gate::{self, Passage};
 use super::icmp::{self, Undelivered};
 use super::settings::BoundListener;
 use crate::sip::message::{ParseErrorKind, parse_with};
+use crate::sip::overload::Sender;
 use crate::types::{NetworkId, Peer, Transport};
 use bytes::Bytes;
 use std::{
@@ -165,8 +166,9 @@ fn deliver(
         return true;
     }
     let now = Instant::now();
-    let newcomer = match shared.gate.passage(&shared.stats, now, remote.ip(), datagram) {
-        Passage::In { newcomer } => newcomer.then(|| Waiting::new(now, &shared.gate)),
+    let sender = Sender { address: remote.ip(), stream: false, proven: false };
+    let newcomer = match shared.gate.passage(&shared.stats, now, sender, datagram) {
+        Passage::In { newcomer } => newcomer,
         Passage::Refused { retry_after } => {
             let refusal = gate::refusal(datagram, &shared.settings.message, remote, retry_after);
             // What can't be sent is loss like any other.
@@ -175,7 +177,7 @@ fn deliver(
                 .map(|refusal| socket.try_send_to(&refusal, remote));
             return true;
         }
-        Passage::Out => return true,
+        Passage::Out | Passage::Full { .. } => return true,
     };
     let network = listener.asked.network;
     let parsed = parse_with(datagram, &shared.settings.message);

@@ -5,18 +5,21 @@
 //! budget, what the layer above was just able to take less what waits already, and the sources share it max-min fair:
 //! whoever brings less than the level is not touched, whoever brings more is held to it. A source that keeps bringing many times
 //! its share, whatever it is answered, gets less and less of it. Sources that are nobody's share one part, so
-//! that forged addresses gain nothing. While nothing waits, nothing is held.
+//! that forged addresses gain nothing. While nothing waits, nothing is held. What comes by a stream is never dropped:
+//! nobody repeats it, and its address is proven, so that datagrams from there are another source.
 
 mod bucket;
 mod level;
+mod networks;
 mod recent;
 
 use bucket::Bucket;
 use ipnet::IpNet;
 use level::Demand;
+use networks::Networks;
 use recent::Recent;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub struct OverloadSettings {
     /// How long all of them have to wait longer before it counts: a burst that is worked off is none.
     pub interval: Duration,
     /// New requests that may wait at all: less than what a gateway handles within T1 (500 ms), after which they come again.
+    /// Half of it is closed to strangers.
     pub room: u32,
     /// New requests a second that are let in together however far behind we are.
     pub floor: u32,
@@ -58,19 +62,30 @@ impl Default for OverloadSettings {
 /// What to do with a request that would begin something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    Admit,
+    /// It waits from now on, among strangers or not, until it [left](Overload::left).
+    Admit { stranger: bool },
     /// Answer 503 with this Retry-After.
-    Refuse {
-        retry_after: Duration,
-    },
+    Refuse { retry_after: Duration },
     /// Say nothing.
     Drop,
+    /// No room, and nobody would repeat it: the stream is not read on until one has left.
+    Full { stranger: bool },
+}
+
+/// Who sends something, as far as the transport knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    pub address: IpAddr,
+    /// By a stream: the address is not forged.
+    pub stream: bool,
+    /// By a stream that we opened, or whose certificate we asked for.
+    pub proven: bool,
 }
 
 /// A request outside any dialog, as far as it has to be known here.
 #[derive(Debug, Clone, Copy)]
 pub struct Newcomer {
-    pub source: IpAddr,
+    pub sender: Sender,
     /// The same for each repetition of the request.
     pub identity: u64,
     /// A call for help.
@@ -97,10 +112,19 @@ const RESUME: f64 = 0.95;
 const WORK_OFF: f64 = 0.5;
 /// The least part of what can be handled that is let in meanwhile.
 const LEAST_PART: f64 = 0.2;
-/// How long a user's address is known after its last registration: longer than registrations last.
-const USER_KNOWN: Duration = Duration::from_secs(2 * 3_600);
+/// The least time between two looks at all users, or at all that are muted, for those whose time is over.
+const SWEEP_USERS: Duration = Duration::from_secs(60);
+const SWEEP_MUTED: Duration = Duration::from_secs(1);
 /// A repetition of what was admitted comes within 64 × T1.
 const REPEATED_WITHIN: Duration = Duration::from_secs(32);
+
+/// Who counts as one source: a trunk's network, a user's address, a proven far end of a stream; apart from it whoever
+/// sends datagrams from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    place: IpNet,
+    stream: bool,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Source {
@@ -118,10 +142,13 @@ struct Source {
 #[derive(Debug)]
 pub struct Overload {
     settings: OverloadSettings,
-    trunks: Vec<IpNet>,
-    users: HashMap<IpAddr, Instant>,
+    trunks: Networks,
+    /// Until when they are known.
+    users: HashMap<IpNet, Instant>,
+    users_swept: Option<Instant>,
     muted: HashMap<IpAddr, Instant>,
-    sources: HashMap<IpAddr, Source>,
+    muted_swept: Option<Instant>,
+    sources: HashMap<Key, Source>,
     /// All that are nobody's, together.
     strangers: Source,
     refusals: Bucket,
@@ -133,6 +160,7 @@ pub struct Overload {
     held_back: u32,
     /// Admitted, and neither handled nor lost.
     waiting: u32,
+    strangers_waiting: u32,
     /// New requests handled a second while some waited, smoothed: all that can be handled.
     capacity: Option<f64>,
     behind: u32,
@@ -162,9 +190,11 @@ impl Overload {
     pub fn new(settings: OverloadSettings, now: Instant) -> Overload {
         Overload {
             settings,
-            trunks: Vec::new(),
+            trunks: Networks::default(),
             users: HashMap::new(),
+            users_swept: None,
             muted: HashMap::new(),
+            muted_swept: None,
             sources: HashMap::new(),
             strangers: Source::new(now),
             refusals: Bucket::full(now),
@@ -174,6 +204,7 @@ impl Overload {
             handled: 0,
             held_back: 0,
             waiting: 0,
+            strangers_waiting: 0,
             capacity: None,
             behind: 0,
             calm: 0,
@@ -183,87 +214,99 @@ impl Overload {
         }
     }
 
-    /// Where trunks send from, each a source of its own from its first request on.
+    /// Where trunks send from, each network a source of its own from its first request on.
     pub fn set_trunks(&mut self, trunks: Vec<IpNet>) {
-        self.trunks = trunks;
+        self.trunks = Networks::new(trunks);
     }
 
-    /// A user is registered from there.
-    pub fn set_user(&mut self, now: Instant, address: IpAddr) {
-        if self.users.len() >= self.settings.capacity {
-            self.users.retain(|_, seen| now.saturating_duration_since(*seen) < USER_KNOWN);
+    /// A user is registered from there, and known until then.
+    pub fn set_user(&mut self, now: Instant, address: IpAddr, until: Instant) {
+        let place = place_of(address);
+        if let Some(known) = self.users.get_mut(&place) {
+            *known = until.max(*known);
+            return;
+        }
+        if self.users.len() >= self.settings.capacity && is_due(&mut self.users_swept, now, SWEEP_USERS) {
+            self.users.retain(|_, until| *until > now);
         }
         if self.users.len() < self.settings.capacity {
-            self.users.insert(source_of(address), now);
+            self.users.insert(place, until);
         }
     }
 
-    /// Nothing that comes from there is looked at until then.
+    /// No datagram from there that begins something is looked at until then.
     pub fn mute(&mut self, now: Instant, address: IpAddr, until: Instant) {
-        if self.muted.len() >= self.settings.capacity {
+        if self.muted.len() >= self.settings.capacity && is_due(&mut self.muted_swept, now, SWEEP_MUTED) {
             self.muted.retain(|_, until| *until > now);
         }
         if self.muted.len() < self.settings.capacity {
-            self.muted.insert(source_of(address), until);
+            self.muted.insert(address.to_canonical(), until);
         }
     }
 
-    pub fn is_muted(&mut self, now: Instant, address: IpAddr) -> bool {
-        if self.muted.is_empty() {
+    /// A stream is never muted: it is held by not being read.
+    pub fn is_muted(&mut self, now: Instant, sender: Sender) -> bool {
+        if sender.stream || self.muted.is_empty() {
             return false;
         }
-        let source = source_of(address);
-        match self.muted.get(&source) {
+        let address = sender.address.to_canonical();
+        match self.muted.get(&address) {
             Some(until) if now < *until => true,
             Some(_) => {
-                self.muted.remove(&source);
+                self.muted.remove(&address);
                 false
             }
             None => false,
         }
     }
 
+    /// True for trunks, users and those proven otherwise.
+    pub fn is_known(&self, now: Instant, sender: Sender) -> bool {
+        self.key_of(now, sender).is_some()
+    }
+
     /// True while new requests may be turned away: then it is worth while to see which of them help.
     pub fn is_limiting(&self) -> bool {
-        self.budget.is_some() || self.waiting >= self.settings.room
+        self.budget.is_some() || !self.has_room(true)
     }
 
     /// Asked for each request outside a dialog as it comes in.
     pub fn admit(&mut self, now: Instant, newcomer: Newcomer) -> Verdict {
         self.look_at_time(now);
         let limiting = self.budget.is_some();
-        let room = self.waiting < self.settings.room;
-        // A repetition was offered before.
-        if limiting && room && self.admitted.repeats(newcomer.identity) {
-            self.waiting += 1;
-            return Verdict::Admit;
-        }
+        let key = self.key_of(now, newcomer.sender);
+        let stranger = key.is_none();
+        let stream = newcomer.sender.stream;
+        let room = self.has_room(stranger);
+        // What was let in goes in again: a refusal would end a call that is about to begin.
+        let repeated = limiting && room && self.admitted.repeats(newcomer.identity);
         let (settings, level, silent_up_to) = (self.settings, self.level, self.silent_up_to);
-        let source = self.source(now, newcomer.source);
+        let source = self.source(now, key);
         source.offered += 1;
-        if !limiting && room {
-            self.waiting += 1;
-            return Verdict::Admit;
+        if room && (!limiting || repeated) {
+            return self.let_in(now, newcomer.identity, stranger);
         }
         let helped = newcomer.urgent
             && source.urgent.take(now, f64::from(settings.urgent_rate), f64::from(settings.urgent_burst));
         if !room && !helped {
+            if stream {
+                // It is offered again once there is room.
+                source.offered -= 1;
+            }
             self.held_back += 1;
-            return Verdict::Drop;
+            return if stream { Verdict::Full { stranger } } else { Verdict::Drop };
         }
         let weight = source.weight;
         let allowed = level * weight;
         // A quarter of a second's worth at once: phones do not call by the metronome.
         if helped || source.bucket.take(now, allowed, (allowed / 4.0).max(8.0)) {
-            self.admitted.note(now, newcomer.identity);
-            self.waiting += 1;
-            return Verdict::Admit;
+            return self.let_in(now, newcomer.identity, stranger);
         }
         let per_source = f64::from(settings.refusals_per_source);
         let speaks = source.rate > silent_up_to && source.refusals.take(now, per_source, per_source);
         self.held_back += 1;
         let all = f64::from(settings.refusals);
-        if speaks && self.refusals.take(now, all, all) {
+        if stream || (speaks && self.refusals.take(now, all, all)) {
             // Whoever is deaf to it is asked for a longer pause.
             let retry_after = if weight < 1.0 { Duration::from_secs(10) } else { Duration::from_secs(1) };
             Verdict::Refuse { retry_after }
@@ -272,9 +315,24 @@ impl Overload {
         }
     }
 
+    fn let_in(&mut self, now: Instant, identity: u64, stranger: bool) -> Verdict {
+        if self.budget.is_some() || self.waiting >= CROWD {
+            self.admitted.note(now, identity);
+        }
+        self.waiting += 1;
+        self.strangers_waiting += u32::from(stranger);
+        Verdict::Admit { stranger }
+    }
+
+    fn has_room(&self, stranger: bool) -> bool {
+        self.waiting < self.settings.room
+            && (!stranger || self.strangers_waiting < self.settings.room.div_ceil(2))
+    }
+
     /// A new request that was admitted waits no longer, handled or lost.
-    pub fn left(&mut self) {
+    pub fn left(&mut self, stranger: bool) {
         self.waiting = self.waiting.saturating_sub(1);
+        self.strangers_waiting = self.strangers_waiting.saturating_sub(u32::from(stranger));
     }
 
     /// The layer above took a new request in that had waited this long.
@@ -289,25 +347,23 @@ impl Overload {
         self.budget.map(|_| self.level)
     }
 
-    fn source(&mut self, now: Instant, address: IpAddr) -> &mut Source {
-        let address = source_of(address);
-        // Looked up once an interval for each source: the next find it in the table.
-        let known = self.sources.contains_key(&address)
-            || (self.sources.len() < self.settings.capacity && self.is_known(now, address));
-        if known {
-            self.sources.entry(address).or_insert_with(|| Source::new(now))
-        } else {
-            &mut self.strangers
+    fn source(&mut self, now: Instant, key: Option<Key>) -> &mut Source {
+        let full = self.sources.len() >= self.settings.capacity;
+        match key.filter(|key| !full || self.sources.contains_key(key)) {
+            Some(key) => self.sources.entry(key).or_insert_with(|| Source::new(now)),
+            None => &mut self.strangers,
         }
     }
 
-    fn is_known(&self, now: Instant, source: IpAddr) -> bool {
-        let user = self.users.get(&source);
-        user.is_some_and(|seen| now.saturating_duration_since(*seen) < USER_KNOWN)
-            || self
-                .trunks
-                .iter()
-                .any(|network| network.contains(&source) || source_of(network.addr()) == source)
+    /// Whose share it takes; `None` for a stranger.
+    fn key_of(&self, now: Instant, sender: Sender) -> Option<Key> {
+        let place = place_of(sender.address);
+        let user = self.users.get(&place).filter(|until| now < **until).map(|_| place);
+        // Whoever can forge one address of a trunk's network can forge them all.
+        let trunk = || self.trunks.longest(sender.address);
+        let proven = || sender.proven.then(|| sender.address.to_canonical().into());
+        let place = user.or_else(trunk).or_else(proven)?;
+        Some(Key { place, stream: sender.stream })
     }
 
     /// Closes the interval where it is over.
@@ -384,11 +440,18 @@ impl Overload {
 }
 
 /// Whoever has one IPv6 address has the whole /64 it is in.
-fn source_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        four @ IpAddr::V4(_) => four,
-        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+fn place_of(address: IpAddr) -> IpNet {
+    let address = address.to_canonical();
+    networks::around(address, if address.is_ipv4() { 32 } else { 64 })
+}
+
+/// True at most once in a span.
+fn is_due(last: &mut Option<Instant>, now: Instant, span: Duration) -> bool {
+    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= span);
+    if due {
+        *last = Some(now);
     }
+    due
 }
 
 #[cfg(test)]

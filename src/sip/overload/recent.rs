@@ -28,7 +28,7 @@ impl Recent {
             self.old = std::mem::take(&mut self.young);
         }
         if self.young.len() < CAPACITY {
-            self.young.insert(identity, 0);
+            self.young.entry(identity).or_default();
         }
     }
 

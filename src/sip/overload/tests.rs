@@ -9,6 +9,18 @@ fn ip(last: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, last])
 }
 
+fn datagram(address: IpAddr) -> Sender {
+    Sender { address, stream: false, proven: false }
+}
+
+fn stream(address: IpAddr) -> Sender {
+    Sender { address, stream: true, proven: false }
+}
+
+fn is_in(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Admit { .. })
+}
+
 /// Xorshift: the same from run to run.
 struct Random(u64);
 
@@ -42,7 +54,8 @@ struct World {
     /// New requests the gateway can handle a second.
     capacity: f64,
     credit: f64,
-    queue: VecDeque<Instant>,
+    /// When they came, and whether they are strangers.
+    queue: VecDeque<(Instant, bool)>,
     serial: u64,
     longest_wait: Duration,
 }
@@ -51,7 +64,9 @@ impl World {
     fn new(seed: u64, capacity: f64) -> World {
         let now = Instant::now();
         let mut overload = Overload::new(OverloadSettings::default(), now);
-        overload.set_trunks(vec!["192.0.2.0/28".parse().unwrap()]);
+        overload.set_trunks(
+            (0..16).map(|last| ip(last).into()).chain(["203.0.113.0/24".parse().unwrap()]).collect(),
+        );
         World {
             overload,
             now,
@@ -66,7 +81,7 @@ impl World {
 
     fn newcomer(&mut self, source: IpAddr) -> Newcomer {
         self.serial += 1;
-        Newcomer { source, identity: self.serial, urgent: false }
+        Newcomer { sender: datagram(source), identity: self.serial, urgent: false }
     }
 
     /// Lets sources bring so many a second for a while.
@@ -94,23 +109,23 @@ impl World {
                     let fate: &mut Fate = fates.entry(*source).or_default();
                     fate.offered += 1;
                     match self.overload.admit(self.now, newcomer) {
-                        Verdict::Admit => {
+                        Verdict::Admit { stranger } => {
                             fate.admitted += 1;
-                            self.queue.push_back(self.now);
+                            self.queue.push_back((self.now, stranger));
                         }
                         Verdict::Refuse { .. } => fate.refused += 1,
-                        Verdict::Drop => fate.dropped += 1,
+                        Verdict::Drop | Verdict::Full { .. } => fate.dropped += 1,
                     }
                 }
             }
             self.credit = (self.credit + self.capacity * STEP.as_secs_f64()).min(64.0);
             while self.credit >= 1.0 {
                 self.credit -= 1.0;
-                let Some(came) = self.queue.pop_front() else { continue };
+                let Some((came, stranger)) = self.queue.pop_front() else { continue };
                 let waited = self.now - came;
                 self.longest_wait = self.longest_wait.max(waited);
                 self.overload.handled(self.now, waited);
-                self.overload.left();
+                self.overload.left(stranger);
             }
         }
         fates
@@ -214,14 +229,14 @@ fn a_repetition_of_what_was_let_in_is_let_in_and_no_way_around() {
     world.run(3 * SECOND, &[(1, 400.0), (2, 20_000.0)]);
     // A pause in which even it has earned one.
     let mut first = world.newcomer(ip(2));
-    while world.overload.admit(world.now, first) != Verdict::Admit {
+    while !is_in(world.overload.admit(world.now, first)) {
         world.run(100 * STEP, &[(1, 600.0)]);
         first = world.newcomer(ip(2));
     }
     world.run(SECOND, &[(1, 400.0), (2, 20_000.0)]);
     let repeated = (0..1_000).map(|_| world.overload.admit(world.now, first)).collect::<Vec<_>>();
-    assert!(repeated[..7].iter().all(|verdict| *verdict == Verdict::Admit));
-    assert!(repeated.iter().filter(|verdict| **verdict == Verdict::Admit).count() < 100);
+    assert!(repeated[..7].iter().all(|verdict| is_in(*verdict)));
+    assert!(repeated.iter().filter(|verdict| is_in(**verdict)).count() < 100);
 }
 
 #[test]
@@ -234,13 +249,13 @@ fn calls_for_help_pass_any_level_and_are_no_way_around_it_either() {
         // The very source that runs away calls for help.
         let helped = |world: &mut World| {
             let newcomer = Newcomer { urgent: true, ..world.newcomer(ip(2)) };
-            world.overload.admit(world.now, newcomer) == Verdict::Admit
+            is_in(world.overload.admit(world.now, newcomer))
         };
         assert!((0..5).all(|_| helped(&mut world)));
     }
     let flood = (0..1_000).filter(|serial| {
-        let newcomer = Newcomer { source: ip(2), identity: 1 << 40 | serial, urgent: true };
-        world.overload.admit(world.now, newcomer) == Verdict::Admit
+        let newcomer = Newcomer { sender: datagram(ip(2)), identity: 1 << 40 | serial, urgent: true };
+        is_in(world.overload.admit(world.now, newcomer))
     });
     assert!(flood.count() <= 30);
 }
@@ -249,21 +264,147 @@ fn calls_for_help_pass_any_level_and_are_no_way_around_it_either() {
 fn a_muted_source_is_heard_again_when_its_time_is_over() {
     let now = Instant::now();
     let mut overload = Overload::new(OverloadSettings { capacity: 2, ..OverloadSettings::default() }, now);
-    assert!(!overload.is_muted(now, ip(1)));
-    overload.mute(now, ip(1), now + SECOND);
-    assert!(overload.is_muted(now + 999 * STEP, ip(1)));
-    assert!(overload.is_muted(now, "::ffff:192.0.2.1".parse().unwrap()), "in whatever form it is written");
-    assert!(!overload.is_muted(now, ip(2)));
-    assert!(!overload.is_muted(now + SECOND, ip(1)));
-    let six = "2001:db8::1".parse().unwrap();
-    overload.mute(now, six, now + SECOND);
-    assert!(overload.is_muted(now, "2001:db8::2".parse().unwrap()), "whoever has one has the /64");
+    let mut muted = |now, text: &str, until: Option<Instant>| {
+        let address = text.parse().unwrap();
+        until.into_iter().for_each(|until| overload.mute(now, address, until));
+        assert!(!overload.is_muted(now, stream(address)), "a stream is held by not being read");
+        overload.is_muted(now, datagram(address))
+    };
+    assert!(!muted(now, "192.0.2.1", None));
+    assert!(muted(now, "192.0.2.1", Some(now + SECOND)));
+    assert!(muted(now + 999 * STEP, "192.0.2.1", None));
+    assert!(muted(now, "::ffff:192.0.2.1", None), "in whatever form it is written");
+    assert!(!muted(now, "192.0.2.2", None));
+    assert!(!muted(now + SECOND, "192.0.2.1", None));
+    assert!(muted(now, "2001:db8::1", Some(now + SECOND)));
+    assert!(!muted(now, "2001:db8::2", None), "another device of the same site");
     // Memory is bounded, and what is over makes room.
-    overload.mute(now, ip(3), now + SECOND);
-    overload.mute(now, ip(4), now + SECOND);
-    assert!(!overload.is_muted(now, ip(4)));
-    overload.mute(now + SECOND, ip(4), now + 2 * SECOND);
-    assert!(overload.is_muted(now + SECOND, ip(4)));
+    assert!(muted(now, "192.0.2.3", Some(now + SECOND)));
+    assert!(!muted(now, "192.0.2.4", Some(now + SECOND)));
+    assert!(muted(now + SECOND, "192.0.2.4", Some(now + 2 * SECOND)));
+}
+
+#[test]
+fn nothing_that_comes_by_a_stream_is_dropped() {
+    let mut world = World::new(6, 200.0);
+    let sources = [(1, 100.0), (2, 10_000.0), (200, 10_000.0)];
+    world.run(3 * SECOND, &sources);
+    let mut refused = 0;
+    for _ in 0..5 {
+        world.run(200 * STEP, &sources);
+        for serial in 0..2_000 {
+            let newcomer = Newcomer { sender: stream(ip(201)), identity: 1 << 40 | serial, urgent: false };
+            match world.overload.admit(world.now, newcomer) {
+                Verdict::Admit { stranger } => world.queue.push_back((world.now, stranger)),
+                Verdict::Refuse { .. } => refused += 1,
+                Verdict::Full { .. } => {}
+                Verdict::Drop => panic!("nobody repeats it"),
+            }
+        }
+    }
+    assert!(refused > 500, "however many refusals there are: {refused}");
+    // Where no room is left it waits outside.
+    let mut overload = Overload::new(OverloadSettings::default(), world.now);
+    let verdicts = (0..10_000).map(|identity| {
+        overload.admit(world.now, Newcomer { sender: stream(ip(201)), identity, urgent: false })
+    });
+    let full = verdicts.filter(|verdict| *verdict == Verdict::Full { stranger: true }).count();
+    assert_eq!(full, 10_000 - 384);
+}
+
+#[test]
+fn datagrams_forged_in_a_trunks_name_take_nothing_from_its_streams() {
+    for seed in 0..5 {
+        let mut world = World::new(seed, 1_000.0);
+        let sources = [(1, 500.0), (2, 20_000.0)];
+        world.run(3 * SECOND, &sources);
+        let (mut let_in, mut all) = (0, 0);
+        for _ in 0..500 {
+            // Forged datagrams of trunk 2, and its own calls by TLS.
+            world.run(20 * STEP, &sources);
+            let newcomer = Newcomer { sender: stream(ip(2)), ..world.newcomer(ip(2)) };
+            all += 1;
+            if let Verdict::Admit { stranger } = world.overload.admit(world.now, newcomer) {
+                let_in += 1;
+                world.queue.push_back((world.now, stranger));
+            }
+        }
+        assert!(let_in * 100 >= all * 99, "{let_in} of {all}");
+    }
+}
+
+#[test]
+fn all_addresses_of_a_trunks_network_are_one_source() {
+    for seed in 0..5 {
+        let mut world = World::new(seed, 1_750.0);
+        let sources = [(1, 1_200.0), (200, 17_500.0)];
+        let forge = |world: &mut World, source: u8| match source {
+            200 => IpAddr::from([203, 0, 113, world.random.octet()]),
+            known => ip(known),
+        };
+        world.run_from(SECOND, &sources, forge);
+        let fates = world.run_from(10 * SECOND, &sources, forge);
+        assert!(part(&fates[&1]) >= 0.99, "{fates:?}");
+        assert!(world.overload.sources.len() <= 2, "{}", world.overload.sources.len());
+    }
+}
+
+#[test]
+fn strangers_fill_half_of_the_room_and_leave_the_rest() {
+    let mut world = World::new(7, 0.0);
+    let fates = world.run(50 * STEP, &[(200, 100_000.0)]);
+    assert_eq!(fates[&200].admitted, 384, "{fates:?}");
+    let fates = world.run(50 * STEP, &[(1, 2_000.0)]);
+    assert_eq!(fates[&1].admitted, fates[&1].offered);
+}
+
+#[test]
+fn what_was_let_in_before_anything_was_limited_may_be_repeated() {
+    let mut world = World::new(8, 1_000.0);
+    // A burst fills the queue, and then the gateway falls behind.
+    world.capacity = 0.0;
+    world.run(50 * STEP, &[(1, 2_000.0)]);
+    let early = world.newcomer(ip(2));
+    assert!(is_in(world.overload.admit(world.now, early)));
+    world.queue.push_back((world.now, false));
+    world.capacity = 200.0;
+    world.run(500 * STEP, &[(2, 20_000.0)]);
+    assert!(world.overload.level().is_some());
+    while !world.overload.has_room(false) {
+        world.run(STEP, &[]);
+    }
+    assert!(is_in(world.overload.admit(world.now, early)), "its call is about to begin");
+    let refused = (0..100).filter(|_| {
+        let another = world.newcomer(ip(2));
+        !is_in(world.overload.admit(world.now, another))
+    });
+    assert!(refused.count() > 50);
+}
+
+#[test]
+fn users_and_proven_streams_are_known_as_long_as_they_last() {
+    let now = Instant::now();
+    let mut overload = Overload::new(OverloadSettings { capacity: 2, ..OverloadSettings::default() }, now);
+    for (last, until) in [(1, 10), (2, 20), (3, 10)] {
+        overload.set_user(now, ip(last), now + until * SECOND);
+    }
+    let known = |overload: &Overload, seconds: u32, last: u8| {
+        overload.is_known(now + seconds * SECOND, datagram(ip(last)))
+    };
+    assert!(known(&overload, 9, 1) && !known(&overload, 10, 1) && known(&overload, 19, 2));
+    assert!(!known(&overload, 0, 3), "no memory is left");
+    // One that is there is renewed though nothing is free.
+    overload.set_user(now, ip(1), now + 100 * SECOND);
+    assert!(known(&overload, 99, 1));
+    // All are looked through once a minute at most.
+    overload.set_user(now + 30 * SECOND, ip(3), now + 90 * SECOND);
+    assert!(!known(&overload, 30, 3));
+    overload.set_user(now + 60 * SECOND, ip(3), now + 90 * SECOND);
+    assert!(known(&overload, 60, 3));
+    // A certificate that was asked for is known however long its stream lasts.
+    let proven = Sender { proven: true, ..stream(ip(99)) };
+    assert!(overload.is_known(now + 1_000_000 * SECOND, proven));
+    assert!(!overload.is_known(now, stream(ip(99))));
 }
 
 proptest::proptest! {
