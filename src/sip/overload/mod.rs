@@ -357,12 +357,14 @@ impl Overload {
 
     /// Whose share it takes; `None` for a stranger.
     fn key_of(&self, now: Instant, sender: Sender) -> Option<Key> {
-        let place = place_of(sender.address);
-        let user = self.users.get(&place).filter(|until| now < **until).map(|_| place);
         // Whoever can forge one address of a trunk's network can forge them all.
-        let trunk = || self.trunks.longest(sender.address);
+        let trunk = self.trunks.longest(sender.address);
+        let user = || {
+            let place = place_of(sender.address);
+            self.users.get(&place).filter(|until| now < **until).map(|_| place)
+        };
         let proven = || sender.proven.then(|| sender.address.to_canonical().into());
-        let place = user.or_else(trunk).or_else(proven)?;
+        let place = trunk.or_else(user).or_else(proven)?;
         Some(Key { place, stream: sender.stream })
     }
 
