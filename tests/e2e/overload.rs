@@ -5,9 +5,10 @@ use crate::support::{gateway::Gateway, lane::Lane, sipp::Sipp, wait};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-const FLOOD: u32 = 20_000;
-/// So many a millisecond: more than a gateway that is not optimised can look at.
-const BURST: u32 = 5;
+const FLOOD: u32 = 6_000;
+/// So many a millisecond: more than a gateway that is not optimised can make calls of. With much more its answers to those
+/// who behave take longer than SIPp waits before it repeats.
+const BURST: u32 = 1;
 
 /// An INVITE of nobody's for nobody, another one for each number.
 fn invite(from: SocketAddr, to: SocketAddr, number: u32) -> String {
