@@ -1,10 +1,9 @@
 //! Admission under overload: how many new requests each source may bring while the gateway is behind.
 //!
 //! The measure is how long new requests wait for the layer above, which takes all that belongs to running calls before
-//! them. While they wait too long, all of them together get a
-//! budget, what the layer above was just able to take less what waits already, and the sources share it max-min fair:
-//! whoever brings less than the level is not touched, whoever brings more is held to it. A source that keeps bringing many times
-//! its share, whatever it is answered, gets less and less of it. Sources that are nobody's share one part, so
+//! them. While they wait too long, all of them together get a budget, what the layer above was just able to take less what
+//! waits already, and the sources share it max-min fair: whoever brings less than the level is not touched, whoever brings
+//! more is held to it. A source that keeps bringing many times its share, whatever it is answered, gets less and less of it. Sources that are nobody's share one part, so
 //! that forged addresses gain nothing. While nothing waits, nothing is held. What comes by a stream is never dropped:
 //! nobody repeats it, and its address is proven, so that datagrams from there are another source.
 
