@@ -93,6 +93,12 @@ impl Exchange {
                 None => return,
             },
         };
+        if let Source::Trunk(trunk) = &source
+            && self.is_runaway(now, trunk, &request)
+        {
+            self.refuse_runaway(key, &request);
+            return;
+        }
         let mut rules = rules_of(&source.party(), &mut request);
         if let Source::Trunk(trunk) = &source
             && name_called(trunk, &mut request)
@@ -132,6 +138,22 @@ impl Exchange {
         let status = fault.status().unwrap_or_else(|| fault.cause().sip_code());
         let answer = with_hints(response(request, status, ""), request, None);
         self.refuse_with(key, request, answer, fault.counted());
+    }
+
+    /// True for a call of a trunk that has been refused many within a second because a limit is reached, and would be
+    /// refused as well. A call for help, or one that may be the answer to it, is looked at anyway.
+    fn is_runaway(&mut self, now: Now, trunk: &Trunk, request: &Request) -> bool {
+        self.trunks.is_deaf(now, &trunk.name)
+            && (self.gateway_is_full() || self.trunks.would_take_incoming(now, &trunk.name).is_err())
+            && !self.dialplan.is_emergency_number(&request.uri.called())
+            && !self.may_call_back(now, trunk, request)
+    }
+
+    /// Such a call costs no record and no memory: the records hold fifty of that second, and whoever does not hear them
+    /// would fill the disk with more.
+    fn refuse_runaway(&mut self, key: ServerKey, request: &Request) {
+        let answer = response(request, 503, "").with_header(HeaderName::RetryAfter, "1");
+        self.refuse_with(key, request, answer, RefusedFor::Overload);
     }
 
     /// The trunk a request comes from.
@@ -362,16 +384,17 @@ impl Exchange {
         if matches!(plan, Plan::Refused { .. }) {
             return (plan, None);
         }
-        let limits = &self.core.settings.limits;
         let refused = |cause| (Plan::Refused { cause, status: None }, None);
-        if limits.max_calls.is_some_and(|most| self.live_calls() >= most as usize) {
+        if self.gateway_is_full() {
+            if let Source::Trunk(trunk) = source {
+                self.trunks.note_refused(now, &trunk.name);
+            }
+            if self.media_busy {
+                self.core.event(Event::RefusedForMedia);
+            }
             return refused(EndCause::GatewayCongested);
         }
-        // One call more would be heard in all the others.
-        if self.media_busy {
-            self.core.event(Event::RefusedForMedia);
-            return refused(EndCause::GatewayCongested);
-        }
+        let limits = &self.core.settings.limits;
         match source {
             Source::User(user) => {
                 let most = user.max_calls.unwrap_or(limits.max_calls_per_user) as usize;
@@ -383,9 +406,19 @@ impl Exchange {
             }
             Source::Trunk(trunk) => match self.trunks.take_incoming(now, &trunk.name) {
                 Ok(channel) => (plan, Some(channel)),
-                Err(refusal) => refused(end_cause(refusal)),
+                Err(refusal) => {
+                    self.trunks.note_refused(now, &trunk.name);
+                    refused(end_cause(refusal))
+                }
             },
         }
+    }
+
+    /// True where no call more is taken, whoever makes it: one more would be heard in all the others, or is more than the
+    /// configuration lets in.
+    fn gateway_is_full(&self) -> bool {
+        let most = self.core.settings.limits.max_calls;
+        self.media_busy || most.is_some_and(|most| self.live_calls() >= most as usize)
     }
 
     /// Where a user can be rung: all of its devices, but for the one with which it calls itself.

@@ -55,10 +55,24 @@ impl Callbacks {
     }
 
     fn expects(&self, now: Instant, user: &str, trunk: &str) -> bool {
-        self.of.get(user).is_some_and(|callback| {
-            callback.until > now && callback.trunks.iter().any(|name| **name == *trunk)
-        })
+        self.of.get(user).is_some_and(|callback| callback.is_expected(now, trunk))
     }
+
+    /// The same for any user.
+    fn expects_somebody(&self, now: Instant, trunk: &str) -> bool {
+        self.of.values().any(|callback| callback.is_expected(now, trunk))
+    }
+}
+
+impl Callback {
+    fn is_expected(&self, now: Instant, trunk: &str) -> bool {
+        self.until > now && self.trunks.iter().any(|name| **name == *trunk)
+    }
+}
+
+fn says_it_calls_back(trunk: &Trunk, request: &Request) -> bool {
+    let says = request.headers.get(&HeaderName::Priority);
+    trunk.config.trusted && says.is_some_and(|priority| priority.eq_ignore_ascii_case(CALLS_BACK))
 }
 
 impl Exchange {
@@ -73,10 +87,13 @@ impl Exchange {
     /// Whether a call from a trunk to a user is the answer to a call for help.
     /// That it says so itself counts from a trusted trunk only: a caller may have written it (RFC 7090 §5).
     fn calls_back(&self, now: Now, trunk: &Trunk, index: TrunkIndex, user: &str, request: &Request) -> bool {
-        let says = request.headers.get(&HeaderName::Priority);
-        let says = says.is_some_and(|priority| priority.eq_ignore_ascii_case(CALLS_BACK));
-        (says && trunk.config.trusted && self.dialplan.carries_emergency_calls(index))
+        (says_it_calls_back(trunk, request) && self.dialplan.carries_emergency_calls(index))
             || self.callbacks.expects(now.instant, user, &trunk.name)
+    }
+
+    /// Whether that can't be excluded without looking up whom it is for.
+    pub(super) fn may_call_back(&self, now: Now, trunk: &Trunk, request: &Request) -> bool {
+        says_it_calls_back(trunk, request) || self.callbacks.expects_somebody(now.instant, &trunk.name)
     }
 
     /// What a routed call has to do with an emergency. A call back is not held against the numbers its trunk may call

@@ -237,6 +237,24 @@ impl Trunks {
         self.table.take_incoming(trunk_index(index), now.instant).map_err(refusal)
     }
 
+    /// Whether a call that comes from the trunk would find a channel.
+    pub fn would_take_incoming(&mut self, now: Now, name: &str) -> Result<(), Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        self.table.would_take_incoming(trunk_index(index), now.instant).map_err(refusal)
+    }
+
+    /// A call that came from the trunk was refused for a limit.
+    pub fn note_refused(&mut self, now: Now, name: &str) {
+        if let Some(index) = self.index_of(name) {
+            self.table.note_refused(trunk_index(index), now.instant);
+        }
+    }
+
+    /// True while the trunk keeps sending calls in spite of that.
+    pub fn is_deaf(&mut self, now: Now, name: &str) -> bool {
+        self.index_of(name).is_some_and(|index| self.table.is_deaf(trunk_index(index), now.instant))
+    }
+
     pub fn release(&mut self, channel: Channel) {
         self.table.release(channel);
     }

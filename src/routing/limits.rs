@@ -36,6 +36,8 @@ pub struct TrunkLimits {
     /// When the calls of the last second were sent, and when those came that it sent us.
     sent: Second,
     received: Second,
+    /// When it was refused calls that came in spite of a limit, the last ones.
+    refused: Second,
 }
 
 /// The calls of the last second, as many as the limit has.
@@ -45,14 +47,16 @@ struct Second(VecDeque<Instant>);
 impl Second {
     fn take(&mut self, now: Instant, limit: Option<u32>) -> Result<(), LimitReached> {
         let Some(limit) = limit else { return Ok(()) };
+        self.has_room(now, limit)?;
+        self.0.push_back(now);
+        Ok(())
+    }
+
+    fn has_room(&mut self, now: Instant, limit: u32) -> Result<(), LimitReached> {
         while self.0.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
             self.0.pop_front();
         }
-        if self.0.len() >= limit as usize {
-            return Err(LimitReached::Cps);
-        }
-        self.0.push_back(now);
-        Ok(())
+        if self.0.len() < limit as usize { Ok(()) } else { Err(LimitReached::Cps) }
     }
 
     fn take_anyway(&mut self, now: Instant, limit: Option<u32>) {
@@ -65,6 +69,10 @@ impl Second {
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// Refused calls of a second that are worth more than their refusal: an operator that looks into it finds them in the
+/// records. More than that is no traffic.
+const REFUSED: u32 = 50;
 
 impl TrunkLimits {
     pub fn new(limits: Limits) -> TrunkLimits {
@@ -101,6 +109,22 @@ impl TrunkLimits {
         Ok(())
     }
 
+    /// Whether a call the trunk sends us would find a channel.
+    pub fn would_take_incoming(&mut self, now: Instant) -> Result<(), LimitReached> {
+        self.channel_free()?;
+        self.limits.cps_in.map_or(Ok(()), |limit| self.received.has_room(now, limit))
+    }
+
+    /// Notes that a call of the trunk was refused for a limit, its own or the gateway's.
+    pub fn note_refused(&mut self, now: Instant) {
+        self.refused.take_anyway(now, Some(REFUSED));
+    }
+
+    /// True while the trunk brings so many calls in spite of a limit that one more is not worth a record.
+    pub fn is_deaf(&mut self, now: Instant) -> bool {
+        self.refused.has_room(now, REFUSED).is_err()
+    }
+
     /// Takes a channel though none may be free, for an emergency call. It counts like any other.
     pub fn take_anyway(&mut self, now: Instant) {
         self.sent.take_anyway(now, self.limits.cps);
@@ -131,6 +155,24 @@ impl TrunkLimits {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_trunk_is_deaf_while_it_was_refused_fifty_times_within_a_second() {
+        let mut limits = TrunkLimits::new(Limits { channels: Some(0), cps_in: Some(1), ..Limits::default() });
+        let start = Instant::now();
+        for nth in 0..REFUSED {
+            let now = start + Duration::from_millis(u64::from(nth));
+            assert!(!limits.is_deaf(now), "{nth}");
+            assert_eq!(limits.would_take_incoming(now), Err(LimitReached::Channels));
+            limits.note_refused(now);
+        }
+        assert!(limits.is_deaf(start + Duration::from_millis(999)));
+        assert!(!limits.is_deaf(start + Duration::from_millis(1_000)));
+        limits.set(Limits { cps_in: Some(1), ..Limits::default() });
+        assert_eq!(limits.take_incoming(start), Ok(()));
+        assert_eq!(limits.would_take_incoming(start), Err(LimitReached::Cps));
+        assert_eq!(limits.would_take_incoming(start + WINDOW), Ok(()));
+    }
 
     #[test]
     fn channels_are_shared_by_both_directions_and_come_back() {

@@ -215,6 +215,26 @@ impl TrunkTable {
         Ok(Channel { trunk: entry.name.clone() })
     }
 
+    /// Whether [`take_incoming`](Self::take_incoming) would find a channel.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn would_take_incoming(&mut self, trunk: TrunkIndex, now: Instant) -> Result<(), Refusal> {
+        Ok(self.open(trunk)?.limits.would_take_incoming(now)?)
+    }
+
+    /// A call that the trunk sent us was refused for a limit.
+    pub fn note_refused(&mut self, trunk: TrunkIndex, now: Instant) {
+        if let Some(entry) = self.entry(trunk) {
+            entry.limits.note_refused(now);
+        }
+    }
+
+    /// True while the trunk keeps sending calls in spite of that.
+    pub fn is_deaf(&mut self, trunk: TrunkIndex, now: Instant) -> bool {
+        self.entry(trunk).is_some_and(|entry| entry.limits.is_deaf(now))
+    }
+
     /// True where nothing but a limit would keep a call from the trunk.
     pub fn is_well(&self, trunk: TrunkIndex, now: Instant) -> bool {
         self.trunks.get(usize::from(trunk.0)).is_some_and(|entry| {

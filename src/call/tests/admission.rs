@@ -339,6 +339,39 @@ fn a_trunks_channels_are_taken_and_given_back() {
 }
 
 #[test]
+fn a_trunk_that_floods_beyond_its_channels_is_refused_without_a_record_until_it_slows_down() {
+    let mut w = World::with(|config| config.trunks[0].max_channels = Some(1));
+    let (mut alice, callee) = w.talking();
+    w.register("bob", BOB);
+    let before = w.exchange.core.sip.active_servers();
+    for nth in 0..200 {
+        let incoming = w.call_in(A, "+3225550002");
+        let answer = w.response(A.parse().unwrap(), 503);
+        assert!(answer.headers.get(&HeaderName::RetryAfter).is_some());
+        if nth % 2 == 0 {
+            w.send(incoming.at, incoming.ack_failure(&answer));
+        }
+    }
+    // Fifty were refused with a record; nobody waits for what becomes of the rest.
+    assert_eq!(w.exchange.core.sip.active_servers() - before, 50);
+    let overload = |event: &&Event| matches!(event, Event::Refused { why: RefusedFor::Overload, .. });
+    assert_eq!(w.events.iter().filter(overload).count(), 150);
+    // Those that were not acknowledged are repeated, and no others (RFC 3261 §17.2.1).
+    w.pass(ms(600));
+    assert_eq!(w.heard(A).len(), 25);
+    w.pass(secs(1));
+    w.heard(A);
+    let incoming = w.call_in(A, "+3225550002");
+    w.refused(&incoming, 503);
+    w.hang_up(&mut alice, &callee);
+    let incoming = w.call_in(A, "+3225550002");
+    w.invited(BOB);
+    w.cancel(&incoming);
+    w.finish_all();
+    assert_eq!(w.ends().len(), 53);
+}
+
+#[test]
 fn a_full_trunk_gives_way_to_the_next() {
     let mut w = World::with(|config| config.trunks[0].max_channels = Some(1));
     let (mut alice, callee) = w.talking();

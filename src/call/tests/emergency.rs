@@ -382,6 +382,24 @@ fn reaches_alice(w: &mut World, shape: impl Fn(&mut Request)) -> bool {
 }
 
 #[test]
+fn a_call_back_gets_through_the_flood_of_its_own_trunk() {
+    let mut w = World::with(full_house);
+    w.register("alice", ALICE);
+    w.register("bob", BOB);
+    let caller = w.dial("alice", "112");
+    let helper = asked(&mut w, A);
+    helped(&mut w, caller, &helper);
+    let running = w.dial("bob", "0470123456");
+    for _ in 0..100 {
+        w.call_in(B, "+3225550002");
+    }
+    w.heard(B);
+    assert!(reaches_alice(&mut w, |_| {}));
+    w.cancel(&running);
+    w.finish_all();
+}
+
+#[test]
 fn who_called_for_help_can_be_called_back_for_a_while_whatever_the_limits_say() {
     let mut w = World::with(full_house);
     w.register("alice", ALICE);
