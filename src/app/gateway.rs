@@ -13,6 +13,7 @@ use crate::media::{MediaWorkers, PortAllocator};
 use crate::routing::Dialplan;
 use crate::sip::auth::Challenger;
 use crate::sip::io::{Listener, Transports};
+use crate::sip::mark::Marks;
 use crate::sip::transaction::{Timers, TransactionLayer};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{LogControl, Metrics};
@@ -124,17 +125,20 @@ impl Gateway {
                 .map_err(StartError::Media)?;
         let media_totals = workers.totals_reader();
         let (messages, received) = mpsc::channel(INBOX);
+        let mut key = [0; 16];
+        random(&mut key);
+        let marks = Marks::new(u128::from_be_bytes(key));
         let signalling = Signalling::start().map_err(StartError::Signalling)?;
         let transports = {
             let _on_it = signalling.handle.enter();
-            Transports::bind(setup::transports(&config), messages)?
+            Transports::bind(setup::transports(&config, marks.clone()), messages)?
         };
         let listeners = transports.local_addresses().to_vec();
         let (bindings, changes) = BindingKeeper::channel(BINDING_QUEUE);
 
         let stir = setup::stir(&config)?;
         let settings = Arc::new(Settings::new(config).with_stir(stir));
-        let exchange = exchange(&settings, directory, dialplan, &store).await;
+        let exchange = exchange(&settings, directory, dialplan, &store, marks).await;
         metrics.sip.set_registrations(exchange.registrar().len());
         let (new_settings, settings_seen) = watch::channel(settings.clone());
         let parts = ShardParts {
@@ -289,6 +293,7 @@ async fn exchange(
     directory: Directory,
     dialplan: Dialplan,
     store: &Store,
+    marks: Marks,
 ) -> Exchange {
     let now = Now::read();
     let mut registrar = Registrar::new(settings.registrar_settings());
@@ -302,13 +307,11 @@ async fn exchange(
         Timers { t1: settings.sip.t1, t2: settings.sip.t2, t4: settings.sip.t4, ..Timers::default() };
     let mut secret = [0; 32];
     random(&mut secret);
-    let mut seed = [0; 8];
-    random(&mut seed);
     let parts = Parts {
         settings: settings.clone(),
         directory: Arc::new(directory),
         dialplan: Arc::new(dialplan),
-        transactions: TransactionLayer::new(timers, u64::from_be_bytes(seed)),
+        transactions: TransactionLayer::new(timers, marks),
         challenger: Challenger::new(secret, &settings.sip.realm, settings.guard.nonce_lifetime)
             .with_algorithms(&settings.sip.digest),
         registrar,

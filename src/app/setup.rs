@@ -8,12 +8,14 @@ use crate::media::NetworkPorts;
 use crate::sip::io::{
     Identity, Listener, NetworkSettings, StreamSettings, TlsSettings, TlsTrust, TransportSettings,
 };
+use crate::sip::mark::Marks;
 use crate::sip::message::Limits;
 use crate::stir::io::LoadFault;
 use crate::store::{NumberKeys, Store, StoreError, StoreOptions};
 use crate::types::{NetworkId, Now};
 
-pub fn transports(config: &Config) -> TransportSettings {
+/// `marks` are those that the exchange makes.
+pub fn transports(config: &Config, marks: Marks) -> TransportSettings {
     let listener = |listen: &crate::config::Listen| Listener {
         transport: listen.transport,
         bind: listen.bind,
@@ -34,6 +36,7 @@ pub fn transports(config: &Config) -> TransportSettings {
             ..StreamSettings::default()
         },
         message: Limits { message: config.sip.max_message_bytes, ..Limits::default() },
+        door: Some(marks),
     }
 }
 

@@ -448,7 +448,7 @@ impl Exchange {
             Party::User { .. } => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
         };
         let id = LegId { call, index: 0 };
-        let local_tag = self.core.token();
+        let local_tag = self.core.tag();
         let call_id = request.call_id().unwrap_or_default().to_owned();
         self.core.remember_invite(key, id);
         self.core.remember_dialog(&call_id, &local_tag, id);

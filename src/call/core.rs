@@ -115,9 +115,17 @@ impl Core {
         &mut *self.random
     }
 
-    /// A tag or Call-ID: 96 random bits, well over the 32 that RFC 3261 §19.3 asks for.
+    /// A Call-ID or cnonce, or the tag of what makes no dialog: 96 random bits, well over the 32 that RFC 3261 §19.3
+    /// asks for.
     pub fn token(&mut self) -> String {
         data_encoding::HEXLOWER.encode(&self.octets::<12>())
+    }
+
+    /// Our tag in a dialog. It is marked, since what belongs to a call passes the door before all else; nobody gets one
+    /// who is not part of a call.
+    pub fn tag(&mut self) -> String {
+        let random = self.octets();
+        self.sip.marks().tag(random)
     }
 
     /// Sends a request in a transaction of its own and remembers who wants the answers.

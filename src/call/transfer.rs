@@ -137,7 +137,7 @@ impl Exchange {
             Party::User { .. } => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
         };
         // Its caller has a dialog already, in the first call: here it only pays.
-        let names = (self.core.token(), self.core.token());
+        let names = (self.core.token(), self.core.tag());
         let caller = LegId { call: id, index: 0 };
         let caller = Leg::new(caller, party, peer, LegState::Gone, names, LegMedia::new(media));
         let call = Call::open(&mut self.core, now, admitted, caller, None);

@@ -1,17 +1,20 @@
 //! A look at a message before it is read: does it begin something, and for whom? Enough to turn it away at little cost.
 
+use super::mark::Marks;
 use memchr::memchr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What a message is, as far as a glance tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Glance<'a> {
-    /// A response or a request that belongs to something that goes on, as what it carries of ours shows: nothing that
-    /// may be turned away.
+    /// A response or a request that belongs to something that goes on, as a mark of ours in it proves: nothing that may
+    /// be turned away.
     Belongs,
-    /// One that says so and shows nothing of ours: who sends it tells.
+    /// One that says so and proves nothing: who sends it tells.
     Claims(Head<'a>),
-    /// The acknowledgement of a refusal that was given without remembering anything.
+    /// The acknowledgement of an answer that was given without remembering anything: nobody waits for it.
+    AckOfRefusal(Head<'a>),
+    /// The same of a refusal at the door.
     AckOfShed,
     /// A request outside any dialog.
     Begins(Head<'a>),
@@ -28,11 +31,13 @@ pub struct Head<'a> {
     pub via: &'a [u8],
 }
 
-/// How the To tag of such a refusal begins.
+/// How the To tag of a refusal at the door begins.
 pub const SHED_TAG: &str = "shed-";
+/// Hex digits of the To tag of an answer that is not remembered.
+pub const STATELESS_TAG: usize = 16;
 
 /// Looks at a whole message, or at the head of one. What is not understood belongs to nothing and begins something.
-pub fn glance(message: &[u8]) -> Glance<'_> {
+pub fn glance<'a>(marks: &Marks, message: &'a [u8]) -> Glance<'a> {
     // Line ends alone keep a flow alive (RFC 5626 §3.5.1), and before a message they are nothing (RFC 3261 §7.5).
     let start = message.iter().position(|octet| !matches!(octet, b'\r' | b'\n')).unwrap_or(message.len());
     let message = &message[start..];
@@ -65,11 +70,13 @@ pub fn glance(message: &[u8]) -> Glance<'_> {
         }
     }
     if method == b"SIP/2.0" {
-        return if is_own_branch(head.via) { Glance::Belongs } else { Glance::Claims(head) };
+        let branch = parameter(head.via, b"branch").unwrap_or_default();
+        return if marks.branch_says(branch).is_some() { Glance::Belongs } else { Glance::Claims(head) };
     }
     match (method, tag) {
         (b"ACK", Some(tag)) if tag.starts_with(SHED_TAG.as_bytes()) => Glance::AckOfShed,
-        (_, Some(tag)) if is_own_tag(tag) => Glance::Belongs,
+        (b"ACK", Some(tag)) if is_stateless(tag) => Glance::AckOfRefusal(head),
+        (_, Some(tag)) if marks.is_own_tag(tag) => Glance::Belongs,
         (b"ACK" | b"BYE" | b"CANCEL" | b"PRACK", _) | (_, Some(_)) => Glance::Claims(head),
         (_, None) => Glance::Begins(head),
     }
@@ -82,15 +89,10 @@ pub fn identity(source: std::net::IpAddr, head: &Head<'_>) -> u64 {
     hasher.finish()
 }
 
-/// Such as we give: of a dialog, or of an answer that is not remembered.
-fn is_own_tag(tag: &[u8]) -> bool {
-    matches!(tag.len(), 16 | 24) && tag.iter().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// True where the branch of a Via ends like one of ours, in its proof.
-fn is_own_branch(via: &[u8]) -> bool {
-    let branch = parameter(via, b"branch").unwrap_or_default();
-    branch.len().checked_sub(17).is_some_and(|at| branch[at] == b'-' && is_own_tag(&branch[at + 1..]))
+/// Such as an answer has that is not remembered. Whoever asks is given one, so it proves nothing and opens nothing; a
+/// dialog's is longer.
+fn is_stateless(tag: &[u8]) -> bool {
+    tag.len() == STATELESS_TAG && tag.iter().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The tag of a To header: a parameter behind the address, not of its URI.
@@ -134,6 +136,10 @@ impl<'a> Iterator for Lines<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn glance(message: &[u8]) -> Glance<'_> {
+        super::glance(&Marks::new(7), message)
+    }
 
     fn begins(message: &str) -> bool {
         matches!(glance(message.as_bytes()), Glance::Begins(_))
@@ -192,20 +198,26 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_shows_something_of_ours() {
+    fn what_belongs_carries_a_mark_of_ours_and_what_only_looks_like_it_does_not() {
         let bye = |tag: &str| format!("BYE sip:b@h SIP/2.0\r\nTo: <sip:b@h>;tag={tag}\r\n\r\n");
         let response =
             |branch: &str| format!("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;rport;branch={branch}\r\n\r\n");
-        for message in [
-            bye("0123456789abcdef01234567"),
-            bye("0123456789abcdef"),
-            response("z9hG4bKgw1s0-1f-0123456789abcdef"),
-        ] {
+        let (marks, others) = (Marks::new(7), Marks::new(8));
+        let says = || "z9hG4bKgw1s0-1f".to_owned();
+        let random = [1, 2, 3, 4, 5, 6, 7, 8];
+        for message in [bye(&marks.tag(random)), response(&marks.branch(says()))] {
             assert_eq!(glance(message.as_bytes()), Glance::Belongs, "{message}");
         }
         for message in [
             bye("1"),
-            bye("0123456789ABCDEF"),
+            // What we answer with to whoever asks.
+            bye("0123456789abcdef"),
+            // The form is known to everybody.
+            bye("0123456789abcdef01234567"),
+            bye(&others.tag(random)),
+            bye(&marks.tag(random).to_uppercase()),
+            response("z9hG4bKgw1s0-1f-0123456789abcdef"),
+            response(&others.branch(says())),
             response("z9hG4bK1"),
             response("z9hG4bK0123456789abcdef0"),
             "SIP/2.0 200 OK\r\n\r\n".to_owned(),
@@ -218,7 +230,26 @@ mod tests {
     fn the_ack_of_a_refusal_given_in_overload_is_known_by_its_tag() {
         let ack = |tag: &str| format!("ACK sip:b@h SIP/2.0\r\nTo: <sip:b@h>;tag={tag}\r\n\r\n");
         assert_eq!(glance(ack("shed-12ab").as_bytes()), Glance::AckOfShed);
-        assert_eq!(glance(ack("0123456789abcdef").as_bytes()), Glance::Belongs);
+        let dialog = Marks::new(7).tag([1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(glance(ack(&dialog).as_bytes()), Glance::Belongs);
+    }
+
+    #[test]
+    fn the_ack_of_an_answer_that_is_not_remembered_is_known_by_the_length_of_its_tag() {
+        use crate::sip::message::{Message, Response, Typed, parse};
+        let invite = "INVITE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+                      To: <sip:b@h>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n\r\n";
+        let Ok(Message::Request(invite)) = parse(invite.as_bytes()) else { panic!("no request") };
+        let answer = Response::to_request(&invite, 401).with_stateless_tag();
+        let tag = answer.to_tag().unwrap();
+        for method in ["ACK", "BYE", "INVITE"] {
+            let message = format!("{method} sip:b@h SIP/2.0\r\nTo: <sip:b@h>;tag={tag}\r\n\r\n");
+            match glance(message.as_bytes()) {
+                Glance::AckOfRefusal(_) => assert_eq!(method, "ACK"),
+                Glance::Claims(_) => assert_ne!(method, "ACK"),
+                other => panic!("{method}: {other:?}"),
+            }
+        }
     }
 
     proptest::proptest! {

@@ -23,19 +23,43 @@ fn invite(from: SocketAddr, to: SocketAddr, number: u32) -> String {
     )
 }
 
+/// A message that says it belongs to a call, with a tag or branch of the gateway's form; no call has it.
+fn forged(from: SocketAddr, to: SocketAddr, number: u32) -> String {
+    let noise = u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let head = format!(
+        "From: <sip:x@{from}>;tag=f{number}\r\nTo: <sip:y@{to}>;tag={noise:016x}{:08x}\r\nCall-ID: forged-{number}\r\n",
+        noise as u32
+    );
+    let method = match number % 3 {
+        0 => "BYE",
+        1 => "INFO",
+        _ => {
+            return format!(
+                "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP {to};branch=z9hG4bK-{number:x}-{noise:016x};rport\r\n{head}\
+                 CSeq: 1 INVITE\r\nContact: <sip:x@{from}>\r\nContent-Length: 0\r\n\r\n"
+            );
+        }
+    };
+    format!(
+        "{method} sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKforged{number};rport\r\n\
+         Max-Forwards: 70\r\n{head}CSeq: 2 {method}\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
 /// Sends the flood from an address; what comes back is not even read.
-fn flood(socket: &UdpSocket, to: SocketAddr) {
+fn flood(socket: &UdpSocket, to: SocketAddr, message: fn(SocketAddr, SocketAddr, u32) -> String) {
     let from = socket.local_addr().expect("an address");
     for number in 0..FLOOD {
-        let _ = socket.send_to(invite(from, to, number).as_bytes(), to);
+        let _ = socket.send_to(message(from, to, number).as_bytes(), to);
         if number % BURST == 0 {
             wait::talk(Duration::from_millis(1));
         }
     }
 }
 
-/// A call is up while the flood comes, others are made meanwhile; all go as if there was none.
-fn calls_pass_a_flood(test: &str, is_trunk: bool) {
+/// A call is up while the flood comes, others are made meanwhile; all go as if there was none. Gives how many INFO were
+/// looked at.
+fn calls_pass_a_flood(test: &str, is_trunk: bool, message: fn(SocketAddr, SocketAddr, u32) -> String) -> f64 {
     let lane = Lane::take(test);
     let source = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).expect("an address of its own");
     let (from, held) = (lane.address(), 12 * SECOND);
@@ -55,7 +79,7 @@ fn calls_pass_a_flood(test: &str, is_trunk: bool) {
     let begun = Instant::now();
     let to = gateway.udp();
     std::thread::scope(|scope| {
-        scope.spawn(|| flood(&source, to));
+        scope.spawn(|| flood(&source, to, message));
         let calls = incoming(&lane, &gateway, "operator-calls", from.port(), BOB);
         calls.calls(20).arg("-r").arg("5").start().succeed();
     });
@@ -69,16 +93,25 @@ fn calls_pass_a_flood(test: &str, is_trunk: bool) {
         assert!(shed > f64::from(FLOOD) / 4.0, "{shed} turned away");
     }
     println!("{shed} of {FLOOD} turned away");
+    let infos = [("flow", "received"), ("method", "INFO")];
+    gateway.metrics().sum("tandem_sip_requests_total", &infos).unwrap_or(0.0)
 }
 
 #[test]
 fn a_flood_of_a_stranger_harms_no_call() {
-    calls_pass_a_flood("overload-stranger", false);
+    calls_pass_a_flood("overload-stranger", false, invite);
 }
 
 #[test]
 fn a_flood_of_a_trunk_harms_no_call_of_others() {
-    calls_pass_a_flood("overload-trunk", true);
+    calls_pass_a_flood("overload-trunk", true, invite);
+}
+
+#[test]
+fn a_strangers_flood_of_what_looks_like_a_part_of_calls_harms_none_and_passes_no_door() {
+    let taken = calls_pass_a_flood("overload-forged", false, forged);
+    println!("{taken} of {} INFO were looked at", FLOOD / 3);
+    assert!(taken < f64::from(FLOOD) / 6.0, "{taken} forged INFO were let in");
 }
 
 #[test]
@@ -90,6 +123,8 @@ fn max_cps_in_holds_what_a_trunk_may_send_in_a_second() {
         trunk.set("max_cps_in", 5);
     });
     let gateway = gateway.start();
+    let shown = gateway.get("/api/v1/trunks/operator-a");
+    assert_eq!((shown["max_cps"].as_u64(), shown["max_cps_in"].as_u64()), (Some(0), Some(5)));
     let device = lane.port();
     Sipp::register(&lane, gateway.udp(), "alice", device);
     let _phone = operator(&lane, "user-answers").calls(20).at_port(device).start();

@@ -89,7 +89,7 @@ impl Call {
             Party::Trunk(trunk) => trunk.client_auth(),
             Party::User { .. } => None,
         };
-        let names = (core.token(), core.token());
+        let names = (core.token(), core.tag());
         let leg = Leg::new(id, party, peer, LegState::Allocating, names, LegMedia::new(policy));
         let mut leg = Leg { attempt: Some(Box::new(attempt)), auth: auth.map(Box::new), ..leg };
         leg.open_media(core, self.beside);

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::media::LegConfig;
 use crate::media::Line as ServedLine;
 use crate::sip::auth::Challenger;
+use crate::sip::mark::Marks;
 use crate::sip::message::{Message, Method, Request, Response, parse};
 use crate::sip::transaction::{Timers, TransactionLayer};
 use crate::types::{
@@ -172,7 +173,7 @@ impl World {
         let parts = Parts {
             directory,
             dialplan,
-            transactions: TransactionLayer::new(Timers::default(), seed),
+            transactions: TransactionLayer::new(Timers::default(), Marks::new(seed.into())),
             challenger: Challenger::new([7; 32], &settings.sip.realm, settings.guard.nonce_lifetime),
             registrar: Registrar::new(settings.registrar_settings()),
             login_guard: LoginGuard::new(settings.guard_settings()),

@@ -9,6 +9,7 @@ use super::{
 use crate::sdp::{Local, Negotiated, Session};
 use crate::sip::answer_retransmit::AnswerStep;
 use crate::sip::auth::Challenger;
+use crate::sip::mark::Marks;
 use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Response, Typed, Uri};
 use crate::sip::reliable::ReliableStep;
 use crate::sip::transaction::{self, ClientKey, ServerKey, TransactionLayer};
@@ -55,14 +56,14 @@ pub struct UserAgent {
 impl UserAgent {
     /// `random` serves tags, branches, Call-IDs and keys.
     pub fn new(settings: AgentSettings, mut random: Random) -> UserAgent {
-        let mut seed = [0; 8];
-        random(&mut seed);
+        let mut key = [0; 16];
+        random(&mut key);
         let mut secret = [0; 32];
         random(&mut secret);
         let challenger =
             settings.guard.as_ref().map(|guard| Challenger::new(secret, &guard.realm, NONCE_LIFE));
         UserAgent {
-            layer: TransactionLayer::new(settings.timers, u64::from_ne_bytes(seed)),
+            layer: TransactionLayer::new(settings.timers, Marks::new(u128::from_ne_bytes(key))),
             settings,
             calls: HashMap::new(),
             registration: None,

@@ -3,6 +3,7 @@
 use super::event::Turn;
 use super::stats::TransportStats;
 use crate::sip::glance::{self, Glance, glance};
+use crate::sip::mark::Marks;
 use crate::sip::message::{HeaderName, Limits, Message, Method, Response, Uri, parse_with};
 use crate::sip::overload::{Newcomer, Overload, OverloadSettings, Sender, Verdict};
 use arc_swap::ArcSwapOption;
@@ -51,6 +52,8 @@ impl Drop for Waiting {
 }
 
 pub(super) struct Gate {
+    /// `None` leaves the door open.
+    marks: Option<Marks>,
     overload: Mutex<Overload>,
     urgent: ArcSwapOption<Urgent>,
     /// What a stream waits for that has no room: one for those who are known, one for strangers.
@@ -58,13 +61,18 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new() -> Gate {
+    pub(super) fn new(marks: Option<Marks>) -> Gate {
         let overload = Overload::new(OverloadSettings::default(), Instant::now());
-        Gate::with(overload)
+        Gate::with(marks, overload)
     }
 
-    fn with(overload: Overload) -> Gate {
-        Gate { overload: Mutex::new(overload), urgent: ArcSwapOption::empty(), room: Default::default() }
+    fn with(marks: Option<Marks>, overload: Overload) -> Gate {
+        Gate {
+            marks,
+            overload: Mutex::new(overload),
+            urgent: ArcSwapOption::empty(),
+            room: Default::default(),
+        }
     }
 
     fn overload(&self) -> MutexGuard<'_, Overload> {
@@ -80,13 +88,19 @@ impl Gate {
         sender: Sender,
         message: &[u8],
     ) -> Passage {
-        let (head, claims) = match glance(message) {
+        let Some(marks) = &self.marks else { return Passage::In { newcomer: None } };
+        let (head, claims, useless) = match glance(marks, message) {
             Glance::Belongs => return Passage::In { newcomer: None },
             Glance::AckOfShed => return Passage::Out,
-            Glance::Claims(head) => (head, true),
-            Glance::Begins(head) => (head, false),
+            Glance::AckOfRefusal(head) => (head, true, true),
+            Glance::Claims(head) => (head, true, false),
+            Glance::Begins(head) => (head, false, false),
         };
         let mut overload = self.overload();
+        // It is let in for the trace alone, and takes nobody's share.
+        if useless && overload.is_limiting() {
+            return Passage::Out;
+        }
         // Of whoever is known it is believed, of all others it may be a flood.
         if claims && overload.is_known(now, sender) {
             return Passage::In { newcomer: None };
@@ -196,6 +210,14 @@ mod tests {
     use super::*;
     use crate::sip::overload::Sender;
 
+    fn gate(settings: OverloadSettings) -> Arc<Gate> {
+        Arc::new(Gate::with(Some(Marks::new(7)), Overload::new(settings, Instant::now())))
+    }
+
+    fn marked() -> String {
+        format!(";tag={}", Marks::new(7).tag([1, 2, 3, 4, 5, 6, 7, 8]))
+    }
+
     const STREAM: Sender =
         Sender { address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), stream: true, proven: false };
 
@@ -208,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_waits_for_room_and_loses_nothing() {
         let settings = OverloadSettings { room: 2, ..OverloadSettings::default() };
-        let gate = Arc::new(Gate::with(Overload::new(settings, Instant::now())));
+        let gate = gate(settings);
         let stats = Arc::new(TransportStats::default());
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         for _ in 0..50 {
@@ -235,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_only_claims_to_belong_is_a_newcomer_unless_its_source_is_known() {
-        let gate = Arc::new(Gate::with(Overload::new(OverloadSettings::default(), Instant::now())));
+        let gate = gate(OverloadSettings::default());
         let stats = TransportStats::default();
         let now = Instant::now();
         let datagram = Sender { stream: false, ..STREAM };
@@ -245,7 +267,9 @@ mod tests {
         };
         for (method, tag) in [("BYE", ";tag=1"), ("CANCEL", ""), ("INFO", ";tag=1"), ("ACK", ";tag=1")] {
             assert!(waits(datagram, request(method, tag)), "{method}");
-            assert!(!waits(datagram, request(method, ";tag=0123456789abcdef01234567")), "{method}");
+            assert!(!waits(datagram, request(method, &marked())), "{method}");
+            let forged = format!(";tag={}", Marks::new(8).tag([1, 2, 3, 4, 5, 6, 7, 8]));
+            assert!(waits(datagram, request(method, &forged)), "{method} of our form");
             assert!(!waits(Sender { proven: true, ..STREAM }, request(method, tag)), "{method}");
         }
         gate.set_user(now, datagram.address, Duration::from_secs(1));
@@ -254,8 +278,35 @@ mod tests {
     }
 
     #[test]
+    fn without_a_door_nobody_waits() {
+        let gate = Arc::new(Gate::new(None));
+        let passage = gate.passage(
+            &TransportStats::default(),
+            Instant::now(),
+            Sender { stream: false, ..STREAM },
+            request("INVITE", "").as_bytes(),
+        );
+        assert!(matches!(passage, Passage::In { newcomer: None }));
+    }
+
+    #[test]
+    fn the_ack_of_a_refusal_that_is_forgotten_takes_nobodys_share() {
+        let gate = gate(OverloadSettings { room: 2, ..OverloadSettings::default() });
+        let stats = TransportStats::default();
+        let now = Instant::now();
+        let datagram = Sender { stream: false, ..STREAM };
+        let pass = |message: String| gate.passage(&stats, now, datagram, message.as_bytes());
+        let ack = || request("ACK", ";tag=0123456789abcdef");
+        assert!(matches!(pass(ack()), Passage::In { newcomer: Some(_) }));
+        let waiting = pass(request("INVITE", ""));
+        assert!(matches!(waiting, Passage::In { newcomer: Some(_) }));
+        assert!(matches!(pass(ack()), Passage::Out));
+        assert_eq!(stats.turned_away(), 0);
+    }
+
+    #[test]
     fn a_muted_source_is_still_heard_where_it_speaks_of_what_goes_on() {
-        let gate = Arc::new(Gate::with(Overload::new(OverloadSettings::default(), Instant::now())));
+        let gate = gate(OverloadSettings::default());
         let stats = TransportStats::default();
         let now = Instant::now();
         let datagram = Sender { stream: false, ..STREAM };
@@ -264,7 +315,7 @@ mod tests {
             matches!(gate.passage(&stats, now, sender, message.as_bytes()), Passage::In { .. })
         };
         assert!(!goes_in(datagram, request("INVITE", "")));
-        assert!(goes_in(datagram, request("BYE", ";tag=0123456789abcdef01234567")));
+        assert!(goes_in(datagram, request("BYE", &marked())));
         assert!(goes_in(STREAM, request("INVITE", "")), "a stream is not muted for what datagrams do");
     }
 }

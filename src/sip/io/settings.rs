@@ -1,6 +1,7 @@
 //! What the transports are told: where to listen, what to advertise, what a stream may cost.
 
 use super::tls::TlsSettings;
+use crate::sip::mark::Marks;
 use crate::sip::message::Limits;
 use crate::types::{NetworkId, Transport};
 use std::{
@@ -85,6 +86,9 @@ pub struct TransportSettings {
     pub tls: TlsSettings,
     pub streams: StreamSettings,
     pub message: Limits,
+    /// What is told at the door by the marks it carries. Without them there is no door, and all goes in: who only calls
+    /// and is called by a gateway needs none.
+    pub door: Option<Marks>,
 }
 
 impl TransportSettings {

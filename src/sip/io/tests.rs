@@ -1,6 +1,7 @@
 //! The transports on real loopback sockets: port 0, no waiting but for what has to come.
 
 use super::*;
+use crate::sip::mark::Marks;
 use crate::sip::message::{Limits, Message, ParseErrorKind, Typed};
 use crate::types::ConnectionId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -63,6 +64,7 @@ pub(super) fn listening(transport: Transport, ip: impl Into<IpAddr>) -> Transpor
     let bind = SocketAddr::new(ip.into(), 0);
     TransportSettings {
         listeners: vec![Listener { transport, bind, network: NetworkId(0) }],
+        door: Some(Marks::new(7)),
         ..TransportSettings::default()
     }
 }

@@ -7,7 +7,7 @@ use super::name_addr::NameAddr;
 use super::request::{Request, note_source};
 use super::status::Status;
 use super::typed::Typed;
-use crate::sip::glance::SHED_TAG;
+use crate::sip::glance::{SHED_TAG, STATELESS_TAG};
 use bytes::Bytes;
 use std::{fmt, hash::Hash, hash::Hasher, net::SocketAddr};
 
@@ -91,7 +91,7 @@ impl Response {
         for name in [HeaderName::CallId, HeaderName::From, HeaderName::CSeq] {
             self.headers.get(&name).hash(&mut hasher);
         }
-        format!("{:016x}", hasher.finish())
+        format!("{:0STATELESS_TAG$x}", hasher.finish())
     }
 
     /// Notes in the topmost Via where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).

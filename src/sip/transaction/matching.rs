@@ -1,8 +1,8 @@
 //! How a message finds its transaction (RFC 3261 §17.1.3, §17.2.3) and a response its way back.
 
+use crate::sip::mark::Marks;
 use crate::sip::message::{Method, Request, Typed, Via};
 use crate::types::{Peer, Transport};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// What every branch of a sender that follows RFC 3261 starts with (§8.1.1.7).
@@ -12,30 +12,34 @@ const COOKIE: &str = "z9hG4bK";
 #[derive(Debug, Clone)]
 pub(super) struct Branches {
     tag: String,
-    seed: u64,
+    /// Whoever has not seen the request can't answer it.
+    marks: Marks,
 }
 
 impl Branches {
     /// `tag` names gateway and shard, so that a response can be dispatched by looking at it.
-    pub fn new(tag: &str, seed: u64) -> Branches {
+    pub fn new(tag: &str, marks: Marks) -> Branches {
         let tag = tag.chars().filter(char::is_ascii_alphanumeric).collect();
-        Branches { tag, seed }
+        Branches { tag, marks }
     }
 
     pub fn with_tag(&self, tag: &str) -> Branches {
-        Branches::new(tag, self.seed)
+        Branches::new(tag, self.marks.clone())
+    }
+
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     pub fn write(&self, number: u64) -> String {
-        format!("{COOKIE}{}-{number:x}-{:016x}", self.tag, self.proof(number))
+        self.marks.branch(format!("{COOKIE}{}-{number:x}", self.tag))
     }
 
     /// The number of a branch that we wrote, `None` for all others.
     pub fn read(&self, branch: &str) -> Option<u64> {
-        let rest = branch.strip_prefix(COOKIE)?.strip_prefix(self.tag.as_str())?.strip_prefix('-')?;
-        let (number, proof) = rest.split_once('-')?;
-        let number = u64::from_str_radix(number, 16).ok()?;
-        (proof.len() == 16 && u64::from_str_radix(proof, 16).ok()? == self.proof(number)).then_some(number)
+        let says = std::str::from_utf8(self.marks.branch_says(branch.as_bytes())?).ok()?;
+        let number = says.strip_prefix(COOKIE)?.strip_prefix(self.tag.as_str())?.strip_prefix('-')?;
+        u64::from_str_radix(number, 16).ok()
     }
 
     /// The number of the branch in the beginning of a request that we wrote, which may be cut off anywhere, and
@@ -45,17 +49,6 @@ impl Branches {
         let branch = quoted[at..].split(|octet| matches!(octet, b';' | b',' | b'\r' | b'\n')).next()?;
         let number = self.read(std::str::from_utf8(branch).ok()?)?;
         Some((number, quoted.starts_with(b"CANCEL ")))
-    }
-
-    /// Whoever has not seen the request can't answer it: SipHash over a secret and the number.
-    fn proof(&self, number: u64) -> u64 {
-        self.hash((self.tag.as_str(), number))
-    }
-
-    pub fn hash(&self, what: impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, what).hash(&mut hasher);
-        hasher.finish()
     }
 }
 
@@ -103,12 +96,12 @@ impl ServerId {
 
 /// What copies of one request have in common that came on different ways (RFC 3261 §8.2.2.2). `None` for a
 /// request inside a dialog, which can't be merged.
-pub(super) fn merge_id(branches: &Branches, request: &Request) -> Option<u64> {
+pub(super) fn merge_id(marks: &Marks, request: &Request) -> Option<u64> {
     if request.to_tag().is_some() {
         return None;
     }
     let cseq = request.cseq().ok()?;
-    Some(branches.hash((
+    Some(marks.hash_of((
         request.from_tag().unwrap_or_default(),
         request.call_id().ok()?,
         cseq.number,

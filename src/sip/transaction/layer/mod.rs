@@ -7,6 +7,7 @@ use super::large::LargeRequests;
 use super::matching::Branches;
 use super::output::{Counters, Output};
 use super::timers::Timers;
+use crate::sip::mark::Marks;
 use crate::sip::message::Message;
 use crate::types::Peer;
 use clients::Client;
@@ -54,12 +55,12 @@ pub struct TransactionLayer {
 }
 
 impl TransactionLayer {
-    /// `branch_seed` is random: it keeps our branches from being guessed.
-    pub fn new(timers: Timers, branch_seed: u64) -> TransactionLayer {
+    /// Our branches carry a mark, which keeps them from being guessed.
+    pub fn new(timers: Timers, marks: Marks) -> TransactionLayer {
         TransactionLayer {
             timers,
             limits: Limits::default(),
-            branches: Branches::new("", branch_seed),
+            branches: Branches::new("", marks),
             last_number: 0,
             clients: HashMap::new(),
             clients_by_branch: HashMap::new(),
@@ -86,6 +87,11 @@ impl TransactionLayer {
 
     pub fn timers(&self) -> &Timers {
         &self.timers
+    }
+
+    /// What branches of ours carry, and whatever else is to be known as ours.
+    pub fn marks(&self) -> &Marks {
+        self.branches.marks()
     }
 
     /// Transactions alive, ours and the far ends'.

@@ -89,7 +89,7 @@ impl TransactionLayer {
         };
         let response =
             (request.method == Method::Invite).then(|| (Response::to_request(&request, 100).to_bytes(), 100));
-        let merge = merge_id(&self.branches, &request);
+        let merge = merge_id(self.branches.marks(), &request);
         if let Some(merge) = merge {
             self.servers_by_merge.entry(merge).or_insert(number);
         }

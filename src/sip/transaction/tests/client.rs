@@ -24,7 +24,7 @@ fn a_request_gets_our_via_with_rport_and_a_branch_of_its_own() {
         assert!(branch.starts_with("z9hG4bKgw1s0-"), "{branch}");
         assert!(branches.insert(branch));
     }
-    let mut other = TransactionLayer::new(Timers::default(), 8).with_tag("gw1s0");
+    let mut other = TransactionLayer::new(Timers::default(), Marks::new(8)).with_tag("gw1s0");
     let (_, bytes) = invite(&mut other, now);
     assert!(!branches.contains(request_of(&bytes).branch().unwrap()), "another seed, other branches");
 }

@@ -6,6 +6,7 @@ mod datagram;
 mod server;
 
 use super::{ClientKey, Output, ServerKey, Timers, TransactionLayer};
+use crate::sip::mark::Marks;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed, parse};
 use crate::types::{ConnectionId, NetworkId, Peer, Transport};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ fn tcp(remote: &str) -> Peer {
 }
 
 fn layer() -> TransactionLayer {
-    TransactionLayer::new(Timers::default(), 7).with_tag("gw1s0")
+    TransactionLayer::new(Timers::default(), Marks::new(7)).with_tag("gw1s0")
 }
 
 fn ms(milliseconds: u64) -> Duration {
