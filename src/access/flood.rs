@@ -1,9 +1,8 @@
 //! Admission before any work: how many requests a source that has proven nothing may send.
 
-use super::guard::source_key;
+use super::source::Source;
 use std::{
     collections::HashMap,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -47,22 +46,29 @@ struct Bucket {
     last_refusal: Option<Instant>,
 }
 
-/// Token buckets per source address.
+/// Token buckets per source.
 #[derive(Debug)]
 pub struct FloodGuard {
     settings: FloodSettings,
-    buckets: HashMap<IpAddr, Bucket>,
+    streams: Table,
+    datagrams: Table,
+}
+
+/// What is kept of the sources of one kind. Each kind has room of its own: forged addresses fill only that of datagrams.
+#[derive(Debug, Default)]
+struct Table {
+    buckets: HashMap<Source, Bucket>,
     /// Of all sources for which there is no room.
     overflow: Option<Bucket>,
     /// When the allowance for calls for help is full again, of those who made some.
-    urgent: HashMap<IpAddr, Instant>,
+    urgent: HashMap<Source, Instant>,
 }
 
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
 impl FloodGuard {
     pub fn new(settings: FloodSettings) -> FloodGuard {
-        FloodGuard { settings, buckets: HashMap::new(), overflow: None, urgent: HashMap::new() }
+        FloodGuard { settings, streams: Table::default(), datagrams: Table::default() }
     }
 
     pub fn set(&mut self, settings: FloodSettings) {
@@ -70,21 +76,53 @@ impl FloodGuard {
     }
 
     /// Asked for each new request of a source that is neither a trunk nor a registered flow.
-    pub fn admit(&mut self, now: Instant, source: IpAddr) -> Admission {
-        let key = source_key(source);
-        if self.buckets.len() >= self.settings.capacity && !self.buckets.contains_key(&key) {
+    pub fn admit(&mut self, now: Instant, source: Source) -> Admission {
+        let settings = self.settings;
+        self.table(source).admit(now, source, &settings)
+    }
+
+    /// Asked first for a call for help from where users are registered: a flood from there must not keep it out. False
+    /// where there have been so many that they count as any other request.
+    pub fn admit_urgent(&mut self, now: Instant, source: Source) -> bool {
+        let settings = self.settings;
+        self.table(source).admit_urgent(now, source, &settings)
+    }
+
+    fn table(&mut self, source: Source) -> &mut Table {
+        if source.is_stream() { &mut self.streams } else { &mut self.datagrams }
+    }
+
+    /// Forgets sources whose bucket is full; to be called now and then.
+    pub fn forget(&mut self, now: Instant) {
+        self.streams.forget(now);
+        self.datagrams.forget(now);
+    }
+
+    /// Sources that are remembered.
+    pub fn len(&self) -> usize {
+        self.streams.buckets.len() + self.datagrams.buckets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Table {
+    fn admit(&mut self, now: Instant, source: Source, settings: &FloodSettings) -> Admission {
+        if self.buckets.len() >= settings.capacity && !self.buckets.contains_key(&source) {
             self.forget(now);
         }
         let fresh = Bucket { full_at: now, last_refusal: None };
-        let bucket = if self.buckets.len() >= self.settings.capacity && !self.buckets.contains_key(&key) {
+        let bucket = if self.buckets.len() >= settings.capacity && !self.buckets.contains_key(&source) {
             self.overflow.get_or_insert(fresh)
         } else {
-            self.buckets.entry(key).or_insert(fresh)
+            self.buckets.entry(source).or_insert(fresh)
         };
-        let rate = self.settings.rate.max(1);
+        let rate = settings.rate.max(1);
         let cost = ONE_SECOND / rate;
         let full_at = bucket.full_at.max(now) + cost;
-        let depth = cost * self.settings.burst.max(1);
+        let depth = cost * settings.burst.max(1);
         if full_at - now <= depth {
             bucket.full_at = full_at;
             return Admission::Admit;
@@ -99,28 +137,24 @@ impl FloodGuard {
         Admission::Refuse { retry_after: (bucket.full_at - now).max(ONE_SECOND) }
     }
 
-    /// Asked first for a call for help from where users are registered: a flood from there must not keep it out. False
-    /// where there have been so many that they count as any other request.
-    pub fn admit_urgent(&mut self, now: Instant, source: IpAddr) -> bool {
-        let key = source_key(source);
-        if self.urgent.len() >= self.settings.capacity {
+    fn admit_urgent(&mut self, now: Instant, source: Source, settings: &FloodSettings) -> bool {
+        if self.urgent.len() >= settings.capacity {
             self.urgent.retain(|_, full_at| *full_at > now);
         }
-        let known = self.urgent.get(&key).copied();
-        if known.is_none() && self.urgent.len() >= self.settings.capacity {
+        let known = self.urgent.get(&source).copied();
+        if known.is_none() && self.urgent.len() >= settings.capacity {
             return false;
         }
-        let cost = ONE_SECOND / self.settings.urgent_rate.max(1);
+        let cost = ONE_SECOND / settings.urgent_rate.max(1);
         let full_at = known.unwrap_or(now).max(now) + cost;
-        let fits = full_at - now <= cost * self.settings.urgent_burst.max(1);
+        let fits = full_at - now <= cost * settings.urgent_burst.max(1);
         if fits {
-            self.urgent.insert(key, full_at);
+            self.urgent.insert(source, full_at);
         }
         fits
     }
 
-    /// Forgets sources whose bucket is full; to be called now and then.
-    pub fn forget(&mut self, now: Instant) {
+    fn forget(&mut self, now: Instant) {
         self.buckets.retain(|_, bucket| {
             let refused =
                 bucket.last_refusal.is_some_and(|at| now.saturating_duration_since(at) < ONE_SECOND);
@@ -129,15 +163,6 @@ impl FloodGuard {
         if self.overflow.is_some_and(|bucket| bucket.full_at <= now) {
             self.overflow = None;
         }
-    }
-
-    /// Sources that are remembered.
-    pub fn len(&self) -> usize {
-        self.buckets.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
     }
 }
 
@@ -150,8 +175,12 @@ mod tests {
         FloodGuard::new(FloodSettings { rate, burst, capacity: 4, ..FloodSettings::default() })
     }
 
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn ip(last: u8) -> Source {
+        Source::datagram([192, 0, 2, last].into())
+    }
+
+    fn stream(last: u8) -> Source {
+        Source::stream([192, 0, 2, last].into())
     }
 
     #[test]
@@ -190,6 +219,24 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_that_say_they_come_from_the_address_of_a_stream_spend_nothing_of_it() {
+        let now = Instant::now();
+        let mut guard = guard(1, 3);
+        // One address is flooded, and then so many that there is no room for more.
+        for forged in [1; 100].into_iter().chain(2..=100) {
+            guard.admit(now, ip(forged));
+            guard.admit_urgent(now, ip(forged));
+        }
+        assert_ne!(guard.admit(now, ip(1)), Admission::Admit);
+        for honest in [1, 200] {
+            let admitted = (0..10).filter(|_| guard.admit(now, stream(honest)) == Admission::Admit);
+            assert_eq!(admitted.count(), 3, "{honest}");
+            assert_eq!((0..100).filter(|_| guard.admit_urgent(now, stream(honest))).count(), 20, "{honest}");
+        }
+        assert_eq!(guard.len(), 4 + 2);
+    }
+
+    #[test]
     fn calls_for_help_pass_a_flood_from_their_own_address_and_are_bounded_themselves() {
         let now = Instant::now();
         let mut guard = guard(1, 1);
@@ -202,7 +249,7 @@ mod tests {
         // Memory is bounded: who finds no room is held as for any other request.
         assert!(guard.admit_urgent(later, ip(3)) && guard.admit_urgent(later, ip(4)));
         assert!((5..=200).filter(|source| guard.admit_urgent(later, ip(*source))).count() <= 2);
-        assert!(guard.urgent.len() <= 4);
+        assert!(guard.datagrams.urgent.len() <= 4);
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! Slows down password guessing by source and user, in a way that can't lock a user out.
 
+use super::source::Source;
 use std::{
     collections::HashMap,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -55,11 +55,11 @@ struct Entry {
 #[derive(Debug)]
 pub struct LoginGuard {
     settings: GuardSettings,
-    pairs: HashMap<(IpAddr, String), Entry>,
+    pairs: HashMap<(Source, String), Entry>,
     /// A source that tries many names is paused whatever name it tries next.
-    sources: HashMap<IpAddr, Entry>,
+    sources: HashMap<Source, Entry>,
     /// Who proved itself from where, and when: that pair is only paused for its own failures.
-    proven: HashMap<(IpAddr, String), Instant>,
+    proven: HashMap<(Source, String), Instant>,
 }
 
 /// A source may fail with this many times as many names as one user may have wrong passwords: an office with one
@@ -76,8 +76,8 @@ impl LoginGuard {
     }
 
     /// Asked before a password is checked.
-    pub fn verdict(&self, now: Instant, source: IpAddr, user: &str) -> Verdict {
-        let key = (source_key(source), user.to_owned());
+    pub fn verdict(&self, now: Instant, source: Source, user: &str) -> Verdict {
+        let key = (source, user.to_owned());
         let own = self.pairs.get(&key).and_then(|entry| entry.paused_until);
         let shared = if self.proven.contains_key(&key) {
             None
@@ -91,9 +91,8 @@ impl LoginGuard {
     }
 
     /// A wrong password, or a user that does not exist: the same to the outside.
-    pub fn failed(&mut self, now: Instant, source: IpAddr, user: &str) {
+    pub fn failed(&mut self, now: Instant, source: Source, user: &str) {
         let settings = self.settings;
-        let source = source_key(source);
         let own = count(&mut self.pairs, (source, user.to_owned()), now, &settings, settings.free_failures);
         // Failures beyond a user's free ones are one guesser's; a source counts names that fail, not their number.
         if own <= settings.free_failures {
@@ -108,8 +107,8 @@ impl LoginGuard {
     }
 
     /// The right password.
-    pub fn succeeded(&mut self, now: Instant, source: IpAddr, user: &str) {
-        let key = (source_key(source), user.to_owned());
+    pub fn succeeded(&mut self, now: Instant, source: Source, user: &str) {
+        let key = (source, user.to_owned());
         self.pairs.remove(&key);
         make_room(&mut self.proven, &key, self.settings.capacity, |at| *at);
         self.proven.insert(key, now);
@@ -172,24 +171,13 @@ fn make_room<K: std::hash::Hash + Eq + Clone, V>(
     map.retain(|_, value| age(value) > limit);
 }
 
-/// Whoever has an IPv6 address has a /64 of them (RFC 6177).
-pub(super) fn source_key(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6([a, b, c, d, 0, 0, 0, 0].into())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn ip(last: u8) -> Source {
+        Source::datagram([192, 0, 2, last].into())
     }
 
     #[test]
@@ -237,6 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn wrong_passwords_in_datagrams_that_say_they_come_from_the_address_of_a_stream_pause_only_datagrams() {
+        let now = Instant::now();
+        let mut guard = LoginGuard::new(GuardSettings::default());
+        let phone = Source::stream([192, 0, 2, 1].into());
+        guard.succeeded(now, phone, "alice");
+        (0..60).for_each(|_| guard.failed(now, ip(1), "alice"));
+        (0..60).for_each(|name| guard.failed(now, ip(1), &name.to_string()));
+        for user in ["alice", "bob"] {
+            assert!(matches!(guard.verdict(now, ip(1), user), Verdict::Refuse { .. }), "{user}");
+            assert_eq!(guard.verdict(now, phone, user), Verdict::Check, "{user}");
+        }
+        (0..7).for_each(|_| guard.failed(now, phone, "carol"));
+        assert!(matches!(guard.verdict(now, phone, "carol"), Verdict::Refuse { .. }), "it pauses itself");
+    }
+
+    #[test]
     fn the_right_password_ends_the_count_and_quiet_is_forgotten() {
         let now = Instant::now();
         let mut guard = LoginGuard::new(GuardSettings::default());
@@ -260,13 +264,14 @@ mod tests {
         let now = Instant::now();
         let mut guard = LoginGuard::new(GuardSettings::default());
         for host in 0..10u16 {
-            guard.failed(now, IpAddr::from([0x2001, 0xdb8, 1, 1, 0, 0, 0, host]), "alice");
+            guard.failed(now, Source::stream([0x2001, 0xdb8, 1, 1, 0, 0, 0, host].into()), "alice");
         }
         assert!(matches!(
-            guard.verdict(now, "2001:db8:1:1::ffff".parse().unwrap(), "alice"),
+            guard.verdict(now, Source::stream("2001:db8:1:1::ffff".parse().unwrap()), "alice"),
             Verdict::Refuse { .. }
         ));
-        assert_eq!(guard.verdict(now, "2001:db8:1:2::1".parse().unwrap(), "alice"), Verdict::Check);
+        let other = Source::stream("2001:db8:1:2::1".parse().unwrap());
+        assert_eq!(guard.verdict(now, other, "alice"), Verdict::Check);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ mod directory;
 mod flood;
 mod guard;
 mod registrar;
+mod source;
 
 pub use directory::{Credentials, Directory, DirectoryError, User, UserSource};
 pub use flood::{Admission, FloodGuard, FloodSettings};
@@ -12,3 +13,4 @@ pub use registrar::{
     Binding, Contact, Contacts, Register, RegisterError, Registrar, RegistrarOutput, RegistrarSettings,
     RemovedBecause, StoredBinding,
 };
+pub use source::Source;

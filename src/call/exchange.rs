@@ -13,7 +13,7 @@ use super::peer::{registration, trunk};
 use super::provenance::Known;
 use super::settings::{Settings, Trunk};
 use super::trunks::{Trunks, trunk_index};
-use crate::access::{Directory, FloodGuard, LoginGuard, Registrar};
+use crate::access::{Directory, FloodGuard, LoginGuard, Registrar, Source};
 use crate::routing::{AdminState, Dialplan, PeerTable};
 use crate::sip::auth::Challenger;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
@@ -330,7 +330,7 @@ impl Exchange {
         let trunk = self.trunk_of(&peer, &request);
         let helped = trunk.is_none()
             && self.is_call_for_help(&peer, &request)
-            && self.flood_guard.admit_urgent(now.instant, peer.remote.ip());
+            && self.flood_guard.admit_urgent(now.instant, Source::of(&peer));
         let held = trunk.is_none() && !helped;
         if held && !self.admit(now, key, &peer, &request) {
             return;

@@ -1,6 +1,8 @@
 //! App users prove themselves and register their devices (RFC 3261 §10.3, §22).
 
-use crate::access::{Admission, Contact, Contacts, Register, RegisterError, RegistrarOutput, User, Verdict};
+use crate::access::{
+    Admission, Contact, Contacts, Register, RegisterError, RegistrarOutput, Source, User, Verdict,
+};
 use crate::call::core::response;
 use crate::call::event::{Event, Output, RefusedFor};
 use crate::call::exchange::Exchange;
@@ -27,7 +29,7 @@ impl Exchange {
     ) -> bool {
         let source = peer.remote.ip();
         let reliable = peer.transport.is_reliable();
-        let retry_after = match self.flood_guard.admit(now.instant, source) {
+        let retry_after = match self.flood_guard.admit(now.instant, Source::of(peer)) {
             Admission::Admit => return true,
             Admission::Refuse { retry_after } => retry_after,
             // Nobody repeats what came by a stream, and its address is not forged.
@@ -73,7 +75,7 @@ impl Exchange {
         peer: &Peer,
         request: &Request,
     ) -> Option<Arc<User>> {
-        let source = peer.remote.ip();
+        let source = Source::of(peer);
         let directory = self.directory.clone();
         let claimed = request.from().map(|from| from.uri.user().to_owned()).unwrap_or_default();
         let verified = self.challenger.verify_request(now.unix_ms, request, |user, algorithm| {
@@ -90,7 +92,7 @@ impl Exchange {
             // Only for whoever is registered at that address: else a call for help would try any user's password.
             Verdict::Refuse { .. } => !verified.as_ref().is_ok_and(|verified| {
                 let mut devices = self.registrar.reachable(&verified.user);
-                devices.any(|device| device.peer.remote.ip() == source)
+                devices.any(|device| device.peer.remote.ip() == peer.remote.ip())
                     && self.is_call_for_help(peer, request)
             }),
         };

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::call::event::{Event, RefusedFor};
 use crate::routing::AdminState;
-use crate::sip::message::{HeaderName, Method, Request, Typed};
+use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
 use crate::types::{EndCause, Outcome};
 use std::net::SocketAddr;
 
@@ -284,6 +284,52 @@ fn a_flood_by_a_stream_is_answered_to_the_last_and_mutes_nobody() {
     }
     assert!(w.last_response(stranger, 503).headers.get(&HeaderName::RetryAfter).is_some());
     assert!(w.muted.is_empty());
+}
+
+#[test]
+fn datagrams_in_the_name_of_a_phone_on_a_stream_spend_nothing_of_what_it_may_ask() {
+    let mut w = World::with(|config| {
+        config.guard.requests_per_second = 1;
+        config.guard.burst = 4;
+    });
+    let (phone, forged) = ("198.51.100.9:5061", "198.51.100.9:5060");
+    w.over_tcp(phone);
+    let answered = (0..50).map(|_| ask(&mut w, forged, Method::Register, |_| {}).len()).sum::<usize>();
+    assert_eq!(answered, 5, "a burst and one refusal");
+    for _ in 0..4 {
+        assert_eq!(ask(&mut w, phone, Method::Register, |_| {}), ["401 REGISTER"]);
+    }
+    assert_eq!(
+        ask(&mut w, phone, Method::Register, |_| {}),
+        ["503 REGISTER"],
+        "and it has no more than its own"
+    );
+}
+
+#[test]
+fn passwords_tried_in_the_name_of_a_phone_on_a_stream_pause_only_datagrams() {
+    let mut w = World::with(|config| {
+        config.guard.requests_per_second = 1_000;
+        config.guard.burst = 1_000;
+    });
+    let (phone, forged) = ("198.51.100.9:5061", "198.51.100.9:5060");
+    w.over_tcp(phone);
+    let mut call = |at: &str, password: &str| {
+        let side = w.side(address(at), "alice", "sip:0470123456@example.org");
+        let mut side = side.with_password("alice", password);
+        let invite = side.invite(OFFER);
+        w.send(side.at, &invite);
+        let Some(Message::Response(challenge)) = w.next(side.at) else { panic!("no challenge") };
+        let again = side.with_credentials(&invite, &challenge);
+        w.send(side.at, &again);
+        w.heard(at)
+    };
+    for _ in 0..20 {
+        assert_eq!(call(forged, "wrong"), ["401"]);
+    }
+    assert_eq!(call(forged, "alice-secret"), ["401"], "not looked at any more");
+    assert_ne!(call(phone, "alice-secret"), ["401"]);
+    assert_eq!(w.exchange.live_calls(), 1);
 }
 
 #[test]
