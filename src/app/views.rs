@@ -88,6 +88,7 @@ pub fn trunks(exchange: &Exchange, now: Now) -> Vec<TrunkView> {
                 active_calls: table.channels_in_use,
                 max_channels: table.limits.channels.unwrap_or(0),
                 max_cps: table.limits.cps.unwrap_or(0),
+                max_cps_in: table.limits.cps_in.unwrap_or(0),
                 registration: match &side.registration {
                     OwnRegistration::None => None,
                     OwnRegistration::Registering => Some(TrunkRegistration::Registering),

@@ -78,8 +78,18 @@ fn act(args: &One, action: TrunkAction) -> Outcome {
 }
 
 fn table(trunks: &[TrunkView]) -> String {
-    let mut table =
-        Table::new(&["NAME", "CARRIER", "STATE", ">CALLS", ">LIMIT", ">CPS", ">RTT MS", "REGISTERED", "WHY"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "CARRIER",
+        "STATE",
+        ">CALLS",
+        ">LIMIT",
+        ">CPS",
+        ">CPS IN",
+        ">RTT MS",
+        "REGISTERED",
+        "WHY",
+    ]);
     for trunk in trunks {
         let limit = |limit: u32| if limit == 0 { String::new() } else { limit.to_string() };
         let registered = match &trunk.registration {
@@ -99,6 +109,7 @@ fn table(trunks: &[TrunkView]) -> String {
             trunk.active_calls.to_string(),
             limit(trunk.max_channels),
             limit(trunk.max_cps),
+            limit(trunk.max_cps_in),
             shown(trunk.options_rtt_ms.map(|rtt| format!("{rtt:.1}"))),
             registered.to_owned(),
             shown(trunk.reason.as_ref().or(registration_fault)),

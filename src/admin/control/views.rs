@@ -148,6 +148,8 @@ pub struct TrunkView {
     pub max_channels: u32,
     /// New calls per second it may get; 0 is unlimited.
     pub max_cps: u32,
+    /// New calls per second it may send; 0 is unlimited.
+    pub max_cps_in: u32,
     pub registration: Option<TrunkRegistration>,
     /// The last answered OPTIONS.
     pub options_rtt_ms: Option<f64>,

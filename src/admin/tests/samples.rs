@@ -44,6 +44,7 @@ pub(super) fn trunk() -> TrunkView {
         active_calls: 2,
         max_channels: 100,
         max_cps: 20,
+        max_cps_in: 10,
         registration: Some(TrunkRegistration::Registered { expires_at: 1_772_366_400_250 }),
         options_rtt_ms: Some(3.5),
         targets: vec![TargetView {
