@@ -1,9 +1,12 @@
 //! What a receiver learns from the numbers of the packets of one stream (RFC 3550 A.1, A.3, A.8).
 
+mod claims;
+
 use super::bursts::{Bursts, Losses};
 use super::recovery::spread::{Slack, Spread};
 use super::rtp::{Arrival, sequence_distance, timestamp_distance};
 use super::transmit::from_clock;
+use claims::Claims;
 use std::time::{Duration, Instant};
 
 /// A jump forward up to here is loss; 3,000 packets are a minute (RFC 3550 A.1).
@@ -41,8 +44,8 @@ const LONGEST_PACKET: Duration = Duration::from_millis(120);
 #[derive(Debug, Clone)]
 pub struct ReceiveStats {
     source: Option<Source>,
-    /// The source or position that the last strange packets claimed.
-    claimed: Option<Claim>,
+    /// The sources and positions that strange packets claim.
+    claims: Claims,
     /// The source that the present one displaced, its highest number and when it was last heard.
     former: Option<(u32, u16, Instant)>,
     /// Another source is expected until then.
@@ -71,17 +74,6 @@ pub struct ReceiveStats {
     /// Packets that have left the window, as they were heard.
     bursts: Bursts,
     prior: Interval,
-}
-
-/// Packets in a row that are not of the present source.
-#[derive(Debug, Clone, Copy)]
-struct Claim {
-    ssrc: u32,
-    /// The number that confirms it.
-    next: u16,
-    since: Instant,
-    timestamp: Option<u32>,
-    packets: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +114,7 @@ impl ReceiveStats {
     pub fn new(clock_rate: u32) -> ReceiveStats {
         ReceiveStats {
             source: None,
-            claimed: None,
+            claims: Claims::default(),
             former: None,
             expected_until: None,
             last_arrival: None,
@@ -211,7 +203,7 @@ impl ReceiveStats {
             return Arrival::Late;
         }
         source.advance(ahead as u32, &mut self.bursts);
-        self.claimed = None;
+        self.claims.clear();
         if ahead == 1 { Arrival::Next } else { Arrival::Gap(ahead as u16 - 1) }
     }
 
@@ -242,25 +234,17 @@ impl ReceiveStats {
     /// RFC 3550 A.1: two in a row are needed before a stream restarts, so that strays change nothing. Here they also
     /// have to keep time, and the known source has to be gone, unless a new SDP has announced another.
     fn is_proven(&mut self, ssrc: u32, sequence: u16, timestamp: Option<u32>, arrival: Instant) -> bool {
-        let begun = Claim { ssrc, next: sequence.wrapping_add(1), since: arrival, timestamp, packets: 1 };
-        let known = self.claimed.filter(|claim| (claim.ssrc, claim.next) == (ssrc, sequence));
-        let Some(mut claim) = known.filter(|claim| claim.timestamp.is_some() == timestamp.is_some()) else {
-            self.claimed = Some(begun);
-            return false;
-        };
-        claim.next = begun.next;
-        claim.packets += 1;
-        self.claimed = Some(claim);
+        let Some(claim) = self.claims.note(ssrc, sequence, timestamp, arrival) else { return false };
         if self.expected_until.is_some_and(|until| arrival <= until) {
             return true;
         }
-        let waited = arrival.saturating_duration_since(claim.since);
-        if let (Some(first), Some(timestamp)) = (claim.timestamp, timestamp) {
-            let units = timestamp_distance(first, timestamp).max(0) as u32;
+        let waited = claim.waited;
+        if let (Some(first), Some(latest)) = (claim.first_timestamp, timestamp) {
+            let units = timestamp_distance(first, latest).max(0) as u32;
             let media = from_clock(units, self.clock_rate);
             let too_fast = media > waited + PROOF_JITTER || media < SHORTEST_PACKET * (claim.packets - 1);
             if too_fast || waited > media + 2 * PROOF_JITTER {
-                self.claimed = Some(begun);
+                self.claims.restart(claim, timestamp);
                 return false;
             }
             if media < PROOF {
@@ -306,7 +290,7 @@ impl ReceiveStats {
             pace: None,
         };
         self.source = Some(begun);
-        self.claimed = None;
+        self.claims.clear();
         self.longest_gap = Duration::ZERO;
         self.transit = None;
         self.spread = None;

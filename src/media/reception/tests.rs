@@ -240,6 +240,89 @@ fn a_sender_whose_timestamps_run_twice_as_fast_is_heard_all_the_same() {
     }
 }
 
+/// Numbers that look random, the same for each seed.
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb) >> 16
+    }
+}
+
+/// A source that ends after a second, and then 10,000 packets a second, each of another source, and among them those of
+/// one that goes on. How long until that one is believed.
+fn believed_after(ptime: u32, announced: bool, seed: u64) -> Option<Duration> {
+    let mut stats = ReceiveStats::new(8000);
+    let start = Instant::now();
+    for n in 0..50u32 {
+        stats.record(1, n as u16, Some(n * 160), start + 20 * MS * n);
+    }
+    let (gone, tick) = (start + 1_000 * MS, Duration::from_micros(100));
+    if announced {
+        stats.expect_change(gone);
+    }
+    let mut number = numbers(seed);
+    for step in 0..100_000u32 {
+        let at = gone + tick * step;
+        let (n, due) = (step / (ptime * 10), step % (ptime * 10) == 0);
+        if due && stats.record(2, 7_000 + n as u16, Some(n * ptime * 8), at) == Arrival::First {
+            return Some(at - gone);
+        }
+        let after = Duration::from_micros(number() % 100);
+        let junk = stats.record(number() as u32 | 4, number() as u16, Some(number() as u32), at + after);
+        assert_eq!(junk, Arrival::Suspect, "{ptime} ms, seed {seed}");
+    }
+    None
+}
+
+#[test]
+fn a_flood_of_sources_without_number_keeps_no_real_one_from_being_believed() {
+    for ptime in [20, 60] {
+        for announced in [true, false] {
+            let waited: Vec<Duration> = (1..=6)
+                .map(|seed| believed_after(ptime, announced, seed).unwrap_or_else(|| panic!("never: {seed}")))
+                .collect();
+            let mean = waited.iter().sum::<Duration>() / waited.len() as u32;
+            assert!(mean < 50 * MS * ptime, "{ptime} ms, announced: {announced}: {waited:?}");
+        }
+    }
+}
+
+#[test]
+fn a_place_is_held_for_the_next_packet_and_not_for_ever() {
+    let start = Instant::now();
+    let mut claims = Claims::default();
+    // More than there is room for, all at once.
+    for ssrc in 0..1_000 {
+        assert!(claims.note(ssrc, 7, Some(0), start).is_none());
+    }
+    let counts_on = |claims: &Claims, at: Duration| {
+        (0..1_000).filter(|ssrc| claims.clone().note(*ssrc, 8, Some(160), start + at).is_some()).count()
+    };
+    let room = counts_on(&claims, 60 * MS);
+    assert!((16..=128).contains(&room), "{room} were noted");
+    // The same again, later and later: some places are still held when the last have been given away.
+    for (later, least, most) in [(60 * MS, room, room), (130 * MS, 1, room - 1), (250 * MS, 0, 0)] {
+        let mut claims = claims.clone();
+        for ssrc in 1_000..2_000 {
+            claims.note(ssrc, 7, Some(0), start + later);
+        }
+        let held = counts_on(&claims, later);
+        assert!((least..=most).contains(&held), "{later:?}: {held}");
+    }
+    // Who has counted on is waited for longest.
+    for ssrc in 0..1_000 {
+        claims.note(ssrc, 8, Some(160), start + 60 * MS);
+    }
+    for ssrc in 1_000..2_000 {
+        claims.note(ssrc, 7, Some(0), start + 250 * MS);
+    }
+    let gone_on = claims.note(0, 9, Some(320), start + 251 * MS).unwrap();
+    assert_eq!((gone_on.packets, gone_on.waited, gone_on.first_timestamp), (3, 251 * MS, Some(0)));
+    assert!(claims.note(1_000, 8, Some(160), start + 251 * MS).is_none(), "no room");
+}
+
 proptest! {
     #[test]
     fn counts_stay_consistent(sequences in proptest::collection::vec(any::<u16>(), 1..300)) {

@@ -449,6 +449,46 @@ fn a_phone_that_moved_right_after_the_same_sdp_is_heard_again_once_nothing_comes
 }
 
 #[test]
+fn a_flood_of_random_sources_at_an_armed_latch_does_not_keep_the_far_end_out() {
+    let latching = LegConfig { latch: true, ..config(AudioCodec::Opus) };
+    let mut call = Call::new(latching.clone(), config(AudioCodec::Pcma));
+    let mut app = Talker::new(Side::A, 111);
+    let (real, moved) = (at("203.0.113.5:40000"), at("203.0.113.99:40010"));
+    let packets = opus_speech(150, 0);
+    for (n, packet) in packets[..50].iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        call.arrive(Side::A, real, &packet_of(app.next(960), packet));
+    }
+    // The app is in another network now, says so, and begins a new stream.
+    let announced = LegConfig { remote_rtp: at("10.0.0.7:4000"), ..latching };
+    call.a.configure(announced, call.now).unwrap();
+    join(&mut call.a, &mut call.b);
+    call.a.take_news();
+    let mut app = Talker { ssrc: 0x00c0_ffee, ..Talker::new(Side::A, 111) };
+    let (mut latched, mut random) = (None, 1u64);
+    for (n, packet) in packets[50..].iter().enumerate() {
+        for k in 0..200u32 {
+            call.until(1_000 * MS + 20 * MS * n as u32 + MS * k / 10);
+            if k == 100 {
+                call.arrive(Side::A, moved, &packet_of(app.next(960), packet));
+            }
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let stray = RtpHeader {
+                ssrc: (random >> 32) as u32,
+                sequence: (random >> 16) as u16,
+                timestamp: (random >> 24) as u32,
+                ..app.header()
+            };
+            call.arrive(Side::A, at("203.0.113.66:9"), &packet_of(stray, packet));
+        }
+        latched = latched.or(call.a.take_news().latched.map(|to| (n, to)));
+    }
+    let (after, to) = latched.expect("somebody is heard");
+    assert_eq!(to, moved);
+    assert_eq!(call.a.report().packets_received, 50 + 100 - after as u64, "each of its packets since then");
+}
+
+#[test]
 fn rtcp_from_an_unknown_port_is_believed_only_if_it_knows_the_stream() {
     use crate::media::rtcp::{self, Compound};
     let latching = LegConfig { latch: true, ..config(AudioCodec::Opus) };
