@@ -156,7 +156,7 @@ impl NoiseGenerator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::codec::level::mean_square;
+    use crate::media::codec::background::mean_square;
 
     fn level(pcm: &[i16]) -> f32 {
         10.0 * (mean_square(pcm) as f32 / (32_768.0 * 32_768.0)).log10()

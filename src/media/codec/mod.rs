@@ -1,10 +1,10 @@
 //! Voice in and out of its coded forms.
 
+pub mod background;
 pub mod bridging;
 pub mod comfort_noise;
 pub mod concealment;
 pub mod g711;
-pub mod level;
 pub mod opus;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Opus (RFC 6716) behind one face over libopus: decoding and encoding at any of its sample rates, mono.
 
-use super::level::mean_square;
+use super::background::mean_square;
 use crate::media::config::OpusSettings;
 
 /// RTP clock of Opus whatever its sample rate (RFC 7587 §4.1).

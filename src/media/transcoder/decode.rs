@@ -2,9 +2,9 @@
 
 use super::packer::Packer;
 use super::{Incoming, Outcome};
+use crate::media::codec::background::Background;
 use crate::media::codec::comfort_noise::NoiseEstimator;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
-use crate::media::codec::level::Background;
 use crate::media::codec::opus::{CLOCK_RATE, Decoder, OpusError, has_redundancy, packet_samples};
 use crate::media::level::Level;
 use crate::media::recovery::catch_up::CatchUp;

@@ -1,8 +1,8 @@
 //! Silence on either side of a bridge: Opus that stops sending, comfort noise, and the voice that comes back.
 
 use super::*;
+use crate::media::codec::background::mean_square;
 use crate::media::codec::comfort_noise::{NoiseEstimator, PAYLOAD_TYPE};
-use crate::media::codec::level::mean_square;
 
 /// Faint noise as every room has it, about −50 dBm0.
 fn room(from: usize, len: usize) -> Vec<i16> {
