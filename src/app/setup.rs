@@ -44,7 +44,8 @@ pub fn tls(config: &Config) -> TlsSettings {
     let identity = config.tls.certificate.clone().zip(config.tls.key.clone());
     let mut trusts = Vec::new();
     for trunk in config.trunks.iter().filter(|trunk| trunk.transport.is_secure()) {
-        let names = trunk.tls_name.iter().cloned().chain(trunk.proxy.iter().map(|proxy| proxy.host.clone()));
+        let places = trunk.proxy.iter().chain(&trunk.redirect_to).map(|place| place.host.clone());
+        let names = trunk.tls_name.iter().cloned().chain(places);
         trusts.extend(names.map(|name| TlsTrust {
             name,
             authorities: trunk.tls_ca.clone(),

@@ -45,6 +45,12 @@ impl Call {
             let reachable = remote.is_ipv4() == leg.peer.remote.is_ipv4();
             let mut peer = leg.peer.clone();
             (peer.remote, peer.connection) = (remote, None);
+            // RFC 5922 §4: the certificate must carry what was configured; who is known by its address is known by the
+            // one that is listed.
+            let by_address = |name: &str| trunk.config.tls_name.is_none() && name.parse::<IpAddr>().is_ok();
+            if peer.tls_name.as_deref().is_some_and(by_address) {
+                peer.tls_name = Some(Arc::from(address.to_string()));
+            }
             let target = Target { host: wanted.clone(), peer, rank: Rank::default(), weight: 0 };
             let portability = Some(contact.uri.portability()).filter(|ported| !ported.is_empty());
             reachable.then_some(SentOn { target, portability })
