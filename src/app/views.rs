@@ -11,6 +11,7 @@ use crate::call::leg::Party;
 use crate::call::machine::{Call, CallPhase};
 use crate::call::targets::Route;
 use crate::call::trunks::OwnRegistration;
+use crate::media::WorkerId;
 use crate::routing::{AdminState, Health};
 use crate::types::{E164, Now};
 
@@ -25,6 +26,10 @@ pub fn call(call: &Call, now: Now) -> CallView {
     let user = |party: &Party| party.user_name().map(|name| name.to_string());
     let trunk = |party: &Party| party.trunk_name().map(|name| name.to_string());
     let codec = |leg: &crate::call::leg::Leg| leg.media.negotiated.as_ref().map(|agreed| agreed.codec);
+    let thread = |leg: &crate::call::leg::Leg| {
+        let ports = leg.media.ports.filter(|_| !leg.media.closing);
+        ports.map(|ports| WorkerId(ports.worker).to_string())
+    };
     let held = call.legs().any(|leg| leg.media.is_held());
     CallView {
         id: call.id,
@@ -49,6 +54,8 @@ pub fn call(call: &Call, now: Now) -> CallView {
         duration_ms: call.duration_ms(now).unwrap_or(0),
         caller_codec: codec(&call.caller),
         callee_codec: callee.and_then(codec),
+        caller_thread: thread(&call.caller),
+        callee_thread: callee.and_then(thread),
         caller_leg: call.caller.media.report.as_deref().cloned(),
         callee_leg: callee.and_then(|leg| leg.media.report.as_deref().cloned()),
         caller_series: None,

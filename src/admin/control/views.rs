@@ -73,6 +73,9 @@ pub struct CallView {
     pub duration_ms: u64,
     pub caller_codec: Option<AudioCodec>,
     pub callee_codec: Option<AudioCodec>,
+    /// The thread that has each leg's voice, by its name in the process; absent while a leg has no media port.
+    pub caller_thread: Option<String>,
+    pub callee_thread: Option<String>,
     /// The media workers' report of each leg: as it is now where one call is asked for, else the last one that came
     /// by itself; absent before the first.
     pub caller_leg: Option<LegReport>,

@@ -24,6 +24,8 @@ pub(super) fn call(n: u8) -> CallView {
         duration_ms: 61_000,
         caller_codec: Some(AudioCodec::Opus),
         callee_codec: Some(AudioCodec::Pcma),
+        caller_thread: Some("media-0".to_owned()),
+        callee_thread: None,
         caller_leg: Some(LegReport { packets_received: 3050, mos_lq: Some(4.37), ..LegReport::default() }),
         callee_leg: None,
         caller_series: Some(vec![QualitySample { mos_lq: Some(4.37), ..QualitySample::default() }]),

@@ -12,6 +12,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WorkerId(pub usize);
 
+/// As the thread is called among those of the process.
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "media-{}", self.0)
+    }
+}
+
 /// An order to a worker; orders to one worker are carried out in the order they were given.
 /// An order about a leg the worker does not know is ignored.
 pub enum MediaCommand {

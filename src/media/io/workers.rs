@@ -135,7 +135,7 @@ fn start(index: usize, limit: LoadLimit, events: EventHandler) -> io::Result<Han
     let legs = Arc::new(AtomicUsize::new(0));
     let stats = Arc::new(WorkerStats::default());
     let worker = Worker::new(poll, inbox, events, limit, legs.clone(), stats.clone());
-    let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
+    let thread = std::thread::Builder::new().name(WorkerId(index).to_string()).spawn(move || worker.run())?;
     Ok(Handle { orders, waker, left: Cell::new(false), legs, stats, thread })
 }
 
