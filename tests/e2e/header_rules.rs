@@ -11,7 +11,7 @@ use serde_json::Value;
 use toml::{Table, Value as Toml};
 
 /// The `[[trunk.header]]` of this text.
-fn rules(text: &str) -> Toml {
+pub fn rules(text: &str) -> Toml {
     let table: Table = text.parse().expect("TOML");
     table["header"].clone()
 }

@@ -24,6 +24,7 @@ mod harness;
 mod header_rules;
 mod hold;
 mod identity;
+mod inbound;
 mod lifecycle;
 mod lines;
 mod load;

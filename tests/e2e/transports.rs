@@ -1,11 +1,11 @@
 //! The core of an interconnect's checklist over every transport: the same flows over UDP, TCP and TLS, both ways.
 
-use crate::scene::{ALICE, BLINK, MOBILE, SECOND, STRANGER, operator};
+use crate::scene::{ALICE, BLINK, BOB, MOBILE, SECOND, STRANGER, operator};
 use crate::support::{
     baresip::Baresip,
-    gateway::{Gateway, Section},
+    gateway::{Gateway, GatewayBuilder, Section},
     lane::Lane,
-    sipp::{Over, Played, Sipp},
+    sipp::{Over, Played, RunningSipp, Sipp},
     speech::Voice,
     tls::Authority,
     wait,
@@ -19,6 +19,7 @@ pub struct Flow {
     with_caller: Box<dyn Fn(Sipp) -> Sipp + Sync>,
     with_callee: Box<dyn Fn(Sipp) -> Sipp + Sync>,
     trunk: fn(&mut Section, SocketAddr),
+    beside: fn(&Lane, &Gateway<'_>) -> Vec<RunningSipp>,
     check: fn(&Played, &Played),
 }
 
@@ -29,6 +30,7 @@ pub fn flow(caller: &'static str, callee: &'static str) -> Flow {
         with_caller: Box::new(|sipp| sipp),
         with_callee: Box::new(|sipp| sipp),
         trunk: |_, _| (),
+        beside: |_, _| Vec::new(),
         check: |_, _| (),
     }
 }
@@ -42,12 +44,17 @@ impl Flow {
         Flow { with_callee: Box::new(with_callee), ..self }
     }
 
-    fn trunk(self, trunk: fn(&mut Section, SocketAddr)) -> Flow {
+    pub fn trunk(self, trunk: fn(&mut Section, SocketAddr)) -> Flow {
         Flow { trunk, ..self }
     }
 
+    /// Who else is there before the operator calls.
+    pub fn beside(self, beside: fn(&Lane, &Gateway<'_>) -> Vec<RunningSipp>) -> Flow {
+        Flow { beside, ..self }
+    }
+
     /// Of what the caller heard, and the callee.
-    fn check(self, check: fn(&Played, &Played)) -> Flow {
+    pub fn check(self, check: fn(&Played, &Played)) -> Flow {
         Flow { check, ..self }
     }
 }
@@ -188,7 +195,7 @@ fn busy(sipp: Sipp) -> Sipp {
     sipp.code(486, "Busy Here")
 }
 
-fn timer(trunk: &mut Section, _: SocketAddr) {
+pub fn timer(trunk: &mut Section, _: SocketAddr) {
     trunk.set("session_timer_seconds", 1800);
 }
 
@@ -200,36 +207,44 @@ fn prack(trunk: &mut Section, _: SocketAddr) {
 const AT_ONCE: usize = 4;
 
 fn each(flows: &[Flow], play: impl Fn(usize, &Flow) + Sync) {
-    let numbered: Vec<(usize, &Flow)> = flows.iter().enumerate().collect();
+    at_once(flows, |flow| format!("{} to {}", flow.caller, flow.callee), play);
+}
+
+/// Plays some of these at a time, and says of which one it was that did not go well.
+pub fn at_once<T: Sync>(all: &[T], named: impl Fn(&T) -> String, play: impl Fn(usize, &T) + Sync) {
+    let numbered: Vec<(usize, &T)> = all.iter().enumerate().collect();
     for some in numbered.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
             let played: Vec<_> =
-                some.iter().map(|(number, flow)| (flow, scope.spawn(|| play(*number, flow)))).collect();
-            for (flow, played) in played {
-                assert!(played.join().is_ok(), "{} to {}", flow.caller, flow.callee);
+                some.iter().map(|(number, one)| (one, scope.spawn(|| play(*number, one)))).collect();
+            for (one, played) in played {
+                assert!(played.join().is_ok(), "{}", named(one));
             }
         });
     }
 }
 
-/// The operator stands at an address of its own, since connections come from any port of it.
-fn trunk_at<'a>(
+/// A gateway with alice, bob and a trunk to `there`, an address of its own: connections come from any port of it.
+pub fn trunk_at<'a>(
     lane: &'a Lane,
     authority: &Authority,
     over: Over<'_>,
-    port: u16,
-    flow: &Flow,
-) -> Gateway<'a> {
-    let there = lane.own_ip();
+    there: SocketAddr,
+    more: impl FnOnce(&mut Section, SocketAddr),
+) -> GatewayBuilder<'a> {
     // The scenarios are of one session description, whatever carries them: their media is plain.
-    let gateway = Gateway::on(lane).tls(authority).user("alice", ALICE).set("app.srtp", "off");
-    let gateway = gateway.set("app.transfer", "users");
-    gateway
-        .trunk_with("operator-a", (there, port).into(), |trunk| {
-            trunk.set("transport", over.as_str()).set("peers", vec![toml::Value::from(there.to_string())]);
-            (flow.trunk)(trunk, (there, port).into());
-        })
-        .start()
+    let gateway = Gateway::on(lane).tls(authority).set("app.srtp", "off").set("app.transfer", "users");
+    let gateway = gateway.user("alice", ALICE).user("bob", BOB);
+    gateway.trunk_with("operator-a", there, |trunk| {
+        known_by_address(trunk, over, there);
+        more(trunk, there);
+    })
+}
+
+/// A trunk that is known by its address alone.
+pub fn known_by_address(trunk: &mut Section, over: Over<'_>, there: SocketAddr) {
+    let peers = vec![toml::Value::from(there.ip().to_string())];
+    trunk.set("transport", over.as_str()).set("peers", peers);
 }
 
 /// An app user calls, both legs over this transport.
@@ -238,7 +253,7 @@ pub fn from_user(name: &str, flows: &[Flow], over: Over<'_>, authority: &Authori
         let lane = Lane::take(&format!("{name}-out-{}-{number}", over.as_str()));
         let switch = operator(&lane, flow.callee).at(lane.own_ip());
         let switch = (flow.with_callee)(switch).over(over).start();
-        let gateway = trunk_at(&lane, authority, over, switch.address().port(), flow);
+        let gateway = trunk_at(&lane, authority, over, switch.address(), flow.trunk).start();
         let caller = Sipp::client(&lane, flow.caller, gateway.at(over)).user("alice").number(MOBILE);
         let caller = (flow.with_caller)(caller.pause(SECOND)).over(over).start();
         let caller = caller.succeed();
@@ -260,7 +275,9 @@ pub fn from_trunk(name: &str, flows: &[Flow], over: Over<'_>, authority: &Author
     each(flows, |number, flow| {
         let lane = Lane::take(&format!("{name}-in-{}-{number}", over.as_str()));
         let port = lane.port();
-        let gateway = trunk_at(&lane, authority, over, port, flow);
+        let there = (lane.own_ip(), port).into();
+        let gateway = trunk_at(&lane, authority, over, there, flow.trunk).start();
+        let beside = (flow.beside)(&lane, &gateway);
         let device = lane.port();
         Sipp::register(&lane, gateway.udp(), "alice", device);
         let phone = (flow.with_callee)(operator(&lane, flow.callee)).at_port(device).start();
@@ -268,6 +285,7 @@ pub fn from_trunk(name: &str, flows: &[Flow], over: Over<'_>, authority: &Author
         let caller = caller.number(ALICE).key("calling", STRANGER).pause(SECOND);
         let caller = (flow.with_caller)(caller).over(over).start().succeed();
         (flow.check)(&caller, &phone.succeed());
+        beside.into_iter().for_each(|phone| drop(phone.succeed()));
         gateway.wait_idle();
     });
 }

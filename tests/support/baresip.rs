@@ -285,6 +285,12 @@ impl Baresip {
         self.command("transfer", uri);
     }
 
+    /// Says its words from the beginning, to whomever it talks to by now.
+    pub fn speak_again(&mut self) {
+        let source = format!("aufile,{}", self.said.display());
+        self.command("ausrc", &source);
+    }
+
     pub fn accept(&mut self) {
         self.command("accept", "");
     }

@@ -89,8 +89,13 @@ impl Lane {
 
     /// An address of loopback that is this test's alone, whatever the port.
     pub fn own_ip(&self) -> IpAddr {
+        self.ip(1)
+    }
+
+    /// One of the addresses of loopback that are this test's alone; 1 is [`own_ip`](Self::own_ip).
+    pub fn ip(&self, host: u8) -> IpAddr {
         let index = (self.first - FIRST_PORT) / PORTS;
-        IpAddr::from([127, 77, u8::try_from(index).expect("as many lanes as fit"), 1])
+        IpAddr::from([127, 77, u8::try_from(index).expect("as many lanes as fit"), host])
     }
 
     /// All ports of this test, first and last.

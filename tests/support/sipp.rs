@@ -92,6 +92,7 @@ impl Sipp {
             // Scenarios that can say something more have a place for it.
             blanks: BTreeMap::from([
                 ("more".to_owned(), "Subject: a call".to_owned()),
+                ("ending".to_owned(), "User-Agent: sipp".to_owned()),
                 ("audio".to_owned(), "[media_port]".to_owned()),
                 ("payload".to_owned(), "8".to_owned()),
                 ("encoding".to_owned(), "PCMA".to_owned()),
