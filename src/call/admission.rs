@@ -381,10 +381,13 @@ impl Exchange {
 
     /// Holds the call against what its source may use; takes the channel of the trunk it comes from.
     fn limit(&mut self, now: Now, source: &Source, plan: Plan) -> (Plan, Option<Channel>) {
-        if matches!(plan, Plan::Refused { .. }) {
-            return (plan, None);
-        }
         let refused = |cause| (Plan::Refused { cause, status: None }, None);
+        if matches!(plan, Plan::Refused { .. }) {
+            let Source::Trunk(trunk) = source else { return (plan, None) };
+            let Err(refusal) = self.trunks.count_incoming(now, &trunk.name) else { return (plan, None) };
+            self.trunks.note_refused(now, &trunk.name);
+            return refused(end_cause(refusal));
+        }
         if self.gateway_is_full() {
             if let Source::Trunk(trunk) = source {
                 self.trunks.note_refused(now, &trunk.name);

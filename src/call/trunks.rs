@@ -243,6 +243,12 @@ impl Trunks {
         self.table.would_take_incoming(trunk_index(index), now.instant).map_err(refusal)
     }
 
+    /// Counts a call that comes from the trunk and goes nowhere.
+    pub fn count_incoming(&mut self, now: Now, name: &str) -> Result<(), Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        self.table.count_incoming(trunk_index(index), now.instant).map_err(refusal)
+    }
+
     /// A call that came from the trunk was refused for a limit.
     pub fn note_refused(&mut self, now: Now, name: &str) {
         if let Some(index) = self.index_of(name) {

@@ -27,7 +27,7 @@ pub const UNLIMITED: u8 = MAX_COMPLEXITY;
 /// Below this share of its time a thread wakes for every packet; there is room, and nothing is heard sooner.
 const ROOM: f32 = 0.02;
 /// From this share on packets gather for the full time.
-const BUSY: f32 = 0.04;
+const BUSY: f32 = 0.03;
 /// The longest that packets gather. It is all the delay that batching costs.
 const GATHER: Duration = Duration::from_millis(1);
 
@@ -223,7 +223,7 @@ mod tests {
         let mut thread = Thread::new(0.85);
         thread.work(0.015, Duration::from_secs(5));
         assert_eq!(thread.load.gathering(), Duration::ZERO, "there is room");
-        thread.work(0.03, Duration::from_secs(5));
+        thread.work(0.025, Duration::from_secs(5));
         let half = thread.load.gathering();
         assert!(half > 400 * MS / 1000 && half < 600 * MS / 1000, "{half:?}");
         thread.work(0.30, Duration::from_secs(5));

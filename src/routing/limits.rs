@@ -115,6 +115,11 @@ impl TrunkLimits {
         self.limits.cps_in.map_or(Ok(()), |limit| self.received.has_room(now, limit))
     }
 
+    /// Counts a call the trunk sends us that goes nowhere.
+    pub fn count_incoming(&mut self, now: Instant) -> Result<(), LimitReached> {
+        self.received.take(now, self.limits.cps_in)
+    }
+
     /// Notes that a call of the trunk was refused for a limit, its own or the gateway's.
     pub fn note_refused(&mut self, now: Instant) {
         self.refused.take_anyway(now, Some(REFUSED));

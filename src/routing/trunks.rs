@@ -223,6 +223,15 @@ impl TrunkTable {
         Ok(self.open(trunk)?.limits.would_take_incoming(now)?)
     }
 
+    /// Counts a call from the trunk that goes nowhere.
+    ///
+    /// # Errors
+    /// It sends more than it may.
+    pub fn count_incoming(&mut self, trunk: TrunkIndex, now: Instant) -> Result<(), Refusal> {
+        let entry = self.entry(trunk).ok_or(Refusal::Gone)?;
+        Ok(entry.limits.count_incoming(now)?)
+    }
+
     /// A call that the trunk sent us was refused for a limit.
     pub fn note_refused(&mut self, trunk: TrunkIndex, now: Instant) {
         if let Some(entry) = self.entry(trunk) {

@@ -10,6 +10,15 @@ const FLOOD: u32 = 6_000;
 /// who behave take longer than SIPp waits before it repeats.
 const BURST: u32 = 1;
 
+/// Whose flood it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flood {
+    Stranger,
+    Trunk,
+    /// Which may send one call a second.
+    TrunkBeyondItsRate,
+}
+
 /// An INVITE of nobody's for nobody, another one for each number.
 fn invite(from: SocketAddr, to: SocketAddr, number: u32) -> String {
     let body =
@@ -59,16 +68,21 @@ fn flood(socket: &UdpSocket, to: SocketAddr, message: fn(SocketAddr, SocketAddr,
 
 /// A call is up while the flood comes, others are made meanwhile; all go as if there was none. Gives how many INFO were
 /// looked at.
-fn calls_pass_a_flood(test: &str, is_trunk: bool, message: fn(SocketAddr, SocketAddr, u32) -> String) -> f64 {
+fn calls_pass_a_flood(test: &str, flooder: Flood, message: fn(SocketAddr, SocketAddr, u32) -> String) -> f64 {
     let lane = Lane::take(test);
     let source = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).expect("an address of its own");
     let (from, held) = (lane.address(), 12 * SECOND);
     let mobile = operator(&lane, "operator-answers").calls(1).start();
     let mut gateway = Gateway::on(&lane).user("alice", ALICE).user("bob", BOB);
     gateway = gateway.trunk("operator-a", mobile.address()).trunk("operator-b", from);
-    if is_trunk {
-        gateway = gateway.trunk("runaway", source.local_addr().expect("an address"));
-    }
+    let runaway = source.local_addr().expect("an address");
+    gateway = match flooder {
+        Flood::Stranger => gateway,
+        Flood::Trunk => gateway.trunk("runaway", runaway),
+        Flood::TrunkBeyondItsRate => gateway.trunk_with("runaway", runaway, |trunk| {
+            trunk.set("max_cps_in", 1);
+        }),
+    };
     let gateway = gateway.start();
     let device = lane.port();
     Sipp::register(&lane, gateway.udp(), "bob", device);
@@ -89,8 +103,14 @@ fn calls_pass_a_flood(test: &str, is_trunk: bool, message: fn(SocketAddr, Socket
     mobile.succeed();
     // Whatever of it reached the gateway, most was not worth a look.
     let shed = gateway.metric("tandem_sip_refused_total", &[("reason", "overload")]);
-    if !is_trunk {
+    if flooder != Flood::Trunk {
         assert!(shed > f64::from(FLOOD) / 4.0, "{shed} turned away");
+    }
+    if flooder == Flood::TrunkBeyondItsRate {
+        let refused = [("trunk", "runaway"), ("outcome", "congestion")];
+        let recorded = gateway.metric("tandem_calls_ended_total", &refused);
+        let most = 50.0 * (begun.elapsed().as_secs_f64() + 1.0);
+        assert!((50.0..=most).contains(&recorded), "{recorded} refusals have a record");
     }
     println!("{shed} of {FLOOD} turned away");
     let infos = [("flow", "received"), ("method", "INFO")];
@@ -99,19 +119,24 @@ fn calls_pass_a_flood(test: &str, is_trunk: bool, message: fn(SocketAddr, Socket
 
 #[test]
 fn a_flood_of_a_stranger_harms_no_call() {
-    calls_pass_a_flood("overload-stranger", false, invite);
+    calls_pass_a_flood("overload-stranger", Flood::Stranger, invite);
 }
 
 #[test]
 fn a_flood_of_a_trunk_harms_no_call_of_others() {
-    calls_pass_a_flood("overload-trunk", true, invite);
+    calls_pass_a_flood("overload-trunk", Flood::Trunk, invite);
 }
 
 #[test]
 fn a_strangers_flood_of_what_looks_like_a_part_of_calls_harms_none_and_passes_no_door() {
-    let taken = calls_pass_a_flood("overload-forged", false, forged);
+    let taken = calls_pass_a_flood("overload-forged", Flood::Stranger, forged);
     println!("{taken} of {} INFO were looked at", FLOOD / 3);
     assert!(taken < f64::from(FLOOD) / 6.0, "{taken} forged INFO were let in");
+}
+
+#[test]
+fn a_trunk_that_floods_beyond_its_rate_harms_no_call_and_fills_no_disk() {
+    calls_pass_a_flood("overload-runaway", Flood::TrunkBeyondItsRate, invite);
 }
 
 #[test]
