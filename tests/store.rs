@@ -20,8 +20,8 @@ use tandem::{
         StoreOptions, StoredUser,
     },
     types::{
-        Attestation, AudioCodec, AudioFault, CallId, Currency, Direction, Emergency, EndCause, LegReport,
-        Money, Outcome, Rate, ReleasedBy, Secret, StirResult, TestLine, Transport,
+        Attestation, AudioCodec, AudioFault, CallId, Currency, Direction, Emergency, EndCause, Fax,
+        LegReport, Money, Outcome, Rate, ReleasedBy, Secret, StirResult, TestLine, Transport,
     },
 };
 
@@ -178,6 +178,8 @@ fn ended(n: u32) -> Cdr {
     cdr.q850 = Some(16);
     cdr.released_by = Some(ReleasedBy::Callee);
     cdr.emergency = Some(Emergency::Callback);
+    cdr.forwarded_of = Some(call(9_999));
+    cdr.fax = Some(Fax::T38);
     cdr.caller_codec = Some(AudioCodec::Opus);
     cdr.callee_codec = Some(AudioCodec::Pcma);
     cdr.called.line = Some(TestLine::NoAnswer);
@@ -251,6 +253,7 @@ fn report(n: u64) -> LegReport {
         remote_mos_cq: Some(4.0),
         fault: Some(AudioFault::Silent),
         fault_ms: 3_700,
+        fax: false,
         last_media_at: Some(START + 63_990),
     }
 }

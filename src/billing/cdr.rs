@@ -1,8 +1,8 @@
 //! The CDR: what is kept of one call attempt, from its first message to its last.
 
 use crate::types::{
-    Attestation, AudioCodec, CallId, Direction, E164, Emergency, EndCause, LegReport, ReleasedBy, StirResult,
-    TestLine, UnixMillis,
+    Attestation, AudioCodec, CallId, Direction, E164, Emergency, EndCause, Fax, LegReport, ReleasedBy,
+    StirResult, TestLine, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,9 @@ pub struct Cdr {
     /// The call that a transfer took this one out of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer_of: Option<CallId>,
+    /// The call that a device of this one's user sent on: this is where it went, in the user's name and at its cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_of: Option<CallId>,
     /// A call for help, or one back to who asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency: Option<Emergency>,
@@ -163,6 +166,9 @@ pub struct Cdr {
     /// From answer to release; in an interim record, from answer to that record. 0 if not answered.
     #[serde(default)]
     pub duration_ms: u64,
+    /// From answer until the trunk it went to had its part no more, where that left its caller to somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_ms: Option<u64>,
     /// From answer to the last media packet; `None` where no media was ever heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_ms: Option<u64>,
@@ -180,6 +186,9 @@ pub struct Cdr {
     pub caller_codec: Option<AudioCodec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callee_codec: Option<AudioCodec>,
+    /// It carried a fax or a modem, as far as that showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fax: Option<Fax>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller_leg: Option<LegReport>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,6 +218,7 @@ impl Cdr {
             state: CdrState::Open,
             direction,
             transfer_of: None,
+            forwarded_of: None,
             emergency: None,
             caller: Caller::default(),
             called: Called::default(),
@@ -224,6 +234,7 @@ impl Cdr {
             released_at: None,
             pdd_ms: None,
             duration_ms: 0,
+            carried_ms: None,
             heard_ms: None,
             end_cause: None,
             sip_code: None,
@@ -231,6 +242,7 @@ impl Cdr {
             released_by: None,
             caller_codec: None,
             callee_codec: None,
+            fax: None,
             caller_leg: None,
             callee_leg: None,
             legs: Vec::new(),

@@ -234,7 +234,7 @@ impl RateTable {
     }
 
     /// Rates both sides of an ended call. The sell side ends at the earlier of release and last media; the buy side
-    /// at release, as the carrier measures it.
+    /// at release, as the carrier measures it. Neither goes on once the trunk has left the call to others.
     pub fn rate(&self, cdr: &mut Cdr) {
         cdr.sell = Some(self.rate_side(Side::Sell, cdr));
         cdr.buy = Some(self.rate_side(Side::Buy, cdr));
@@ -256,9 +256,10 @@ impl RateTable {
         let Some((prefix, price)) = self.price(side, cdr.egress_trunk.as_deref(), number.as_str()) else {
             return Rated::NotRated(NotRated::NoRate);
         };
+        let carried_ms = cdr.duration_ms.min(cdr.carried_ms.unwrap_or(cdr.duration_ms));
         let billable_ms = match side {
-            Side::Sell => cdr.duration_ms.min(cdr.heard_ms.unwrap_or(cdr.duration_ms)),
-            Side::Buy => cdr.duration_ms,
+            Side::Sell => carried_ms.min(cdr.heard_ms.unwrap_or(carried_ms)),
+            Side::Buy => carried_ms,
         };
         Rated::Charge(Charge {
             prefix: prefix.to_owned(),

@@ -367,6 +367,7 @@ impl Exchange {
             location: location.flatten(),
             warning: refusal.and_then(|refusal| refusal.warning),
             transfer_of: None,
+            forward: None,
             beside,
         }
     }

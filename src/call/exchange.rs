@@ -251,7 +251,7 @@ impl Exchange {
         }
     }
 
-    fn on_response(&mut self, now: Now, key: ClientKey, peer: Peer, response: Response) {
+    fn on_response(&mut self, now: Now, key: ClientKey, peer: Peer, mut response: Response) {
         let Some(owner) = self.core.owner(key) else {
             self.core.refuse_late_answer(now, peer, &response);
             return;
@@ -262,9 +262,12 @@ impl Exchange {
             self.core.forget_client(key);
         }
         match owner {
-            Owner::Leg { leg, purpose } => self.with_call(leg.call, |call, core, trunks| {
-                call.on_response(core, trunks, now, leg.index, purpose, response);
-            }),
+            Owner::Leg { leg, purpose } => {
+                self.hold_to_its_place(leg, &peer, &mut response);
+                self.with_call(leg.call, |call, core, trunks| {
+                    call.on_response(core, trunks, now, leg.index, purpose, response);
+                });
+            }
             Owner::TrunkHealth { trunk } => trunk::on_options_response(self, now, &trunk, key, response),
             Owner::TrunkRegistration { trunk } => trunk::on_register_response(self, now, &trunk, response),
         }

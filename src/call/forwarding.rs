@@ -5,7 +5,7 @@ use super::identity::ANONYMOUS_HOST;
 use super::settings::Trunk;
 use crate::routing::{Dialled, NumberFormat, NumberPlan};
 use crate::sip::message::{HeaderName, Headers, NameAddr, Reason, Uri, unescape};
-use crate::types::HostPort;
+use crate::types::{E164, HostPort};
 
 /// Entries that are passed on; a longer history is a loop or a bomb.
 const MOST: usize = 10;
@@ -17,6 +17,38 @@ pub struct Forwarding {
     diversions: Vec<Diversion>,
     /// The whole way, in its order.
     history: Vec<Step>,
+}
+
+/// Why a user's device sends a call on: the word of RFC 5806 §4, and the cause of RFC 4458 §3 that is nearest to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Why {
+    pub word: &'static str,
+    pub cause: u16,
+}
+
+const WHYS: [(&str, u16); 10] = [
+    ("unconditional", 302),
+    ("user-busy", 486),
+    ("no-answer", 408),
+    ("unavailable", 404),
+    ("deflection", 487),
+    ("do-not-disturb", 302),
+    ("time-of-day", 302),
+    ("follow-me", 302),
+    ("out-of-service", 404),
+    ("away", 302),
+];
+
+impl Why {
+    /// What a device's 3xx says itself, else what its ringing tells: `rang` before it, a person has deflected the call.
+    pub fn of(headers: &Headers, rang: bool) -> Why {
+        let said = headers.list(&HeaderName::Diversion).next().and_then(|value| NameAddr::parse(value).ok());
+        let said = said.as_ref().and_then(|entry| entry.params.value("reason"));
+        let known = |word: &str| WHYS.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(word));
+        let (word, cause) =
+            said.and_then(known).unwrap_or(if rang { ("deflection", 487) } else { ("unconditional", 302) });
+        Why { word, cause }
+    }
 }
 
 /// Somebody on the way.
@@ -119,25 +151,53 @@ impl Forwarding {
             self.diversions.splice(0..0, said.diversions);
             self.diversions.truncate(MOST);
         }
-        // RFC 7044 §7.1, §10.3: the place that is left says why, and the next one grows out of it.
-        let last =
-            self.history.last().map(|last| (last.party.number == Some(number.clone()), last.index.clone()));
+        // The next place grows out of the one that is left.
+        let index = self.left(Some(number.clone()), status);
+        self.history.push(Step::at(Some(number), format!("{index}.1"), Some(("rc", index))));
+        self.forget_oldest();
+    }
+
+    /// A user of ours has sent the call on from its number to another one, by a 3xx of this status.
+    pub fn diverted(&mut self, from: Option<E164>, to: Option<E164>, status: u16, why: Why) {
+        let (from, to) = (from.map(Dialled::International), to.map(Dialled::International));
+        let party = Party { number: from.clone(), private: false };
+        self.diversions.insert(0, Diversion { party, reason: Some(why.word.to_owned()), counter: None });
+        self.diversions.truncate(MOST);
+        let index = self.left(from, status);
+        // RFC 7044 §10.2: the next one is another user ("mp"), for a cause that RFC 4458 has a number for.
+        let next = Step::at(to, format!("{index}.1"), Some(("mp", index)));
+        self.history.push(Step { cause: Some(why.cause), ..next });
+        self.forget_oldest();
+    }
+
+    /// True where one of these numbers has sent the call on already.
+    pub fn came_by(&self, numbers: &[E164]) -> bool {
+        let parties = self.diversions.iter().map(|diversion| &diversion.party);
+        parties.filter_map(|party| party.number.as_ref()?.e164()).any(|number| numbers.contains(number))
+    }
+
+    /// The place that is left says why, as RFC 7044 §7.1 and §10.3 have it; its index.
+    fn left(&mut self, number: Option<Dialled>, status: u16) -> String {
+        let last = self.history.last().map(|last| (last.party.number == number, last.index.clone()));
         let index = match last {
             Some((true, index)) => index,
             Some((false, last)) => {
                 let index = format!("{last}.1");
-                self.history.push(Step::at(number.clone(), index.clone(), Some(("rc", last))));
+                self.history.push(Step::at(number, index.clone(), Some(("rc", last))));
                 index
             }
             None => {
-                self.history.push(Step::at(number.clone(), "1".to_owned(), None));
+                self.history.push(Step::at(number, "1".to_owned(), None));
                 "1".to_owned()
             }
         };
         if let Some(last) = self.history.last_mut() {
             last.reason = Some(("SIP".to_owned(), status));
         }
-        self.history.push(Step::at(number, format!("{index}.1"), Some(("rc", index))));
+        index
+    }
+
+    fn forget_oldest(&mut self) {
         let late = self.history.len().saturating_sub(MOST);
         self.history.drain(..late);
         self.hide_everywhere();
@@ -180,8 +240,8 @@ impl Forwarding {
 }
 
 impl Step {
-    fn at(number: Dialled, index: String, how: Option<(&'static str, String)>) -> Step {
-        let party = Party { number: Some(number), private: false };
+    fn at(number: Option<Dialled>, index: String, how: Option<(&'static str, String)>) -> Step {
+        let party = Party { number, private: false };
         Step { party, index, cause: None, reason: None, how }
     }
 }

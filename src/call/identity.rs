@@ -117,6 +117,17 @@ impl Identity {
         Identity { withheld: false, wishes: Wishes::default(), ..self.clone() }
     }
 
+    /// The same behind a user who sent the call on: from there on it is the user's number that is vouched for.
+    pub fn sent_on(&self, forwarding: Forwarding) -> Identity {
+        Identity {
+            asserted: None,
+            preferred: None,
+            name_asserted: false,
+            forwarding: Some(Box::new(forwarding)),
+            ..self.clone()
+        }
+    }
+
     /// The header fields that tell a trunk who calls; `network` is the caller's own number in the trunk's form, `host`
     /// what stands behind it.
     pub fn fields(

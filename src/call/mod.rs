@@ -10,6 +10,7 @@ pub mod core;
 pub mod emergency;
 pub mod event;
 pub mod exchange;
+mod forward;
 pub mod forwarding;
 pub mod identity;
 pub mod io;

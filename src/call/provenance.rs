@@ -92,6 +92,25 @@ impl Provenance {
         }
     }
 
+    /// Of a call that a user has sent on: what its caller's own signature was worth is told on, the signature is not, since
+    /// it names another called number. Our customers are the one who sends it on and, where it is one, the caller.
+    pub fn sent_on(&self, user: &User, network: Option<E164>) -> Provenance {
+        let check = match self.check {
+            Check::Done { result, .. } => Check::Done { result, required: false },
+            Check::None | Check::Waits { .. } => Check::None,
+        };
+        let mut own = self.own.clone().unwrap_or_default();
+        own.extend_from_slice(&user.caller_ids);
+        Provenance {
+            check,
+            checked: self.checked.clone(),
+            calling: self.calling.clone(),
+            network,
+            own: Some(own),
+            ..Provenance::default()
+        }
+    }
+
     /// When a call stops waiting for a certificate.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.check {
@@ -154,7 +173,8 @@ impl Provenance {
             let date = self.date.iter().map(|date| (HeaderName::Date, date.clone()));
             return Some(Signed { fields: fields.chain(date).collect(), attestation: None, failed: false });
         }
-        let orig = asserted.or(self.calling.as_ref().filter(|_| !numbers.withheld))?;
+        let shown = if numbers.own { &self.network } else { &self.calling };
+        let orig = asserted.or(shown.as_ref().filter(|_| !numbers.withheld))?;
         let dest = match numbers.number {
             Some(number) => number.digits().to_owned(),
             None => numbers.called.chars().filter(char::is_ascii_digit).collect(),
@@ -221,6 +241,8 @@ pub struct Numbers<'a> {
     pub called: &'a str,
     /// The calling number must not be told.
     pub withheld: bool,
+    /// The caller's own number is presented, though it calls for somebody.
+    pub own: bool,
 }
 
 impl Exchange {

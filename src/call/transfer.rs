@@ -281,37 +281,54 @@ impl Exchange {
     pub(super) fn on_note(&mut self, now: Now, id: CallId, note: Note) {
         let Some(call) = self.calls.get(&id) else { return };
         let (joined, transfer, of) = (call.joined, call.transfer, call.transfer_of);
-        // The first call still waits for this one.
-        let waiting = of.filter(|of| {
-            self.calls.get(of).and_then(|first| first.transfer).is_some_and(|transfer| transfer.target == id)
-        });
+        let sent_to = call.sent_to();
+        // The first call still waits for this one, after a REFER or because a device sent it on.
+        let waiting = of.filter(|of| self.calls.get(of).is_some_and(|first| first.waits_for(id)));
+        let sent_on =
+            waiting.filter(|first| self.calls.get(first).is_some_and(|first| first.transfer.is_none()));
         match note {
             Note::Progress(status) => {
                 if let Some(first) = waiting {
-                    self.with_call(first, |first, core, _| first.report_transfer(core, now, status));
+                    self.with_call(first, |first, core, _| match sent_on {
+                        Some(_) => first.sent_on_progress(core, now, status),
+                        None => first.report_transfer(core, now, status),
+                    });
                 }
             }
             Note::Failed(status) => {
+                // Where nobody was rung it is our word, and it is for the one who sent the call on.
+                let told = if call.callees.is_empty() { EndCause::Unavailable.sip_code() } else { status };
                 if let Some(first) = waiting {
-                    self.with_call(first, |first, core, _| first.transfer_failed(core, now, status));
+                    self.with_call(first, |first, core, _| match sent_on {
+                        Some(_) => first.sent_on_failed(core, now, told),
+                        None => first.transfer_failed(core, now, status),
+                    });
                 }
             }
             Note::Answered => {
                 let target = call.callee().map(|leg| leg.id);
+                let codec = call.callee().and_then(|leg| leg.media.negotiated.as_ref());
+                let codec = codec.map(|agreed| agreed.codec);
                 let remaining = waiting.and_then(|first| self.calls.get(&first)?.transferred());
-                match remaining.zip(target) {
-                    Some((remaining, target)) => self.join(now, remaining, target),
+                match (remaining, sent_on, target) {
+                    (Some(remaining), _, Some(target)) => self.join(now, remaining, target),
+                    (None, Some(first), Some(target)) => {
+                        self.with_call(first, |first, core, _| {
+                            first.sent_on_answered(core, now, target, codec);
+                        });
+                    }
                     // Nobody is left to talk to.
-                    None => {
+                    (None, None, _) | (_, _, None) => {
                         self.with_call(id, |call, core, _| call.hang_up(core, now, EndCause::NormalClearing));
                     }
                 }
             }
+            Note::GoesOn => self.go_on(now, id),
             Note::TookOver => {
                 let own = LegId { call: id, index: 0 };
                 let free = call.takes_over().filter(|remaining| {
                     let first = self.calls.get(&remaining.call);
-                    first.is_some_and(|first| first.remaining(remaining.index).is_some())
+                    first.is_some_and(|first| first.is_free(remaining.index))
                 });
                 match free {
                     Some(remaining) => self.join(now, remaining, own),
@@ -333,9 +350,11 @@ impl Exchange {
                     self.with_call(joined.partner.call, |partner, core, _| {
                         partner.partner_ended(core, now, cause);
                     });
-                } else if let Some(transfer) = transfer {
-                    self.with_call(transfer.target, |second, core, _| {
-                        second.hang_up(core, now, EndCause::CallerCancelled);
+                } else if let Some(target) = transfer.map(|transfer| transfer.target).or(sent_to) {
+                    self.with_call(target, |second, core, _| {
+                        let talks = second.answered.is_some();
+                        let cause = if talks { EndCause::NormalClearing } else { EndCause::CallerCancelled };
+                        second.hang_up(core, now, cause);
                     });
                 }
             }

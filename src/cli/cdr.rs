@@ -127,8 +127,10 @@ async fn collect(client: &Client, args: &List) -> Result<CdrsPage, Failure> {
 }
 
 fn table(page: &CdrsPage) -> String {
-    let head =
-        ["STARTED", "FROM", "TO", "TRUNK", "OUTCOME", "CAUSE", ">TIME", ">PDD MS", ">MOS", ">CHARGE", "ID"];
+    let head = [
+        "STARTED", "FROM", "TO", "TRUNK", "OUTCOME", "CAUSE", ">TIME", ">PDD MS", ">MOS", ">CHARGE", "NOTES",
+        "ID",
+    ];
     let mut table = Table::new(&head);
     for cdr in &page.cdrs {
         table.row(row(cdr));
@@ -138,7 +140,19 @@ fn table(page: &CdrsPage) -> String {
     format!("{table}{} record{plural}{more}\n", page.cdrs.len())
 }
 
-fn row(cdr: &CdrView) -> [String; 11] {
+/// What is out of the ordinary about a call.
+fn notes(cdr: &CdrView) -> Option<String> {
+    let notes = [
+        cdr.transfer_of.map(|_| "transferred"),
+        cdr.forwarded_of.map(|_| "forwarded"),
+        cdr.fax.map(|_| "fax"),
+        cdr.emergency.map(|_| "emergency"),
+    ];
+    let notes: Vec<&str> = notes.into_iter().flatten().collect();
+    (!notes.is_empty()).then(|| notes.join(", "))
+}
+
+fn row(cdr: &CdrView) -> [String; 12] {
     let from = cdr.caller_user.as_ref().or(cdr.caller_number.as_ref());
     let to = cdr.called_user.as_ref().or(cdr.called_number.as_ref()).unwrap_or(&cdr.dialled);
     // The worse of both legs is what someone heard.
@@ -162,6 +176,7 @@ fn row(cdr: &CdrView) -> [String; 11] {
         shown(cdr.pdd_ms),
         shown(mos.map(|mos| format!("{mos:.2}"))),
         charge,
+        shown(notes(cdr)),
         cdr.id.to_string(),
     ]
 }

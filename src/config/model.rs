@@ -242,9 +242,11 @@ pub struct AppConfig {
     pub latch: bool,
     /// What a REFER of a user may do.
     pub transfer: Transfer,
+    /// What a 302 of a user's device may do.
+    pub forward: Transfer,
 }
 
-/// How far a REFER may move a call (RFC 3515).
+/// How far a REFER may move a call (RFC 3515), or a 302 of a device send it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transfer {
     Off,
@@ -264,6 +266,8 @@ impl Default for AppConfig {
             latch: true,
             // Its user proves itself and pays for where it goes.
             transfer: Transfer::All,
+            // Its user pays here too, and the device was let in with its password.
+            forward: Transfer::All,
         }
     }
 }

@@ -361,6 +361,7 @@ fn app(s: Section<'_>) -> AppConfig {
         srtp_suites: super::values::suites(&s, d.srtp_suites),
         latch: s.flag("latch", d.latch),
         transfer: s.parsed("transfer", trunk::transfer).unwrap_or(d.transfer),
+        forward: s.parsed("forward", trunk::transfer).unwrap_or(d.forward),
     };
     if config.codecs.is_empty() {
         s.error(

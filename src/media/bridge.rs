@@ -39,6 +39,7 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
     let outcome = to.feed(heard, from.slack(), now.instant, out);
     if to.feed_is_clear() {
         from.clear_feed();
+        from.note_machine(to.feed_heard_machine());
         from.set_concealed(to.feed_conceals());
         to.set_concealed(from.feed_conceals());
     }

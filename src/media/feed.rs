@@ -39,6 +39,8 @@ pub struct Feed {
     ear: Option<Box<Ear>>,
     /// One was heard, or the far side said so: nothing more is done to its sound than the laws ask for.
     clear: bool,
+    /// One was heard on this way.
+    heard: bool,
     /// What became of packets that waited, until somebody asks.
     untold: Untold,
 }
@@ -108,6 +110,7 @@ impl Feed {
             comfort: Comfort::default(),
             ear: None,
             clear: false,
+            heard: false,
             untold: Untold::default(),
         };
         feed.open_ear(from.comfort_noise);
@@ -146,6 +149,11 @@ impl Feed {
     #[inline]
     pub fn is_clear(&self) -> bool {
         self.clear
+    }
+
+    /// True once the source was heard to be a fax or a modem.
+    pub fn heard_machine(&self) -> bool {
+        self.heard
     }
 
     /// Applies new configurations; what need not change goes on undisturbed.
@@ -256,6 +264,7 @@ impl Feed {
             self.end_comfort(incoming, tx, out);
         }
         if self.ear.as_mut().is_some_and(|ear| ear.hear(incoming.packet.payload)) {
+            self.heard = true;
             self.set_clear();
         }
         if self.listening.is_some() && self.hear_press(incoming, tx, out) {

@@ -97,6 +97,8 @@ pub struct Leg {
     seed: u64,
     media: Option<Box<Media>>,
     counts: Counts,
+    /// Its far end is a fax or a modem.
+    machine: bool,
     news: News,
     heard_first: bool,
     last_media_at: Option<i64>,
@@ -162,6 +164,7 @@ impl Leg {
             seed,
             media: None,
             counts: Counts::default(),
+            machine: false,
             news: News::default(),
             heard_first: false,
             last_media_at: None,
@@ -257,6 +260,18 @@ impl Leg {
     #[inline]
     pub fn feed_is_clear(&self) -> bool {
         self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::is_clear)
+    }
+
+    /// True once the leg's source was heard to be a fax or a modem.
+    #[inline]
+    pub fn feed_heard_machine(&self) -> bool {
+        self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::heard_machine)
+    }
+
+    /// The leg's far end was heard to be a fax or a modem.
+    #[inline]
+    pub fn note_machine(&mut self, heard: bool) {
+        self.machine |= heard;
     }
 
     /// A fax or a modem was heard on the way to the leg's source: the way back passes clear too.

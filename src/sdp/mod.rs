@@ -9,7 +9,7 @@ pub mod session;
 pub use agreement::{AnswerError, Capability, DtmfFormat, Negotiated, Randomness, Refusal, SrtpPolicy};
 pub use offer_answer::Local;
 pub use opus_fmtp::{OpusParams, OpusRemote};
-pub use session::{SdpError, Session};
+pub use session::{MediaKind, SdpError, Session};
 
 #[cfg(test)]
 mod samples;

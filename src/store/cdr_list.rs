@@ -267,10 +267,10 @@ impl Conditions {
 
 /// All columns but the id, which is read as text.
 const COLUMNS: &str = "\
-    node, boot, seq, revision, state, direction, transfer_of, emergency, caller_user, account, caller_number, dialled, \
-    called_user, called_line, called_number, ingress_trunk, egress_trunk, carrier, attestation, stir_result, started_at, \
+    node, boot, seq, revision, state, direction, transfer_of, forwarded_of, emergency, caller_user, account, caller_number, \
+    dialled, called_user, called_line, called_number, ingress_trunk, egress_trunk, carrier, attestation, stir_result, started_at, \
     ringing_at, answered_at, last_media_at, released_at, pdd_ms, duration_ms, heard_ms, end_cause, sip_code, \
-    q850, released_by, caller_codec, callee_codec, legs_omitted, sell_not_rated, buy_not_rated, \
+    q850, released_by, caller_codec, callee_codec, fax, legs_omitted, sell_not_rated, buy_not_rated, \
     numbers_shortened";
 
 /// CDRs with their legs and charges: three statements, however many CDRs.

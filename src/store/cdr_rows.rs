@@ -10,8 +10,8 @@ use super::{
 use crate::{
     billing::{Called, Caller, Cdr, CdrLeg, CdrState, Charge, NotRated, Rated, Side},
     types::{
-        Attestation, AudioCodec, AudioFault, CallId, Direction, E164, Emergency, EndCause, LegReport, Money,
-        Rate, ReleasedBy, StirResult, TestLine,
+        Attestation, AudioCodec, AudioFault, CallId, Direction, E164, Emergency, EndCause, Fax, LegReport,
+        Money, Rate, ReleasedBy, StirResult, TestLine,
     },
 };
 
@@ -41,6 +41,7 @@ pub(super) fn cdr_fields(cdr: &Cdr, keys: &NumberKeys) -> Fields {
         ("state", Value::text(cdr.state.as_str())),
         ("direction", Value::text(cdr.direction.as_str())),
         ("transfer_of", Value::maybe_text(cdr.transfer_of.map(|call| call.to_string()))),
+        ("forwarded_of", Value::maybe_text(cdr.forwarded_of.map(|call| call.to_string()))),
         ("emergency", Value::maybe_text(cdr.emergency.map(Emergency::as_str))),
         ("caller_user", Value::maybe_text(cdr.caller.user.as_deref())),
         ("account", Value::maybe_text(cdr.caller.account.as_deref())),
@@ -70,6 +71,7 @@ pub(super) fn cdr_fields(cdr: &Cdr, keys: &NumberKeys) -> Fields {
         ("released_by", Value::maybe_text(cdr.released_by.map(ReleasedBy::as_str))),
         ("caller_codec", Value::maybe_text(cdr.caller_codec.map(AudioCodec::encoding_name))),
         ("callee_codec", Value::maybe_text(cdr.callee_codec.map(AudioCodec::encoding_name))),
+        ("fax", Value::maybe_text(cdr.fax.map(Fax::as_str))),
         ("legs_omitted", Value::int(cdr.legs_omitted)),
         ("sell_not_rated", not_rated(&cdr.sell)),
         ("buy_not_rated", not_rated(&cdr.buy)),
@@ -241,6 +243,7 @@ pub(super) fn read_cdr(row: &impl Columns) -> Result<CdrRow, StoreError> {
     cdr.sip_code = row.maybe_number("sip_code")?;
     cdr.q850 = row.maybe_number("q850")?;
     cdr.transfer_of = row.maybe_parsed("transfer_of", |text| text.parse().ok())?;
+    cdr.forwarded_of = row.maybe_parsed("forwarded_of", |text| text.parse().ok())?;
     let emergency = |text: &str| Emergency::ALL.into_iter().find(|kind| kind.as_str() == text);
     cdr.emergency = row.maybe_parsed("emergency", emergency)?;
     let released_by = [ReleasedBy::Caller, ReleasedBy::Callee, ReleasedBy::Gateway];
@@ -248,6 +251,7 @@ pub(super) fn read_cdr(row: &impl Columns) -> Result<CdrRow, StoreError> {
         row.maybe_parsed("released_by", |text| released_by.into_iter().find(|by| by.as_str() == text))?;
     cdr.caller_codec = row.maybe_parsed("caller_codec", codec)?;
     cdr.callee_codec = row.maybe_parsed("callee_codec", codec)?;
+    cdr.fax = row.maybe_parsed("fax", |text| Fax::ALL.into_iter().find(|fax| fax.as_str() == text))?;
     cdr.legs_omitted = row.number("legs_omitted")?;
     let reason = |text: &str| NotRated::ALL.into_iter().find(|reason| reason.as_str() == text);
     cdr.sell = row.maybe_parsed("sell_not_rated", reason)?.map(Rated::NotRated);
@@ -313,6 +317,7 @@ fn read_report(row: &impl Columns) -> Result<Option<LegReport>, StoreError> {
         // A record of a gateway that did not look for faults has none.
         fault_ms: row.maybe_number("fault_ms")?.unwrap_or(0),
         last_media_at: row.maybe_int("last_media_at")?,
+        fax: false,
     }))
 }
 

@@ -9,7 +9,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration {
         version: 1,
         sqlite: include_str!("../../migrations/sqlite/0001_calls_and_users.sql"),
@@ -44,6 +44,11 @@ const MIGRATIONS: [Migration; 7] = [
         version: 7,
         sqlite: include_str!("../../migrations/sqlite/0007_emergency_calls.sql"),
         postgres: include_str!("../../migrations/postgres/0007_emergency_calls.sql"),
+    },
+    Migration {
+        version: 8,
+        sqlite: include_str!("../../migrations/sqlite/0008_forwarded_calls_and_fax.sql"),
+        postgres: include_str!("../../migrations/postgres/0008_forwarded_calls_and_fax.sql"),
     },
 ];
 

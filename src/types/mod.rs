@@ -26,7 +26,7 @@ pub use money::{Currency, Money, Rate};
 pub use net::{ConnectionId, HostPort, NetworkId, Peer, Transport};
 pub use number::{E164, mask, shorten_number};
 pub use place::{Place, Point};
-pub use quality::{AudioFault, LegReport, QualitySample};
+pub use quality::{AudioFault, Fax, LegReport, QualitySample};
 pub use secret::Secret;
 pub use stir::{Attestation, StirResult, Verstat};
 pub use time_zone::{LocalTime, TimeZone, WallClock, Weekday};

@@ -59,8 +59,32 @@ pub struct LegReport {
     /// For how long, in all.
     #[serde(default)]
     pub fault_ms: u64,
+    /// A fax or a modem was heard from here; it is kept with the call, as [`Fax`].
+    #[serde(skip)]
+    pub fax: bool,
     /// Time of the last media packet heard, milliseconds since the epoch.
     pub last_media_at: Option<i64>,
+}
+
+/// How a call showed that it carries a fax or a modem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fax {
+    /// Its tones or its first bits were heard, where something is done to the sound.
+    Heard,
+    /// A far end asked to move to T.38, and was refused so that the call went on in G.711.
+    T38,
+}
+
+impl Fax {
+    pub const ALL: [Fax; 2] = [Fax::Heard, Fax::T38];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fax::Heard => "heard",
+            Fax::T38 => "t38",
+        }
+    }
 }
 
 /// What can be wrong with the audio of one leg of a conversation.

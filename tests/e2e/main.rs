@@ -19,6 +19,7 @@ mod encoder;
 mod failover;
 mod fax;
 mod features;
+mod forward;
 mod glare;
 mod harness;
 mod header_rules;

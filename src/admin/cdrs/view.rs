@@ -4,7 +4,7 @@ use crate::admin::rfc3339;
 use crate::billing::{CdrLeg, CdrState, NotRated, Rated};
 use crate::store::CdrRow;
 use crate::types::{
-    Attestation, AudioCodec, CallId, Currency, Direction, Emergency, EndCause, LegReport, Outcome,
+    Attestation, AudioCodec, CallId, Currency, Direction, Emergency, EndCause, Fax, LegReport, Outcome,
     ReleasedBy, StirResult, TestLine, UnixMillis, mask,
 };
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct CdrView {
     pub direction: Direction,
     /// The call that a transfer took this one out of.
     pub transfer_of: Option<CallId>,
+    /// The call that a device of this one's user sent on to where this one goes.
+    pub forwarded_of: Option<CallId>,
     /// A call for help, or one back to who asked for it.
     pub emergency: Option<Emergency>,
     pub caller_user: Option<String>,
@@ -64,6 +66,8 @@ pub struct CdrView {
     pub released_by: Option<ReleasedBy>,
     pub caller_codec: Option<AudioCodec>,
     pub callee_codec: Option<AudioCodec>,
+    /// It carried a fax or a modem.
+    pub fax: Option<Fax>,
     pub caller_leg: Option<LegReport>,
     pub callee_leg: Option<LegReport>,
     /// Trunks tried and devices rung, in order.
@@ -156,6 +160,7 @@ impl From<CdrRow> for CdrView {
             state: cdr.state,
             direction: cdr.direction,
             transfer_of: cdr.transfer_of,
+            forwarded_of: cdr.forwarded_of,
             emergency: cdr.emergency,
             caller_user: cdr.caller.user,
             account: cdr.caller.account,
@@ -186,6 +191,7 @@ impl From<CdrRow> for CdrView {
             released_by: cdr.released_by,
             caller_codec: cdr.caller_codec,
             callee_codec: cdr.callee_codec,
+            fax: cdr.fax,
             caller_leg: cdr.caller_leg,
             callee_leg: cdr.callee_leg,
             legs: cdr.legs.into_iter().map(CdrLegView::from).collect(),

@@ -145,20 +145,28 @@ impl Call {
             self.notes.push(Note::Answered);
             return;
         }
-        if self.caller.reliable.as_ref().is_some_and(|reliable| reliable.holds_answer()) {
-            if cancelled {
-                self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
-            } else if let Some(reliable) = self.caller.reliable.as_mut() {
-                // What was to be told before is overtaken by the answer.
-                reliable.queued = None;
-                reliable.answer_waits = true;
-            }
+        if self.holds_answer(core, now, cancelled) {
             return;
         }
         self.let_caller_in(core, now);
         if cancelled {
             self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, None);
         }
+    }
+
+    /// True where the caller's 200 waits for its PRACK (RFC 3262 §3).
+    pub(super) fn holds_answer(&mut self, core: &mut Core, now: Now, cancelled: bool) -> bool {
+        let Some(reliable) = self.caller.reliable.as_mut().filter(|reliable| reliable.holds_answer()) else {
+            return false;
+        };
+        if cancelled {
+            self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
+        } else {
+            // What was to be told before is overtaken by the answer.
+            reliable.queued = None;
+            reliable.answer_waits = true;
+        }
+        true
     }
 
     pub(super) fn begin_talking(&mut self, core: &Core, now: Now, callee: Callee) {
@@ -184,6 +192,9 @@ impl Call {
         self.supervise_media(core);
         let trunk = self.trunk_name();
         core.event(Event::CallAnswered { call: self.id, trunk, direction: self.direction });
+        if callee == Callee::Elsewhere {
+            self.notes.push(Note::TookOver);
+        }
     }
 
     /// Lets a caller whose media is agreed hear the one it talks with.

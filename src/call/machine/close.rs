@@ -71,7 +71,7 @@ impl Call {
             step: Step::AwaitingReports { until: now.instant + REPORT_PATIENCE },
         });
         self.set_end(now, cause, released_by, status);
-        if self.joined.is_some() || self.transfer.is_some() {
+        if self.joined.is_some() || self.transfer.is_some() || self.waits_for_another() {
             self.notes.push(Note::Ended(cause));
         } else if self.serves_transfer {
             self.notes.push(Note::Failed(status));

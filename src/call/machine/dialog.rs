@@ -5,11 +5,11 @@ use super::{Asked, Call, Stage};
 use crate::call::core::{Core, Purpose, response, unsupported};
 use crate::call::leg::{Leg, LegState, Modification};
 use crate::call::trunks::Trunks;
-use crate::sdp::{Refusal, Session};
+use crate::sdp::{MediaKind, Refusal, Session};
 use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::ClientFailure;
-use crate::types::{EndCause, Now, ReleasedBy};
+use crate::types::{EndCause, Fax, Now, ReleasedBy};
 
 impl Call {
     /// A request inside the dialog of a leg; its sender is already known to be that leg's far end.
@@ -29,6 +29,7 @@ impl Call {
             return;
         }
         self.read_request(index, &mut asked.request);
+        self.note_fax(&asked.request);
         match &asked.request.method {
             Method::Bye => self.on_bye(core, now, index, asked),
             Method::Invite => self.on_reinvite(core, now, index, asked),
@@ -60,6 +61,17 @@ impl Call {
                 }
                 core.respond(now, asked.key, &asked.request.method, answer);
             }
+        }
+    }
+
+    /// A far end that asks to move to T.38 has a fax to send, whatever it is told.
+    fn note_fax(&mut self, request: &Request) {
+        let changes = matches!(request.method, Method::Invite | Method::Update);
+        let is_fax = |offer: Session| {
+            offer.medias().any(|media| matches!(media.kind(), MediaKind::Image) && media.port() != 0)
+        };
+        if changes && !request.body.is_empty() && offer_in(request).is_ok_and(is_fax) {
+            self.cdr.fax = Some(Fax::T38);
         }
     }
 

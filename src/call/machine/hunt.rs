@@ -173,6 +173,7 @@ impl Call {
         let session_id = u64::from_be_bytes(core.octets::<8>()) >> 2;
         let codecs = self.offered_codec_order(position);
         let referred_by = self.referred_by(core, position);
+        let as_forwarder = self.calls_as_forwarder(&self.callees[position].party);
         // A caller that begins on hold is on hold at the far end too.
         let direction = self.caller.media.allowed.reversed();
         let leg = &mut self.callees[position];
@@ -214,7 +215,7 @@ impl Call {
                 let mut fields =
                     self.identity.fields(trunk, attempt.network.as_deref(), &from.host, &core.numbers);
                 let (number, called) = (self.number.as_ref(), attempt.called.as_str());
-                let numbers = Numbers { number, called, withheld: anonymous };
+                let numbers = Numbers { number, called, withheld: anonymous, own: as_forwarder };
                 let signer = core.settings.stir_material.signer.as_ref();
                 if let Some(signed) = self.provenance.sign(trunk, signer, self.id, now, numbers) {
                     fields.extend(signed.fields);
@@ -250,7 +251,9 @@ impl Call {
             from = Uri::sip(Some(ANONYMOUS), host);
         }
         let mut from = NameAddr::new(from);
-        let name = if anonymous { Some("Anonymous") } else { self.identity.name_for(&leg.party) };
+        // The caller's name does not belong to the number of the one who sent its call on.
+        let name = self.identity.name_for(&leg.party).filter(|_| !as_forwarder);
+        let name = if anonymous { Some("Anonymous") } else { name };
         from.display = name.map(str::to_owned);
         let shown = if anonymous { ANONYMOUS } else { attempt.calling.as_str() };
         let contact = trunk_group(&leg.party).map(|group| format!("{shown}{group}"));
@@ -310,7 +313,7 @@ impl Call {
     /// Who moved the call here (RFC 3892). Only devices of our own users are told: an operator need not know.
     fn referred_by(&self, core: &Core, position: usize) -> Option<String> {
         let (Party::User { .. }, Some(user), true) =
-            (&self.callees[position].party, self.caller.party.user_name(), self.serves_transfer)
+            (&self.callees[position].party, self.caller.party.user_name(), self.is_transferred())
         else {
             return None;
         };
@@ -392,7 +395,11 @@ impl Call {
             return;
         }
         let said = FarReason::of(answer).q850;
-        let cause = EndCause::from_failure(status, said);
+        let cause = if self.note_sent_on(core, position, answer) {
+            EndCause::Redirected
+        } else {
+            EndCause::from_failure(status, said)
+        };
         let why = if matches!(status, 401 | 407) {
             Failure::Credentials
         } else {
@@ -511,6 +518,9 @@ impl Call {
             self.failure = Some(failure);
         }
         let ringing = self.callees.iter().any(Leg::is_inviting);
+        if status < 600 && !ringing && self.asks_to_go_on() {
+            return;
+        }
         if status >= 600 || !ringing {
             let (cause, code, far) = self.failure.unwrap_or(failure);
             self.far = far;

@@ -14,6 +14,7 @@ mod close;
 mod connected;
 mod dialog;
 mod emergency;
+mod forward;
 mod hunt;
 mod line;
 mod progress;
@@ -27,6 +28,7 @@ mod transfer;
 mod update;
 
 pub use close::with_hints;
+pub use forward::{Forward, SentOn};
 pub use hunt::ANONYMOUS;
 pub use reason::FarReason;
 pub use transfer::{Joined, Note, Transfer};
@@ -173,8 +175,10 @@ pub struct Admitted {
     pub location: Option<Location>,
     /// Why its offer can't be answered (RFC 3261 §20.43).
     pub warning: Option<u16>,
-    /// The call that a transfer takes it out of.
+    /// The call that a transfer takes it out of, or whose caller waits for the one it looks for.
     pub transfer_of: Option<CallId>,
+    /// A device of its user has sent it on.
+    pub forward: Option<Box<Forward>>,
     /// A call of the same user, whose media worker it shares: a transfer may join the two.
     pub beside: Option<CallId>,
 }
@@ -244,6 +248,8 @@ pub struct Call {
     /// Its caller has its dialog in the call that is transferred: nobody waits for a 200 here.
     serves_transfer: bool,
     pub transfer_of: Option<CallId>,
+    /// Devices of a user sent it on, or it is where they sent it.
+    forward: Option<Box<Forward>>,
     /// A REFER that is being carried out.
     pub transfer: Option<Transfer>,
     /// There was one before.
@@ -306,6 +312,7 @@ impl Call {
             beside: admitted.beside,
             serves_transfer: admitted.transfer_of.is_some() && !takes_over,
             transfer_of: admitted.transfer_of,
+            forward: admitted.forward,
             transfer: None,
             referred: false,
             joined: None,
@@ -561,7 +568,8 @@ impl Call {
             }
             Stage::Answering { .. } => self.unrecorded_at(),
             Stage::Hunting { give_up_at } => {
-                self.ringback.poll_timeout().into_iter().chain([*give_up_at]).min()
+                let give_up_at = Some(*give_up_at).filter(|_| !self.has_left());
+                self.ringback.poll_timeout().into_iter().chain(give_up_at).min()
             }
             Stage::Talking { ends_at, interim_at, .. } => Some(*ends_at.min(interim_at)),
             Stage::Closing(closing) => closing.deadline(),
@@ -574,7 +582,7 @@ impl Call {
         self.emergency_timeout(core, trunks, now);
         match &mut self.stage {
             Stage::Hunting { give_up_at } if *give_up_at <= now.instant && self.help.is_none() => {
-                self.close(core, now, EndCause::NoAnswer, ReleasedBy::Gateway, None);
+                self.rung_in_vain(core, now);
             }
             Stage::Talking { ends_at, .. } if *ends_at <= now.instant => {
                 self.close(core, now, EndCause::MaxDuration, ReleasedBy::Gateway, None);

@@ -214,8 +214,8 @@ impl Call {
     /// False when the caller's offer can't be answered yet or at all.
     pub(super) fn answer_caller_media(&mut self, core: &mut Core, position: Option<usize>) -> bool {
         let callee = position.map(|position| &self.callees[position]);
-        let callee_codec =
-            callee.and_then(|callee| callee.media.negotiated.as_ref()).map(|agreed| agreed.codec);
+        let callee_codec = callee.and_then(|callee| callee.media.negotiated.as_ref());
+        let callee_codec = callee_codec.map(|agreed| agreed.codec).or(self.found_codec());
         let (callee, allowed) =
             (callee.map(|callee| callee.id), callee.map(|callee| callee.media.allowed.reversed()));
         if self.caller.media.negotiated.is_none() {
@@ -261,8 +261,11 @@ impl Call {
             return Some(agreed.codec);
         }
         let Stage::Answering { callee, .. } = self.stage else { return None };
+        // A call that another one's caller waits for has no caller of its own.
+        self.caller.request()?;
         let callee = callee.leg().and_then(|index| self.leg(index));
         let callee = callee.and_then(|leg| leg.media.negotiated.as_ref()).map(|agreed| agreed.codec);
+        let callee = callee.or(self.found_codec());
         let offered = offered_codecs(self.offer.as_deref()?);
         self.caller_codecs(callee).into_iter().find(|codec| offered.contains(codec))
     }

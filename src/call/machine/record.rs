@@ -5,7 +5,7 @@ use crate::billing::{Called, Caller, Cdr, CdrLeg, CdrState, JournalRecord};
 use crate::call::core::Core;
 use crate::call::event::{Event, Output, RecordStep};
 use crate::call::leg::{Leg, Party};
-use crate::types::{Direction, EndCause, LegReport, Now, ReleasedBy};
+use crate::types::{Direction, EndCause, Fax, LegReport, Now, ReleasedBy};
 use std::sync::Arc;
 
 /// How an attempt towards a callee ended.
@@ -32,7 +32,10 @@ pub(super) fn opening(now: Now, admitted: &Admitted) -> Cdr {
             Plan::Devices(_) | Plan::Trunks(_) | Plan::TakesOver { .. } | Plan::Refused { .. } => None,
         },
     };
-    cdr.transfer_of = admitted.transfer_of;
+    match &admitted.forward {
+        Some(forward) => cdr.forwarded_of = forward.of,
+        None => cdr.transfer_of = admitted.transfer_of,
+    }
     cdr.stir_result = admitted.provenance.result();
     cdr.attestation = admitted.attestation;
     cdr.emergency = admitted.emergency;
@@ -143,6 +146,9 @@ impl Call {
                 self.cdr.carrier = Some(carrier);
             }
         }
+        if [&self.cdr.caller_leg, &self.cdr.callee_leg].into_iter().flatten().any(|leg| leg.fax) {
+            self.cdr.fax.get_or_insert(Fax::Heard);
+        }
         let heard = |leg: &Option<LegReport>| leg.as_ref().and_then(|report| report.last_media_at);
         self.cdr.last_media_at = heard(&self.cdr.caller_leg).max(heard(&self.cdr.callee_leg));
         self.cdr.heard_ms = self
@@ -151,7 +157,7 @@ impl Call {
             .zip(self.cdr.answered_at)
             .filter(|(heard, answered)| heard >= answered)
             .map(|(heard, answered)| ((heard - answered) as u64).min(self.cdr.duration_ms));
-        let chosen = self.answered.and(self.callee().map(|leg| leg.id.index));
+        let chosen = self.answered.and(self.winner);
         let mut legs = Vec::with_capacity(self.callees.len());
         legs.extend(self.callees.iter().filter_map(|leg| attempt(leg, chosen)));
         self.cdr.legs = legs;

@@ -6,9 +6,10 @@
 //!    └───── it rings, and nobody may be heard ──────────────────────────────────────────────┘
 //! ```
 
-use super::{Call, Stage};
+use super::{Call, Plan, Stage};
 use crate::call::core::Core;
 use crate::call::event::Output;
+use crate::call::leg::Leg;
 use crate::media::Tone;
 use crate::types::{LegId, Now};
 use std::time::{Duration, Instant};
@@ -44,8 +45,10 @@ impl Ringback {
 impl Call {
     /// A callee rings, or says that its media comes.
     pub(super) fn play_ringback(&mut self, core: &mut Core, now: Now) {
-        // Before its own session runs the caller's phone rings by itself.
+        // Before its own session runs the caller's phone rings by itself; and a PRACK that completes the session may come
+        // late, when the one that rang has given up.
         if self.serves_transfer
+            || !self.somebody_rings()
             || self.caller.media.negotiated.is_none()
             || !matches!(self.stage, Stage::Hunting { .. })
         {
@@ -62,6 +65,18 @@ impl Call {
                 self.sound(core, early);
             }
         }
+    }
+
+    /// True while a phone rings: a trunk that was only just asked has rung nobody.
+    fn somebody_rings(&self) -> bool {
+        let rings = |leg: &Leg| {
+            leg.is_inviting() && leg.attempt.as_ref().is_some_and(|attempt| attempt.ringing.is_some())
+        };
+        let line_rings = match self.plan {
+            Plan::Line(_) => self.ringing.is_some(),
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::TakesOver { .. } | Plan::Refused { .. } => false,
+        };
+        line_rings || self.callees.iter().any(rings) || self.rings_elsewhere()
     }
 
     fn sound(&mut self, core: &mut Core, unless: Option<u8>) {

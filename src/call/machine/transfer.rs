@@ -6,6 +6,7 @@
 //! ```
 //! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk.
 
+use super::record::AttemptEnd;
 use super::{Asked, Call, Callee, Plan, Stage};
 use crate::call::core::{Core, Purpose, response};
 use crate::call::leg::{Leg, LegState, Party};
@@ -25,8 +26,11 @@ pub enum Note {
     Failed(u16),
     /// The conversation is over.
     Ended(EndCause),
-    /// A phone has taken its user's call over from another one.
+    /// Its caller is to talk to somebody of another call: a phone has taken its user's call over, or the one to whom this
+    /// one was sent on has answered.
     TookOver,
+    /// A device has sent it on, and no other one of its user rings any more.
+    GoesOn,
     /// What the far end of the leg that is joined allows now.
     Allows(MediaDirection),
 }
@@ -85,7 +89,7 @@ impl Call {
             // Nobody is rung whom the caller could be left to.
             Plan::TakesOver { .. } | Plan::Line(_) | Plan::Refused { .. } => false,
         };
-        waits && rung && matches!(self.caller.state, LegState::Incoming { .. })
+        waits && rung && !self.waits_for_another() && matches!(self.caller.state, LegState::Incoming { .. })
     }
 
     /// True where nobody is rung but devices of users, and nobody else will be.
@@ -174,8 +178,22 @@ impl Call {
                 leg.close_media(core);
             }
         }
+        self.let_go_of_trunk(core, now, keep);
         self.supervise_media(core);
         self.tell_directions(core, now);
+    }
+
+    /// A trunk that left its side of the call to somebody else has its channel back, and nobody pays for it any longer.
+    fn let_go_of_trunk(&mut self, core: &mut Core, now: Now, keep: u8) {
+        let Some(position) =
+            self.winner.filter(|winner| *winner != keep).and_then(|index| self.callee_position(index))
+        else {
+            return;
+        };
+        if self.callees[position].party.trunk_name().is_some() {
+            self.cdr.carried_ms = self.duration_ms(now);
+        }
+        self.end_attempt(core, now, position, AttemptEnd { status: 200, cause: EndCause::NormalClearing });
     }
 
     /// A phone takes a running call of its user over: it is answered at once, and pays nothing by itself.
@@ -189,22 +207,27 @@ impl Call {
     /// Its answer is on disk.
     pub(super) fn taken_over(&mut self, core: &mut Core, now: Now, cancelled: bool) {
         self.begin_talking(core, now, Callee::Elsewhere);
+        if self.holds_answer(core, now, cancelled) {
+            return;
+        }
         if cancelled {
             self.close(core, now, EndCause::NormalClearing, ReleasedBy::Caller, Some(487));
             return;
         }
         self.let_caller_in(core, now);
-        if self.is_live() {
-            self.notes.push(Note::TookOver);
-        }
     }
 
     /// The leg this call takes over the talking with.
     pub fn takes_over(&self) -> Option<LegId> {
         match self.plan {
             Plan::TakesOver { remaining } => Some(remaining),
-            Plan::Devices(_) | Plan::Trunks(_) | Plan::Line(_) | Plan::Refused { .. } => None,
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::Line(_) | Plan::Refused { .. } => self.found(),
         }
+    }
+
+    /// True where another call may take this leg of it over.
+    pub fn is_free(&self, index: u8) -> bool {
+        self.remaining(index).is_some() || self.is_found(index)
     }
 
     /// The far end behind the other call holds or is back.

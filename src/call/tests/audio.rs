@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::call::event::{Event, Input};
 use crate::sip::message::Method;
-use crate::types::{AudioFault, LegId, LegKind, LegReport};
+use crate::types::{AudioFault, Fax, LegId, LegKind, LegReport};
 
 fn faults(w: &World) -> Vec<(Option<&str>, LegKind, AudioFault)> {
     w.events
@@ -85,4 +85,43 @@ fn a_call_too_short_to_judge_or_heard_on_both_sides_or_on_none_is_no_fault() {
         assert!(faults(&w).is_empty(), "{packets:?}");
         assert_eq!(cdr.caller_leg.unwrap().fault, None);
     }
+}
+
+#[test]
+fn a_call_that_carried_a_fax_says_so_in_its_record_and_how_it_showed() {
+    // Heard by the media path.
+    for fax in [false, true] {
+        let mut w = World::new();
+        let (mut alice, callee) = w.talking();
+        w.media.report.fax = fax;
+        w.hang_up(&mut alice, &callee);
+        assert_eq!(w.finish().fax, fax.then_some(Fax::Heard));
+    }
+    // Asked for by either far end, and refused so that the call goes on. It is said even where it is heard as well.
+    let t38 = "v=0\r\no=- 5 6 IN IP4 192.0.2.44\r\ns=-\r\nc=IN IP4 192.0.2.44\r\nt=0 0\r\nm=audio 0 RTP/AVP 8\r\n\
+        m=image 35000 udptl t38\r\na=T38FaxVersion:0\r\n";
+    for by_trunk in [false, true] {
+        let mut w = World::new();
+        let (mut alice, mut callee) = w.talking();
+        w.media.report.fax = by_trunk;
+        let side = if by_trunk { &mut callee } else { &mut alice };
+        let invite = side.invite(t38);
+        w.send(side.at, &invite);
+        let refusal = w.response(side.at, 488);
+        let ack = side.ack_failure(&refusal);
+        w.send(side.at, &ack);
+        w.pass(secs(10));
+        w.hang_up(&mut alice, &callee);
+        let cdr = w.finish();
+        assert_eq!((cdr.fax, cdr.duration_ms), (Some(Fax::T38), 10_000));
+    }
+    // A stream that is refused for ever asks for nothing.
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    let hold = alice.invite(&format!("{}m=image 0 udptl t38\r\n", directed(OFFER, "sendonly")));
+    w.send(alice.at, &hold);
+    w.ack(&mut alice);
+    w.inbox(callee.at).clear();
+    w.hang_up(&mut alice, &callee);
+    assert_eq!(w.finish().fax, None);
 }

@@ -13,6 +13,7 @@ mod delayed_offer;
 mod emergency;
 mod failover;
 mod fork;
+mod forward;
 mod header_rules;
 mod identity;
 mod journal;

@@ -143,6 +143,35 @@ fn a_number_the_dialplan_gives_to_a_user_is_attested_in_part() {
 }
 
 #[test]
+fn a_call_that_a_user_sends_on_is_signed_for_the_number_that_is_shown() {
+    for (diversion, identity, orig, attestation) in [
+        (true, IdentityHeader::Off, CALLING, Attestation::B),
+        (false, IdentityHeader::Off, "3225550002", Attestation::A),
+        (true, IdentityHeader::Asserted, "3225550002", Attestation::A),
+    ] {
+        let mut s = signing(|config| {
+            signs_to_a(config);
+            (config.trunks[0].diversion, config.trunks[0].identity) = (diversion, identity);
+        });
+        s.w.register("bob", BOB);
+        // What its caller's network has signed names bob, and goes no further.
+        let theirs = s.field(CALLING, "3225550002", NOW);
+        let caller = s.w.call_in_with(B, "+3225550002", OFFER, |invite| {
+            invite.headers.push(HeaderName::Identity, theirs.as_str());
+        });
+        let bob = s.w.invited(BOB);
+        super::forward::send_on_saying(&mut s.w, &bob, "<sip:0470123456@example.org>", &[]);
+        let callee = s.w.invited(A);
+        assert_eq!(callee.invite.headers.all(&HeaderName::Identity).count(), 1);
+        let passport = s.signed(&callee.invite);
+        assert_eq!((digits(&passport.orig), digits(&passport.dest[0])), (orig, "32470123456"));
+        assert_eq!(passport.shaken.unwrap().attestation, attestation);
+        s.w.cancel(&caller);
+        s.w.finish_all();
+    }
+}
+
+#[test]
 fn only_trunks_that_want_it_are_signed_to() {
     let mut s = signing(|_| {});
     s.w.dial("alice", "0470123456");

@@ -230,16 +230,3 @@ fn who_hid_on_the_way_is_not_named_by_the_number_that_was_dialled() {
     }
     w.cancel(&alice);
 }
-
-#[test]
-fn a_device_sends_nobody_on() {
-    let mut w = World::with(to_a2);
-    w.register("bob", BOB);
-    let caller = w.call_in(A, "+3225550002");
-    let bob = w.invited(BOB);
-    redirect(&mut w, &bob, "<sip:+32900123456@203.0.113.2>");
-    assert_eq!(w.heard(BOB), ["ACK"]);
-    w.refused(&caller, 502);
-    assert!(w.heard(B).is_empty());
-    w.finish();
-}

@@ -107,6 +107,34 @@ fn the_next_trunk_rings_in_the_session_that_the_first_one_opened() {
 }
 
 #[test]
+fn a_prack_that_comes_while_the_next_trunk_has_not_rung_starts_no_tone() {
+    let mut w = World::new();
+    let mut alice = w.dial_with("alice", "0470123456", "", |invite| {
+        invite.headers.push(HeaderName::Require, "100rel");
+    });
+    let first = w.invited(A);
+    w.reply(&first, 180);
+    let ringing = w.response(alice.at, 180);
+    alice.learn(&ringing);
+    w.reply(&first, 503);
+    let second = w.invited(B);
+    w.reply(&second, 100);
+    let rseq = ringing.headers.get(&HeaderName::RSeq).unwrap();
+    let cseq = ringing.headers.get(&HeaderName::CSeq).unwrap();
+    let prack = alice.request(Method::Prack).with_header(HeaderName::RAck, format!("{rseq} {cseq}"));
+    w.send(alice.at, prack.with_body("application/sdp", OPUS_ANSWER));
+    w.response(alice.at, 200);
+    w.pass(secs(2));
+    assert_eq!(tone(&w), None, "nobody rings");
+    w.reply(&second, 180);
+    assert_eq!(tone(&w), Some(None));
+    w.cancel(&alice);
+    w.request(second.at, Method::Cancel);
+    w.reply(&second, 487);
+    w.finish();
+}
+
+#[test]
 fn a_trunk_whose_session_its_prack_completed_hears_the_phone_ring() {
     let mut w = World::with(|config| config.trunks[0].prack = Prack::Supported);
     w.register("bob", BOB);

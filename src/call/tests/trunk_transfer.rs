@@ -3,8 +3,10 @@
 use super::far::Side;
 use super::transfer::{refer, replacing, report};
 use super::world::*;
+use crate::billing::{Cdr, Price, RateRow, RateTable, Rated, Side as BilledSide};
 use crate::config::{Config, Transfer};
 use crate::sip::message::{HeaderName, Message, Method, Typed};
+use crate::types::{Currency, Rate};
 
 fn may(config: &mut Config) {
     config.trunks.iter_mut().for_each(|trunk| trunk.transfer = Transfer::Users);
@@ -51,6 +53,84 @@ fn a_trunk_that_may_leaves_two_users_to_each_other() {
     w.ok(&carol, Method::Bye);
     w.finish_all();
     assert!(w.heard(B).is_empty());
+}
+
+/// What both sides of a record are charged for, in milliseconds.
+fn billable(cdr: &Cdr) -> [Option<u64>; 2] {
+    let row = |side| RateRow {
+        side,
+        trunk: None,
+        prefix: "+".into(),
+        price: Price::per_minute(Rate { per_minute_e8: 1_000_000, currency: Currency::EUR }),
+    };
+    let mut cdr = cdr.clone();
+    RateTable::new([row(BilledSide::Sell), row(BilledSide::Buy)]).unwrap().rate(&mut cdr);
+    [cdr.sell, cdr.buy].map(|rated| match rated {
+        Some(Rated::Charge(charge)) => Some(charge.billable_ms),
+        Some(Rated::NotRated(_)) | None => None,
+    })
+}
+
+/// Channels that trunk `a` has in use.
+fn channels(w: &World) -> u32 {
+    let mut trunks = w.exchange.trunks().iter();
+    trunks.find(|(side, _)| &*side.settings.name == "a").unwrap().1.channels_in_use
+}
+
+#[test]
+fn who_called_a_trunk_pays_until_the_trunk_leaves_it_to_another_user_and_no_longer() {
+    for hangs_up in ["caller", "other"] {
+        let mut w = World::with(may);
+        w.register("carol", CAROL);
+        let (mut alice, mut first) = w.talking();
+        w.pass(secs(10));
+        let (second, mut carol) = calls(&mut w, "+3225550003", CAROL);
+        w.pass(secs(20));
+        assert_eq!(channels(&w), 2);
+        assert_eq!(refer(&mut w, &mut first, &replacing(&second, false)), 202);
+        report(&mut w, &first);
+        assert_eq!(report(&mut w, &first), ("SIP/2.0 200 OK".into(), true));
+        let_go(&mut w, &[&first, &second]);
+        w.pass(secs(60));
+        assert_eq!(w.exchange.live_calls(), 2, "they talk");
+        if hangs_up == "caller" {
+            w.bye(&mut alice);
+            w.ok(&carol, Method::Bye);
+        } else {
+            w.bye(&mut carol);
+            w.ok(&alice, Method::Bye);
+        }
+        w.finish_all();
+        let ends = w.ends();
+        let sold = ends.iter().find(|cdr| cdr.transfer_of.is_none()).unwrap();
+        let other = ends.iter().find(|cdr| cdr.transfer_of == Some(sold.id)).unwrap();
+        assert_eq!(sold.caller.account.as_deref(), Some("alice"));
+        assert_eq!((sold.duration_ms, other.duration_ms), (90_000, 80_000), "each talked so long");
+        assert_eq!(billable(sold), [Some(30_000); 2], "the trunk had its part so long");
+        assert_eq!(billable(other), [None; 2]);
+        let leg = &sold.legs[0];
+        assert_eq!(leg.ended_at.unwrap() - leg.answered_at.unwrap(), 30_000);
+    }
+}
+
+#[test]
+fn who_moves_a_trunks_call_on_pays_for_it_until_that_hangs_up() {
+    let mut w = World::new();
+    w.register("carol", CAROL);
+    let (mut alice, mut callee) = w.talking();
+    w.pass(secs(10));
+    assert_eq!(refer(&mut w, &mut alice, "<sip:carol@example.org>"), 202);
+    let carol = w.invited(CAROL);
+    w.reply_with(&carol, 200, OPUS_ANSWER);
+    w.ok(&alice, Method::Bye);
+    w.pass(secs(50));
+    assert_eq!(channels(&w), 1);
+    w.bye(&mut callee);
+    w.ok(&carol, Method::Bye);
+    w.finish_all();
+    let ends = w.ends();
+    let sold = ends.iter().find(|cdr| cdr.transfer_of.is_none()).unwrap();
+    assert_eq!(billable(sold), [Some(60_000); 2]);
 }
 
 #[test]

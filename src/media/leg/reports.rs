@@ -109,6 +109,7 @@ impl Leg {
             fault: self.conversation.fault,
             fault_ms: self.conversation.faulty.as_millis() as u64,
             last_media_at: self.last_media_at,
+            fax: self.machine,
             ..LegReport::default()
         };
         if let Some(media) = &self.media {

@@ -102,6 +102,7 @@ fn packets_cut_anew_lose_no_code_word_and_what_is_lost_is_exact_silence_once_a_m
         let lost = |n: usize| n > 30 && two_percent(n);
         assert_eq!(send(&mut call, &mut talker, &codes, lost), 0, "{from} to {to}: nothing is made up");
         call.until(call.now.instant - call.start + 200 * MS);
+        assert!(call.a.report().fax && !call.b.report().fax, "the one that spoke is a machine");
         let got = laid_out(&call.at_b);
         let mut expected = vec![0; codes.len()];
         law.translate_into(other, &codes, &mut expected);
@@ -127,6 +128,7 @@ fn a_voice_in_the_same_place_is_concealed() {
     let mut talker = Talker::new(Side::A, 8);
     let codes = coded(Law::A, &speech(0, 48_000));
     assert!(send(&mut call, &mut talker, &codes, two_percent) > 0);
+    assert!(!call.a.report().fax);
 }
 
 #[test]
