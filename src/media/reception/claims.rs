@@ -3,16 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-/// So many are noted at once. 10,000 packets a second, each of another source, leave room for every eighteenth packet
-/// of a real one: heard after half a second.
+/// So many are noted at once. 10,000 packets a second, each of another source, leave room for every fourteenth packet
+/// of a real one: it is heard after about half a second, or after one where its packets have 60 ms.
 const PLACES: usize = 64;
-/// A source keeps its place so long for its next packet, whoever else comes: some places are for those that send every
-/// 20 ms, some for those that send every 120, and none for good. That no two are alike keeps a flood from running in
-/// step with them.
+/// A source keeps its place so long for its next packet, whoever else comes: a packet of the longest that telephones
+/// send and, in most places, what may hold it up. That no two places are alike keeps a flood from running in step with
+/// them.
 const HELD: Duration = Duration::from_millis(64);
-const HELD_MORE: Duration = Duration::from_millis(2);
+const HELD_MORE: Duration = Duration::from_millis(1);
 /// The same for one that has counted on already.
-const HELD_LONGEST: Duration = HELD.saturating_add(Duration::from_millis(2 * PLACES as u64));
+const HELD_LONGEST: Duration = HELD.saturating_add(Duration::from_millis(PLACES as u64));
 
 /// Packets in a row of one source. Times are microseconds since the first packet of all: they go round after 71
 /// minutes, in which a call without any known source has ended.
