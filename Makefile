@@ -88,5 +88,6 @@ TEST_PACKAGES := \
   espeak-ng=espeak-ng \
   sox=sox \
   'libspandsp2=/usr/lib/*/libspandsp.so.2' \
+  'libsrtp2-1=/usr/lib/*/libsrtp2.so.1' \
   'python3-venv=/usr/lib/python3*/ensurepip/__init__.py' \
   'python3-dev=/usr/include/python3*/Python.h'

@@ -71,7 +71,7 @@ fn to_a_user(over: Over<'_>) -> Vec<Flow> {
             Vec::new()
         }),
         flow("operator-calls", "user-answers")
-            .with_caller(|sipp| sipp.number("025550001").key("calling", "0470123456"))
+            .with_caller(|sipp| sipp.number("25550001").key("calling", "470123456"))
             .trunk(national)
             .check(|_, phone| is_called_by(phone, MOBILE)),
         flow("operator-calls", "user-answers")
