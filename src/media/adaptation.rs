@@ -173,7 +173,7 @@ mod tests {
         }
         assert_eq!(steps, 4, "to the end of the ladder");
         let mut adaptation = Adaptation::default();
-        let loss = |second: u32| if second % 3 == 0 { 20 } else { 0 };
+        let loss = |second: u32| if second.is_multiple_of(3) { 20 } else { 0 };
         let changed = (1..60).filter(|second| {
             adaptation.report(loss(*second), Some(40 * MS), start + 1_000 * MS * *second).is_some()
         });

@@ -64,7 +64,8 @@ impl World {
     fn check_all(&mut self, fields: &[&str], claim: &Claim, now: i64) -> Verdict {
         match examine(fields.iter().copied(), claim, &self.policy, now) {
             Ok(examined) => {
-                let certificates = vec![Arc::new(self.certificate.clone()); examined.urls().count()];
+                let certificate = Arc::new(self.certificate.clone());
+                let certificates = vec![certificate; examined.urls().count()];
                 examined.conclude(&certificates, &self.policy, now, &mut self.seen)
             }
             Err(result) => result.into(),

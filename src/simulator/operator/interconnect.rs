@@ -332,9 +332,12 @@ mod tests {
         let vector = (HeaderName::PChargingVector, "icid-value=\"1\"");
         let number = "sip:+32470123456@operator.example";
         assert_eq!(status("plain-ip", &invite(number, &[])), Some(403));
-        assert_eq!(status("plain-ip", &invite(number, &[asserted.clone()])), None);
-        assert_eq!(status("plain-ip", &invite("sip:0470@operator.example", &[asserted.clone()])), Some(484));
-        assert_eq!(status("ims-nni", &invite(number, &[asserted.clone()])), Some(421));
+        assert_eq!(status("plain-ip", &invite(number, std::slice::from_ref(&asserted))), None);
+        assert_eq!(
+            status("plain-ip", &invite("sip:0470@operator.example", std::slice::from_ref(&asserted))),
+            Some(484)
+        );
+        assert_eq!(status("ims-nni", &invite(number, std::slice::from_ref(&asserted))), Some(421));
         let complete = [asserted, reliable, vector];
         assert_eq!(status("ims-nni", &invite(number, &complete[..2])), Some(403), "P-Charging-Vector");
         assert_eq!(status("ims-nni", &invite(number, &complete)), None);
