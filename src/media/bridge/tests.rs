@@ -5,6 +5,7 @@ mod changes;
 mod faults;
 mod fax;
 mod lines;
+mod long_packets;
 mod presses;
 mod quality;
 mod recovery;

@@ -215,6 +215,12 @@ pub fn packet_samples(packet: &[u8], sample_rate: u32) -> Option<usize> {
     (samples > 0 && samples * 1000 <= MAX_PACKET_MS * sample_rate as usize).then_some(samples)
 }
 
+/// Duration of one frame of a packet in samples at `sample_rate`: its redundancy holds one. Zero for what is no packet.
+#[inline]
+pub fn frame_samples(packet: &[u8], sample_rate: u32) -> usize {
+    opus::packet::get_samples_per_frame(packet, sample_rate).unwrap_or(0)
+}
+
 /// True if the packet carries redundancy for the one before it (the LBRR flag, RFC 6716 §4.2.4).
 #[inline]
 pub fn has_redundancy(packet: &[u8]) -> bool {

@@ -5,7 +5,9 @@ use super::{Incoming, Outcome};
 use crate::media::codec::background::Background;
 use crate::media::codec::comfort_noise::NoiseEstimator;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
-use crate::media::codec::opus::{CLOCK_RATE, Decoder, OpusError, has_redundancy, packet_samples};
+use crate::media::codec::opus::{
+    CLOCK_RATE, Decoder, OpusError, frame_samples, has_redundancy, packet_samples,
+};
 use crate::media::level::Level;
 use crate::media::recovery::catch_up::CatchUp;
 use crate::media::rtp::Arrival;
@@ -132,7 +134,9 @@ impl OpusToG711 {
             }
             self.track.played((missing % STEP) as u32);
             if let Arrival::Gap(lost) = arrival {
-                outcome.recovered_fec = u16::from(missing >= STEP && has_redundancy(packet.payload));
+                // For less than one of its frames libopus leaves the redundancy aside and conceals.
+                let whole = missing - missing % STEP >= frame_samples(packet.payload, SAMPLE_RATE);
+                outcome.recovered_fec = u16::from(whole && has_redundancy(packet.payload));
                 outcome.recovered_plc = lost - outcome.recovered_fec;
             }
         } else {
@@ -147,14 +151,20 @@ impl OpusToG711 {
         self.made_up = 0;
         self.described = None;
         (self.slack, self.length) = (slack.after, samples);
+        let duration = self.packet_time();
         let grace = match (self.silent, self.quiet) {
             (true, _) => self.grace_silent(),
             (false, true) => GRACE_QUIET.max(self.grace_silent()),
-            (false, false) => self.patience.max(GRACE_SILENT + self.slack).min(GRACE_LONGEST),
+            // One that is lost is repaired whole from the redundancy of the one behind it, if that finds nothing made up.
+            (false, false) => self.patience.max(duration + GRACE_SILENT + self.slack).min(GRACE_LONGEST),
         };
-        let duration = Duration::from_micros(samples as u64 * 125);
         self.pace = Some(Pace { slot: now + duration, grace });
         outcome
+    }
+
+    /// The length of the last packet.
+    fn packet_time(&self) -> Duration {
+        Duration::from_micros(self.length as u64 * 125)
     }
 
     fn grace_silent(&self) -> Duration {
