@@ -4,6 +4,7 @@ pub mod detector;
 pub mod listening;
 
 use super::timeline::rescale;
+use std::time::Duration;
 
 /// Length of the payload.
 pub const EVENT_LEN: usize = 4;
@@ -48,17 +49,35 @@ struct Carried {
     to: u32,
     ended: bool,
     last_duration: u16,
+    /// Segments of ours that are full, and what was said last of the present one.
+    full: u32,
+    said: u32,
 }
 
+/// A press of which nothing more came for so long is over (RFC 4733 §2.5.2.3 leaves it to us).
+pub const PRESS_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often the end of a press is said: a far side that misses it hears the key for ever (RFC 4733 §2.5.1.4).
 const ENDS: u8 = 3;
+/// No packet of an event is overtaken by so many seconds. What lies further behind the present event is of a source
+/// that counts from elsewhere.
+const OVERTAKEN: u32 = 5;
 
 /// Carries events from one leg to the other.
 #[derive(Debug, Clone, Default)]
 pub struct EventCarrier {
     current: Option<Carried>,
-    /// The end of the last press, and how often it is still to be said.
-    owed: Option<(Outgoing, u8)>,
+    /// What was carried last.
+    last: Option<Outgoing>,
+    owed: Option<Owed>,
+}
+
+/// The end of the last press, and how often it is still to be said.
+#[derive(Debug, Clone, Copy)]
+struct Owed {
+    end: Outgoing,
+    left: u8,
+    /// Its source never said it.
+    given_up: bool,
 }
 
 /// What to send for a received event packet.
@@ -86,6 +105,7 @@ impl EventCarrier {
         to_rate: u32,
     ) -> Option<Outgoing> {
         let mut marker = false;
+        let overtaken = 1..=from_rate.saturating_mul(OVERTAKEN);
         let mut current = match self.current {
             Some(known) if known.from == timestamp && known.code == event.code => known,
             Some(known) if known.goes_on_at(timestamp, event.code) => Carried {
@@ -94,11 +114,10 @@ impl EventCarrier {
                 last_duration: 0,
                 ..known
             },
-            Some(known) if (timestamp.wrapping_sub(known.from) as i32) < 0 => return None,
+            Some(known) if overtaken.contains(&known.from.wrapping_sub(timestamp)) => return None,
             Some(_) | None => {
                 marker = true;
-                let code = event.code;
-                Carried { code, from: timestamp, before: 0, to: start, ended: false, last_duration: 0 }
+                Carried::begin(event.code, timestamp, start)
             }
         };
         // Within an event time only grows; a reordered packet adds nothing (RFC 4733 §2.5.2.2), an ended one is over.
@@ -108,31 +127,40 @@ impl EventCarrier {
         }
         current.ended = event.end;
         current.last_duration = event.duration;
-        self.current = Some(current);
         let total = rescale(current.before.saturating_add(event.duration.into()), from_rate, to_rate);
-        // A finer clock runs out of its 16 bits sooner: whole segments before this one.
-        let segments = total.saturating_sub(1) / SEGMENT;
-        let outgoing = Outgoing {
-            event: Event { duration: (total - segments * SEGMENT) as u16, ..event },
-            timestamp: current.to.wrapping_add(segments * SEGMENT),
+        let (whole, closes) = current.reach(total);
+        let segment = |full: u32, duration: u32, end: bool| Outgoing {
+            event: Event { duration: duration as u16, end, ..event },
+            timestamp: current.to.wrapping_add(full * SEGMENT),
             marker,
             total,
         };
+        let outgoing = segment(current.full, current.said, event.end && !closes);
+        let end = match closes {
+            false => outgoing,
+            true => segment(whole, total - whole * SEGMENT, event.end),
+        };
+        self.current = Some(current);
+        self.last = Some(outgoing);
         self.owed = match self.owed {
-            Some((owed, left)) if event.end && owed.timestamp == outgoing.timestamp => {
-                Some((owed, left.checked_sub(1)?))
+            Some(owed) if outgoing.event.end && owed.end.timestamp == outgoing.timestamp => {
+                Some(Owed { left: owed.left.checked_sub(1)?, ..owed })
             }
-            Some(_) | None => event.end.then_some((Outgoing { marker: false, ..outgoing }, ENDS - 1)),
+            Some(_) | None => event.end.then_some(Owed {
+                end: Outgoing { marker: false, ..end },
+                left: ENDS - u8::from(!closes),
+                given_up: false,
+            }),
         };
         Some(outgoing)
     }
 
     /// An end that the source did not repeat, or under the same sequence number only, which counts as one packet: to be
-    /// said once more now.
-    pub fn owed_end(&mut self) -> Option<Outgoing> {
-        let (outgoing, left) = self.owed.as_mut().filter(|(_, left)| *left > 0)?;
-        *left -= 1;
-        Some(*outgoing)
+    /// said once more now. `given_up`: only one that the source never said.
+    pub fn owed_end(&mut self, given_up: bool) -> Option<Outgoing> {
+        let owed = self.owed.as_mut().filter(|owed| owed.left > 0 && (owed.given_up || !given_up))?;
+        owed.left -= 1;
+        Some(owed.end)
     }
 
     /// True between the first packet of an event and its first end packet.
@@ -146,13 +174,46 @@ impl EventCarrier {
             carried.ended = true;
         }
     }
+
+    /// The same where the far side counts on being told of the end: all of that is owed.
+    pub fn give_up(&mut self) {
+        if let Some(last) = self.last.filter(|_| self.is_active()) {
+            let end = Outgoing { event: Event { end: true, ..last.event }, marker: false, ..last };
+            self.owed = Some(Owed { end, left: ENDS, given_up: true });
+        }
+        self.abandon();
+    }
+
+    /// Another source counts from elsewhere, and says no more of what the one before it pressed.
+    pub fn forget_source(&mut self) {
+        self.give_up();
+        self.current = None;
+    }
 }
 
 impl Carried {
-    /// A long press goes on in a segment that starts where the one before ran full.
+    fn begin(code: u8, from: u32, to: u32) -> Carried {
+        Carried { code, from, before: 0, to, ended: false, last_duration: 0, full: 0, said: 0 }
+    }
+
+    /// A long press goes on in a segment that starts where the one before ran full, whose last packets may be lost.
     fn goes_on_at(&self, timestamp: u32, code: u8) -> bool {
         let ahead = timestamp.wrapping_sub(self.from);
-        !self.ended && code == self.code && ahead == u32::from(self.last_duration) && ahead > SEGMENT / 2
+        let unheard = ahead.wrapping_sub(self.last_duration.into());
+        let full = ahead == SEGMENT || (ahead < SEGMENT && ahead > SEGMENT / 2 && unheard < SEGMENT / 8);
+        !self.ended && code == self.code && full
+    }
+
+    /// A finer clock runs out of its 16 bits sooner. Gives the segments that are full before `total`, and whether the
+    /// present one is to be closed first: with all the duration there is, and no end (RFC 4733 §2.5.1.3).
+    fn reach(&mut self, total: u32) -> (u32, bool) {
+        let whole = total.saturating_sub(1) / SEGMENT;
+        if self.full < whole && self.said == SEGMENT {
+            self.full += 1;
+        }
+        let closes = self.full < whole;
+        self.said = if closes { SEGMENT } else { total.saturating_sub(self.full * SEGMENT) };
+        (whole, closes)
     }
 }
 
@@ -200,13 +261,13 @@ mod tests {
             for _ in 0..repeated {
                 carry(1_920, true).unwrap();
             }
-            let owed: Vec<_> = std::iter::from_fn(|| carrier.owed_end()).collect();
+            let owed: Vec<_> = std::iter::from_fn(|| carrier.owed_end(false)).collect();
             assert_eq!(owed, vec![end; 2 - repeated]);
         }
         let mut carrier = EventCarrier::default();
         carrier.carry(press(1, 160, true), 0, 0, 8_000, 8_000).unwrap();
         carrier.carry(press(2, 160, false), 4_000, 4_000, 8_000, 8_000).unwrap();
-        assert_eq!(carrier.owed_end(), None, "the next key is pressed");
+        assert_eq!(carrier.owed_end(false), None, "the next key is pressed");
     }
 
     #[test]
@@ -221,18 +282,99 @@ mod tests {
     }
 
     #[test]
-    fn a_long_press_fills_segments_of_the_finer_clock() {
+    fn a_long_press_fills_segments_of_the_finer_clock_and_closes_each() {
         let mut carrier = EventCarrier::default();
-        let mut last = 0;
+        let mut sent = Vec::new();
         for step in 1..=100u16 {
-            let out = carrier.carry(press(3, 160 * step, false), 0, 1_000, 8_000, 48_000).unwrap();
-            let reached = out.timestamp.wrapping_sub(1_000) + u32::from(out.event.duration);
-            assert_eq!(reached, 960 * u32::from(step), "two seconds are two seconds");
-            assert_eq!((out.timestamp - 1_000) % SEGMENT, 0);
-            assert_eq!(out.marker, step == 1);
-            assert!(reached > last);
-            last = reached;
+            sent.push(carrier.carry(press(3, 160 * step, step == 100), 0, 1_000, 8_000, 48_000).unwrap());
         }
+        assert_eq!(sent.iter().filter(|out| out.marker).count(), 1);
+        let reached = |out: &Outgoing| out.timestamp - 1_000 + u32::from(out.event.duration);
+        for (step, out) in (1..).zip(&sent) {
+            assert_eq!((out.timestamp - 1_000) % SEGMENT, 0);
+            assert_eq!(out.total, 960 * step, "two seconds are two seconds");
+            let closes = u32::from(out.event.duration) == SEGMENT;
+            assert!(closes || reached(out) == out.total, "packet {step}");
+        }
+        for pair in sent.windows(2) {
+            let closed = u32::from(pair[0].event.duration) == SEGMENT && !pair[0].event.end;
+            assert_eq!(pair[1].timestamp != pair[0].timestamp, closed, "a full segment, then the next");
+        }
+        let last = sent.last().unwrap();
+        assert_eq!((last.timestamp, last.event.end), (1_000 + SEGMENT, true));
+    }
+
+    #[test]
+    fn an_end_that_falls_behind_a_full_segment_is_said_after_that_is_closed() {
+        let mut carrier = EventCarrier::default();
+        carrier.carry(press(3, 10_900, false), 0, 0, 8_000, 48_000).unwrap();
+        let closing = carrier.carry(press(3, 11_040, true), 0, 0, 8_000, 48_000).unwrap();
+        assert_eq!((closing.timestamp, closing.event.duration, closing.event.end), (0, 0xffff, false));
+        let repeated = carrier.carry(press(3, 11_040, true), 0, 0, 8_000, 48_000).unwrap();
+        assert_eq!((repeated.timestamp, repeated.event.duration, repeated.event.end), (SEGMENT, 705, true));
+        let owed: Vec<_> = std::iter::from_fn(|| carrier.owed_end(false)).collect();
+        assert_eq!(owed, vec![repeated; 2]);
+    }
+
+    #[test]
+    fn a_long_press_stays_one_press_through_a_finer_clock_whichever_packet_is_lost() {
+        for lost in 0..75 {
+            let (mut there, mut back) = (EventCarrier::default(), EventCarrier::default());
+            let mut heard = Vec::new();
+            for step in 1..=77u16 {
+                let event = press(3, 160 * step.min(75), step >= 75);
+                let fine = there.carry(event, 500, 7_000, 8_000, 48_000).unwrap();
+                if step != lost + 1 {
+                    heard.extend(back.carry(fine.event, fine.timestamp, 40, 48_000, 8_000));
+                }
+            }
+            assert_eq!(heard.iter().filter(|out| out.marker).count(), 1, "{lost} lost");
+            let last = heard.last().unwrap();
+            assert_eq!(
+                (last.timestamp, last.event.duration, last.event.end),
+                (40, 12_000, true),
+                "{lost} lost"
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_key_soon_after_a_press_without_an_end_is_another_press() {
+        let mut carrier = EventCarrier::default();
+        carrier.carry(press(3, 36_000, false), 0, 0, 48_000, 8_000).unwrap();
+        assert!(carrier.carry(press(3, 960, false), 48_000, 8_000, 48_000, 8_000).unwrap().marker);
+    }
+
+    #[test]
+    fn only_what_was_overtaken_is_refused() {
+        let pressed = || {
+            let mut carrier = EventCarrier::default();
+            carrier.carry(press(1, 800, true), 90_000, 0, 8_000, 8_000).unwrap();
+            carrier
+        };
+        assert_eq!(pressed().carry(press(2, 160, false), 51_000, 9, 8_000, 8_000), None, "4.9 s behind");
+        assert!(pressed().carry(press(2, 160, false), 49_000, 9, 8_000, 8_000).unwrap().marker);
+        let elsewhere = 90_000u32.wrapping_sub(1 << 30);
+        assert!(pressed().carry(press(2, 160, false), elsewhere, 9, 8_000, 8_000).unwrap().marker);
+        let mut another = pressed();
+        another.forget_source();
+        assert!(another.carry(press(2, 160, false), 89_000, 9, 8_000, 8_000).unwrap().marker);
+    }
+
+    #[test]
+    fn an_end_that_never_came_is_said_three_times() {
+        let mut carrier = EventCarrier::default();
+        carrier.carry(press(1, 160, false), 0, 40, 8_000, 8_000).unwrap();
+        carrier.carry(press(1, 320, false), 0, 40, 8_000, 8_000).unwrap();
+        assert_eq!(carrier.owed_end(false), None, "it goes on");
+        carrier.give_up();
+        carrier.give_up();
+        assert!(!carrier.is_active());
+        let owed: Vec<_> = std::iter::from_fn(|| carrier.owed_end(true)).collect();
+        assert_eq!(owed.len(), 3);
+        assert!(
+            owed.iter().all(|out| out.event == press(1, 320, true) && out.timestamp == 40 && !out.marker)
+        );
     }
 
     #[test]

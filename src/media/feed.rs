@@ -1,24 +1,24 @@
 //! One direction of a bridge: puts the packets of one leg in order and makes them into those of the other.
 
+mod presses;
+
 use super::adaptation::Diet;
 use super::codec::comfort_noise::NoiseGenerator;
 use super::config::{LegConfig, OpusSettings};
+use super::dtmf::EventCarrier;
 use super::dtmf::listening::Listening;
-use super::dtmf::{Event, EventCarrier, Outgoing};
 use super::fax::Ear;
 use super::recovery::reorder::{Reorder, Turn};
-use super::relay::{Passing, Relay, is_near};
-use super::rtp::{Arrival, RtpPacket};
-use super::tone::KeyTone;
+use super::relay::{Passing, Relay};
+use super::rtp::Arrival;
 use super::transcoder::{G711ToG711, G711ToOpus, Incoming, OpusToG711, Outcome, Untold, law};
-use super::transmit::{Chunk, Out, Transmitter};
+use super::transmit::{Out, Transmitter};
 use crate::types::AudioCodec;
+use presses::Press;
 use std::time::{Duration, Instant};
 
 /// Bit rate of Opus for the sound of a modem, in bit/s; what a voice needs is no measure for it.
 const CLEAR_BITRATE: u32 = 64_000;
-/// A press whose packets stopped without an end is over after this long (RFC 4733 §2.5.2.3 leaves it to us).
-const PRESS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The way of the voice and of key presses towards one leg.
 pub struct Feed {
@@ -32,6 +32,8 @@ pub struct Feed {
     path: Path,
     carrier: EventCarrier,
     press: Option<Press>,
+    /// When a press was last told as an event.
+    told: Option<Instant>,
     /// Where the source presses its keys as tones in the voice.
     listening: Option<Box<Listening>>,
     comfort: Comfort,
@@ -75,14 +77,6 @@ const COMFORT_TIME: Duration = Duration::from_millis(20);
 /// the machine it goes on from now.
 const MOST_COMFORT: usize = 800;
 
-/// A key press that goes out as sound.
-struct Press {
-    tone: Option<KeyTone>,
-    /// Samples sent so far.
-    sounded: u32,
-    last: Instant,
-}
-
 impl Feed {
     /// Chooses the way by the codecs of both legs.
     pub fn between(from: &LegConfig, to: &LegConfig) -> Feed {
@@ -106,6 +100,7 @@ impl Feed {
             path,
             carrier: EventCarrier::default(),
             press: None,
+            told: None,
             listening: Listening::to(from, to),
             comfort: Comfort::default(),
             ear: None,
@@ -256,10 +251,11 @@ impl Feed {
 
     #[inline]
     fn play(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
+        self.meet_source(incoming.arrival);
         if self.press_sounds(incoming.now) {
             return Outcome::NOTHING;
         }
-        self.repeat_end(incoming.now, tx, out);
+        self.repeat_end(incoming.arrival, incoming.now, tx, out);
         if self.comfort.next.is_some() {
             self.end_comfort(incoming, tx, out);
         }
@@ -291,26 +287,6 @@ impl Feed {
         }
     }
 
-    /// Looks for a press in a voice packet; true if an event went out in its place.
-    fn hear_press(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> bool {
-        let (Some(format), Some(listening)) = (tx.dtmf(), &mut self.listening) else { return false };
-        let Some((event, began)) = listening.hear(incoming, &mut out.work.pcm) else { return false };
-        let packet = RtpPacket { timestamp: began, ..incoming.packet };
-        self.event_as_event(Incoming { packet, ..incoming }, event, format.clock_rate, tx, out);
-        true
-    }
-
-    /// While a press goes out as sound, the voice beside it stays out.
-    fn press_sounds(&mut self, now: Instant) -> bool {
-        let Some(press) = &self.press else { return false };
-        if self.carrier.is_active() && now.saturating_duration_since(press.last) < PRESS_TIMEOUT {
-            return true;
-        }
-        self.carrier.abandon();
-        self.press = None;
-        false
-    }
-
     /// The source describes its silence: that is passed on, or made to be heard. Opus has its own way to be silent: an
     /// encoder that hears a silence sends nothing.
     pub fn comfort_noise(
@@ -320,6 +296,8 @@ impl Feed {
         out: &mut Out<'_>,
     ) -> Outcome {
         while self.release_one(incoming.now, true, tx, out) {}
+        self.meet_source(incoming.arrival);
+        self.repeat_end(incoming.arrival, incoming.now, tx, out);
         match (&mut self.path, incoming.arrival) {
             (_, Arrival::Late | Arrival::Duplicate | Arrival::Suspect) | (Path::Decode(_), _) => {}
             (Path::Relay(relay), Arrival::First | Arrival::Next | Arrival::Gap(_))
@@ -388,93 +366,6 @@ impl Feed {
         }
     }
 
-    /// Sends a telephone event on, or sounds it where the far side takes none.
-    pub fn event(
-        &mut self,
-        incoming: Incoming<'_>,
-        event: Event,
-        tx: &mut Transmitter,
-        out: &mut Out<'_>,
-    ) -> Outcome {
-        while self.release_one(incoming.now, true, tx, out) {}
-        self.comfort.next = None;
-        match tx.dtmf() {
-            Some(format) => self.event_as_event(incoming, event, format.clock_rate, tx, out),
-            None => self.event_as_sound(incoming, event, tx, out),
-        }
-        if let Path::Decode(decode) = &mut self.path {
-            decode.pause_for_press();
-        }
-        Outcome::NOTHING
-    }
-
-    fn event_as_event(
-        &mut self,
-        incoming: Incoming<'_>,
-        event: Event,
-        to_rate: u32,
-        tx: &mut Transmitter,
-        out: &mut Out<'_>,
-    ) {
-        let Incoming { packet, arrival, now, .. } = incoming;
-        let relayed = match &mut self.path {
-            Path::Relay(relay) => match relay.sequence_for(packet.sequence, arrival, tx) {
-                Some(sequence) => Some(sequence),
-                None => return,
-            },
-            Path::Reframe(_) | Path::Decode(_) | Path::Encode(_) => None,
-        };
-        let wall = tx.position_at(now);
-        // Exactly where the source says if its events count in the clock of its voice, else where we are.
-        let start = Some(packet.timestamp)
-            .filter(|_| self.event_rate == self.shape.from.clock_rate())
-            .and_then(|timestamp| self.map(timestamp))
-            .filter(|start| is_near(*start, wall, tx.clock_rate() / 5))
-            .unwrap_or(wall);
-        let Some(carried) = self.carrier.carry(event, packet.timestamp, start, self.event_rate, to_rate)
-        else {
-            return;
-        };
-        // A packet that is not carried must leave no gap.
-        let sequence = relayed.unwrap_or_else(|| tx.next_sequence());
-        send_carried(carried, now, sequence, tx, out);
-    }
-
-    /// Says the end of the last press once more beside the voice that follows, where its source did not.
-    #[inline]
-    fn repeat_end(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
-        if matches!(self.path, Path::Relay(_)) || tx.dtmf().is_none() {
-            return;
-        }
-        if let Some(carried) = self.carrier.owed_end() {
-            let sequence = tx.next_sequence();
-            send_carried(carried, now, sequence, tx, out);
-        }
-    }
-
-    fn event_as_sound(
-        &mut self,
-        incoming: Incoming<'_>,
-        event: Event,
-        tx: &mut Transmitter,
-        out: &mut Out<'_>,
-    ) {
-        let Incoming { packet, now, .. } = incoming;
-        let Some(carried) = self.carrier.carry(event, packet.timestamp, 0, self.event_rate, 8_000) else {
-            return;
-        };
-        if carried.marker || self.press.is_none() {
-            self.press = Some(Press { tone: KeyTone::new(event.code), sounded: 0, last: now });
-        }
-        let Some(press) = &mut self.press else { return };
-        press.last = now;
-        let samples = (carried.total.saturating_sub(press.sounded) as usize).min(out.work.pcm.len());
-        press.sounded += samples as u32;
-        let Some(tone) = press.tone.as_mut().filter(|_| samples > 0) else { return };
-        tone.fill(&mut out.work.pcm[..samples]);
-        self.inject(samples, now, tx, out);
-    }
-
     fn map(&self, timestamp: u32) -> Option<u32> {
         match &self.path {
             Path::Relay(relay) => relay.map(timestamp),
@@ -510,6 +401,8 @@ impl Feed {
     pub fn forget(&mut self) {
         self.order.clear();
         self.comfort.next = None;
+        self.carrier.forget_source();
+        self.press = None;
         match &mut self.path {
             Path::Relay(relay) => relay.forget(),
             Path::Reframe(reframe) => reframe.forget(),
@@ -523,7 +416,19 @@ impl Feed {
         let filling = self.filling_due();
         match self.order.poll_timeout() {
             Some(given_up) => Some(filling.map_or(given_up, |filling| filling.min(given_up))),
-            None => filling,
+            None => match (filling, self.rest_due()) {
+                (Some(filling), Some(rest)) => Some(filling.min(rest)),
+                (filling, rest) => filling.or(rest),
+            },
+        }
+    }
+
+    /// When a part of a packet goes out that nothing fills.
+    fn rest_due(&self) -> Option<Instant> {
+        match &self.path {
+            Path::Reframe(reframe) => reframe.rest_due(),
+            Path::Encode(encode) => encode.rest_due(),
+            Path::Relay(_) | Path::Decode(_) => None,
         }
     }
 
@@ -548,18 +453,22 @@ impl Feed {
         let filling = self.filling_due().is_some_and(|due| due <= now);
         let early = filling && self.order.lowest().is_some_and(|(at, lost)| self.silence_before(at, lost));
         while self.release_one(now, filling && !early, tx, out) {}
+        if filling {
+            self.repeat_end(Arrival::Next, now, tx, out);
+        }
         match &mut self.path {
             Path::Decode(decode) => decode.handle_timeout(now, tx, out),
             Path::Relay(_) | Path::Reframe(_) | Path::Encode(_) => self.comfort(now, tx, out),
         }
+        // While packets wait there is something to come.
+        if self.order.is_empty() && self.rest_due().is_some_and(|due| due <= now) {
+            match &mut self.path {
+                Path::Reframe(reframe) => reframe.finish(now, tx, out),
+                Path::Encode(encode) => encode.finish(now, tx, out),
+                Path::Relay(_) | Path::Decode(_) => {}
+            }
+        }
     }
-}
-
-fn send_carried(carried: Outgoing, now: Instant, sequence: u16, tx: &mut Transmitter, out: &mut Out<'_>) {
-    let payload = carried.event.to_bytes();
-    let chunk =
-        Chunk { timestamp: carried.timestamp, marker: carried.marker, duration: 0, payload: &payload };
-    tx.send_event(now, sequence, chunk, out.wire, &mut out.work.packet);
 }
 
 fn event_rate(from: &LegConfig) -> u32 {

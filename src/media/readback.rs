@@ -5,6 +5,7 @@ use super::config::{DtmfFormat, LegConfig};
 use super::dtmf::detector::Detector;
 use super::dtmf::{Event, EventCarrier};
 use super::leg::Heard;
+use super::rtp::Arrival;
 use super::tone::KeyTone;
 use super::transcoder::law;
 use std::time::{Duration, Instant};
@@ -92,7 +93,10 @@ impl Readback {
     /// voice.
     pub fn hear(&mut self, heard: Heard<'_>, events: bool, now: Instant, pcm: &mut [i16]) {
         match (heard, self.law) {
-            (Heard::Event(packet, _, event), _) => {
+            (Heard::Event(packet, arrival, event), _) => {
+                if arrival == Arrival::First {
+                    self.carrier.forget_source();
+                }
                 let rate = self.event_rate;
                 if let Some(press) = self.carrier.carry(event, packet.timestamp, 0, rate, rate) {
                     self.note(event.code, press.marker, now);

@@ -2,10 +2,13 @@
 
 use super::codec::g711::Law;
 use super::codec::opus::{CLOCK_RATE, packet_samples};
-use super::rtp::{Arrival, timestamp_distance};
+use super::rtp::{Arrival, sequence_distance, timestamp_distance};
 use super::transcoder::{Incoming, Outcome};
 use super::transmit::{Chunk, Out, Transmitter};
 use std::time::Instant;
+
+/// No packet counts as late that so many others have overtaken.
+const LATEST: i16 = 64;
 
 /// What is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Passing {
 pub struct Relay {
     passing: Passing,
     anchor: Option<Anchor>,
+    /// Our number of the last packet that was put in; no number before it is free any more.
+    inserted: Option<u16>,
     /// The last packet had another length, or there was none yet.
     odd: bool,
 }
@@ -36,7 +41,7 @@ struct Anchor {
 
 impl Relay {
     pub fn new(passing: Passing) -> Relay {
-        Relay { passing, anchor: None, odd: true }
+        Relay { passing, anchor: None, inserted: None, odd: true }
     }
 
     /// Changes the length of the G.711 packets the far side wants.
@@ -113,7 +118,28 @@ impl Relay {
             let offset = tx.next_sequence().wrapping_sub(sequence);
             self.anchor = Some(Anchor { sequence: offset, timestamp: None, fresh: true });
         }
-        self.anchor.map(|anchor| sequence.wrapping_add(anchor.sequence))
+        let ours = sequence.wrapping_add(self.anchor?.sequence);
+        if let Some(inserted) = self.inserted {
+            let ahead = sequence_distance(inserted, ours);
+            if arrival == Arrival::Late && ahead <= 0 {
+                return None;
+            }
+            // What is overtaken by more comes no more.
+            if ahead > LATEST {
+                self.inserted = None;
+            }
+        }
+        Some(ours)
+    }
+
+    /// The number of a packet of our own: those of the source count on behind it.
+    pub fn insert(&mut self, tx: &Transmitter) -> u16 {
+        let ours = tx.next_sequence();
+        if let Some(anchor) = &mut self.anchor {
+            anchor.sequence = anchor.sequence.wrapping_add(1);
+        }
+        self.inserted = Some(ours);
+        ours
     }
 
     /// Sends a description of silence on to a side that takes it.

@@ -86,6 +86,12 @@ impl Track {
         }
     }
 
+    /// Right behind everything played so far, where the stream begins at `wall` if it has not begun.
+    pub fn position_or(&mut self, wall: u32) -> u32 {
+        self.begin(wall);
+        self.position
+    }
+
     /// Right behind everything played so far.
     pub fn position(&self) -> u32 {
         self.position

@@ -18,7 +18,7 @@ use super::recovery::reorder;
 use super::recovery::spread::Slack;
 use super::rtp::{Arrival, RtpPacket};
 use crate::types::AudioCodec;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A received packet and when it is handled.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,16 @@ pub struct Incoming<'a> {
     pub now: Instant,
     /// How much longer others of its stream may be on their way.
     pub slack: Slack,
+}
+
+/// How much longer than its way may take the rest of a frame is waited for.
+const REST_GRACE: Duration = Duration::from_millis(10);
+/// A network that scatters packets more than this is not waited for: the rest goes ahead.
+const REST_SLACK: Duration = Duration::from_millis(60);
+
+/// When what waits behind so many samples goes out without the rest of its frame: nobody speaks on.
+fn rest_due(now: Instant, samples: usize, slack: Duration) -> Instant {
+    now + Duration::from_micros(samples as u64 * 125) + slack.min(REST_SLACK) + REST_GRACE
 }
 
 /// What became of a packet.

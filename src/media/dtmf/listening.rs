@@ -32,6 +32,11 @@ impl Listening {
         Some(Box::new(Listening { law, detector: Detector::default(), began: None, ended: None }))
     }
 
+    /// Another source: what was heard of the one before says nothing of it.
+    pub fn forget(&mut self) {
+        *self = Listening { law: self.law, detector: Detector::default(), began: None, ended: None };
+    }
+
     /// The event to be told instead of a voice packet, and its timestamp in the received stream.
     pub fn hear(&mut self, incoming: Incoming<'_>, pcm: &mut [i16]) -> Option<(Event, u32)> {
         let samples = self.law.expand_into(incoming.packet.payload, pcm);

@@ -8,6 +8,7 @@ use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::codec::opus::{
     CLOCK_RATE, Decoder, OpusError, frame_samples, has_redundancy, packet_samples,
 };
+use crate::media::dtmf::PRESS_TIMEOUT;
 use crate::media::level::Level;
 use crate::media::recovery::catch_up::CatchUp;
 use crate::media::rtp::Arrival;
@@ -70,8 +71,9 @@ pub struct OpusToG711 {
     /// The app's silence for a trunk that takes descriptions of it, and frames since the last one.
     silence: NoiseEstimator,
     described: Option<u8>,
-    /// Key presses took the place of the voice since the last packet: the gap is theirs.
+    /// Key presses took the place of the voice since the last packet, or a hold did: the gap is theirs.
     pressed: bool,
+    pressing: Option<Pressing>,
     /// A modem speaks: its time is not cut, its pauses are no silence to be described.
     clear: bool,
 }
@@ -81,6 +83,15 @@ pub struct OpusToG711 {
 struct Pace {
     slot: Instant,
     grace: Duration,
+}
+
+/// A key press in the voice's place.
+#[derive(Debug, Clone, Copy)]
+struct Pressing {
+    /// When the voice is due again, by what is known of the press so far.
+    over: Instant,
+    /// It is heard as tones, which take their own time.
+    sounds: bool,
 }
 
 impl OpusToG711 {
@@ -102,6 +113,7 @@ impl OpusToG711 {
             silence: NoiseEstimator::default(),
             described: None,
             pressed: false,
+            pressing: None,
             clear: false,
         }
     }
@@ -143,6 +155,7 @@ impl OpusToG711 {
             self.track.played(missing as u32);
         }
         self.pressed = false;
+        self.pressing = None;
         match self.decode(packet.payload, now, tx, out) {
             Ok(level) => outcome.level = level,
             Err(_) => return Outcome { transcoded: false, unusable: true, ..outcome },
@@ -237,38 +250,75 @@ impl OpusToG711 {
     pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.track.begin(tx.position_at(now));
         self.emit(samples, now, tx, out);
-        self.pressed = true;
-        self.pace = None;
+        self.note_taken(samples as u32);
     }
 
-    /// Key presses take the voice's place: its absence is no gap.
-    pub fn pause_for_press(&mut self) {
+    /// Right behind everything played so far, or `wall` at the beginning.
+    pub fn position_or(&mut self, wall: u32) -> u32 {
+        self.track.position_or(wall)
+    }
+
+    /// Leaves out so many samples' time.
+    pub fn skip(&mut self, samples: u32) {
+        self.track.played(samples);
+        self.note_taken(samples);
+    }
+
+    /// So much of the voice's time is taken by something else: it is due later.
+    fn note_taken(&mut self, samples: u32) {
         self.pressed = true;
-        self.pace = None;
+        if let Some(pace) = &mut self.pace {
+            pace.slot += Duration::from_micros(u64::from(samples) * 125);
+        }
+    }
+
+    /// A key press takes the voice's place: its absence is no gap. Behind the press nothing is filled before the voice
+    /// could be back; nor while it lasts, unless its packets stop. `sounds`: the far side hears it as tones.
+    pub fn pause_for_press(&mut self, now: Instant, lasts: bool, sounds: bool) {
+        self.pressed = true;
+        self.described = None;
+        let over = now + if lasts { PRESS_TIMEOUT } else { self.packet_time() };
+        self.pressing = Some(Pressing { over, sounds });
     }
 
     /// The source stopped on purpose (hold): nothing is filled until its next packet.
     pub fn pause(&mut self) {
         self.pace = None;
         self.pressed = true;
+        self.pressing = None;
     }
 
     /// Starts anew with the next packet, right behind what the leg sent meanwhile.
     pub fn forget(&mut self) {
         self.track.forget();
         self.pace = None;
+        self.pressing = None;
         self.silent = false;
         self.made_up = 0;
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.pace.map(|pace| pace.slot + pace.grace)
+        let pace = self.pace?;
+        let due = self.pressing.map_or(pace.slot, |pressing| pressing.over.max(pace.slot));
+        Some(due + pace.grace)
     }
 
     /// Fills what is overdue: the far side hears concealment, then comfort noise, and no hole.
     pub fn handle_timeout(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
-        let Some(mut pace) = self.pace.filter(|pace| pace.slot + pace.grace <= now) else { return };
+        let due = self.poll_timeout().is_some_and(|due| due <= now);
+        let Some(mut pace) = self.pace.filter(|_| due) else { return };
         self.in_time = 0;
+        if let Some(pressing) = self.pressing.take() {
+            // What the press took is no silence, unless it was sound itself. Behind it there is none to conceal.
+            let taken = pressing.over.saturating_duration_since(pace.slot);
+            let frames = (taken.as_millis() / FRAME_TIME.as_millis()) as u32;
+            if !pressing.sounds {
+                self.track.played(frames * FRAME as u32);
+                pace.slot += FRAME_TIME * frames;
+            }
+            self.pressed = false;
+            self.made_up = SILENT_AFTER;
+        }
         if !self.quiet && self.made_up < SILENT_AFTER {
             // Perhaps it is only late: no more is made up than has to be.
             while pace.slot + pace.grace <= now && self.made_up < SILENT_AFTER {

@@ -1,6 +1,6 @@
 //! G.711 to Opus: each packet is encoded as it comes, gaps are concealed before the encoder, silence is not sent.
 
-use super::{Incoming, Outcome};
+use super::{Incoming, Outcome, REST_SLACK, rest_due};
 use crate::media::codec::concealment::Concealer;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::codec::opus::{CLOCK_RATE, Encoded, Encoder, MAX_ENCODED, OpusError};
@@ -12,6 +12,9 @@ use std::time::Instant;
 
 /// The longest Opus frame made: 60 ms.
 const MAX_FRAME: usize = 480;
+/// The shortest made, and the others; all are 10 ms and more (RFC 6716 §2.1.4: below that there is no voice mode).
+const FRAMES: [usize; 4] = [MAX_FRAME, 320, 160, MIN_FRAME];
+const MIN_FRAME: usize = 80;
 /// Clock units of Opus per sample of G.711.
 const UNITS: u32 = CLOCK_RATE / SAMPLE_RATE;
 /// Comfort noise is sent for 200 ms, then one frame every 400 ms, as libopus does in DTX.
@@ -38,6 +41,8 @@ pub struct G711ToOpus {
     len: usize,
     /// Timestamp of the first sample waiting.
     start: u32,
+    /// When what waits for the rest of its frame goes out without it.
+    rest_due: Option<Instant>,
     /// The next packet begins a talk spurt (RFC 7587 §4.1).
     marker: bool,
     /// Frames of comfort noise since the trunk spoke.
@@ -60,6 +65,7 @@ impl G711ToOpus {
             waiting: [0; MAX_FRAME],
             len: 0,
             start: 0,
+            rest_due: None,
             marker: true,
             comforted: 0,
             clear: false,
@@ -98,7 +104,7 @@ impl G711ToOpus {
 
     /// Encodes a packet and sends what is full, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
-        let Incoming { packet, arrival, now, .. } = incoming;
+        let Incoming { packet, arrival, now, slack } = incoming;
         if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
             return Outcome::UNUSABLE;
         }
@@ -115,6 +121,7 @@ impl G711ToOpus {
         if !self.clear {
             self.concealer.heard(&mut out.work.pcm[..samples]);
         }
+        self.rest_due = Some(rest_due(now, samples, slack.after));
         self.push(samples, now, tx, out);
         outcome
     }
@@ -157,7 +164,8 @@ impl G711ToOpus {
     fn push(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         let position = self.track.position();
         if self.start.wrapping_add(self.len as u32 * UNITS) != position {
-            // A hole in time: the part of a frame before it is too short to be sent.
+            // A hole in time: what was before it is sent, as far as a frame can be so short.
+            self.finish(now, tx, out);
             self.len = 0;
             self.frame = self.next_frame;
             self.start = position;
@@ -197,6 +205,23 @@ impl G711ToOpus {
         self.frame = self.next_frame;
     }
 
+    /// When a part of a frame that nothing fills is due.
+    pub fn rest_due(&self) -> Option<Instant> {
+        self.rest_due.filter(|_| self.len >= MIN_FRAME)
+    }
+
+    /// Sends what waits for the rest of its frame, in shorter ones: the end of a word is no less heard than its
+    /// beginning. Less than the shortest goes on waiting.
+    pub fn finish(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        while let Some(frame) = FRAMES.into_iter().find(|frame| *frame <= self.len) {
+            let waiting = self.len;
+            self.frame = frame;
+            self.encode(now, tx, out);
+            self.waiting.copy_within(frame..waiting, 0);
+            self.len = waiting - frame;
+        }
+    }
+
     #[inline]
     fn encode_waiting(&mut self, complexity: u8, coded: &mut [u8]) -> Result<Encoded, OpusError> {
         let encoder = match &mut self.encoder {
@@ -214,7 +239,18 @@ impl G711ToOpus {
     /// Sends sound of our own making (a key press as tones) in place of the voice.
     pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.track.begin(tx.position_at(now));
+        self.rest_due = Some(rest_due(now, samples, REST_SLACK));
         self.push(samples, now, tx, out);
+    }
+
+    /// Right behind everything played so far, or `wall` at the beginning.
+    pub fn position_or(&mut self, wall: u32) -> u32 {
+        self.track.position_or(wall)
+    }
+
+    /// Leaves out so many samples' time.
+    pub fn skip(&mut self, samples: u32) {
+        self.track.played(samples * UNITS);
     }
 
     /// Sends a frame of comfort noise that the trunk described: an app with DTX learns from the first ones and from one

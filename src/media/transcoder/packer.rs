@@ -62,6 +62,11 @@ impl Packer {
         }
     }
 
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Adds samples and sends each packet that becomes full.
     #[inline]
     pub fn push(

@@ -1,7 +1,7 @@
 //! G.711 to G.711 where the laws or the packet lengths differ.
 
 use super::packer::Packer;
-use super::{Incoming, Outcome};
+use super::{Incoming, Outcome, REST_SLACK, rest_due};
 use crate::media::codec::concealment::Concealer;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::rtp::Arrival;
@@ -21,6 +21,8 @@ pub struct G711ToG711 {
     track: Track,
     concealer: Concealer,
     packer: Packer,
+    /// When what waits for the rest of its packet goes out without it.
+    rest_due: Option<Instant>,
     /// A modem speaks: what is lost stays silent.
     clear: bool,
 }
@@ -33,6 +35,7 @@ impl G711ToG711 {
             track: Track::new(SAMPLE_RATE, SAMPLE_RATE),
             concealer: Concealer::default(),
             packer: Packer::new(to, ptime_ms),
+            rest_due: None,
             clear: false,
         }
     }
@@ -49,7 +52,7 @@ impl G711ToG711 {
 
     /// Sends what a packet fills, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
-        let Incoming { packet, arrival, now, .. } = incoming;
+        let Incoming { packet, arrival, now, slack } = incoming;
         if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
             return Outcome::UNUSABLE;
         }
@@ -78,6 +81,7 @@ impl G711ToG711 {
             | Arrival::Duplicate
             | Arrival::Suspect => self.track.played(missing),
         }
+        self.rest_due = Some(rest_due(now, packet.payload.len(), slack.after));
         if self.clear {
             self.pass(packet.payload, now, tx, out);
             return outcome;
@@ -100,7 +104,29 @@ impl G711ToG711 {
     /// Sends sound of our own making (a key press as tones) in place of the voice.
     pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.track.begin(tx.position_at(now));
+        self.rest_due = Some(rest_due(now, samples, REST_SLACK));
         self.emit(samples, now, tx, out);
+    }
+
+    /// Right behind everything played so far, or `wall` at the beginning.
+    pub fn position_or(&mut self, wall: u32) -> u32 {
+        self.track.position_or(wall)
+    }
+
+    /// Leaves out so many samples' time.
+    pub fn skip(&mut self, samples: u32) {
+        self.track.played(samples);
+    }
+
+    /// When a part of a packet that nothing fills is due.
+    pub fn rest_due(&self) -> Option<Instant> {
+        self.rest_due.filter(|_| !self.packer.is_empty())
+    }
+
+    /// Sends what waits for the rest of its packet: the end of a word is no less heard than its beginning.
+    pub fn finish(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let work = &mut *out.work;
+        self.packer.finish(now, tx, out.wire, &mut work.packet);
     }
 
     fn emit(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {

@@ -1,14 +1,14 @@
-//! Packets of 40 and 60 ms: what is repaired of them, and how it is counted.
+//! Packets of 40 and 60 ms: what is repaired of them, how it is counted, and what becomes of words that fill none.
 
 use super::*;
 use crate::media::codec::opus::has_redundancy;
 use crate::media::recovery::wire::{ImpairedWire, Impairments};
 
 /// A voice without pauses behind half a second of silence, so that none of it passes for background; in packets of `ms`
-/// for a far side that loses one in ten.
-fn voice(packets: usize, ms: usize) -> Vec<Vec<u8>> {
+/// for a far side that loses so many percent.
+fn voice(packets: usize, ms: usize, expected_loss: u8) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
-    encoder.set_expected_loss(10);
+    encoder.set_expected_loss(expected_loss);
     let sample = |n: usize| {
         let seconds = n as f32 / 8_000.0;
         let phase = (seconds * 140.0 + (seconds * 9.0).sin()) * std::f32::consts::TAU;
@@ -54,30 +54,39 @@ fn likeness(a: &[i16], b: &[i16]) -> f64 {
 #[test]
 fn redundancy_replaces_what_is_lost_of_long_packets_however_much_they_jitter() {
     for ms in [40u32, 60] {
-        let packets = voice(200, ms as usize);
-        let due = |n: usize| MS * ms * n as u32;
         let lost = |n: usize| n >= 40 && n.is_multiple_of(7);
-        let punctual: Vec<_> = (0..packets.len()).map(|n| Some(due(n))).collect();
-        let (clean, _) = play(&packets, ms, &punctual);
-        for jitter in [0u32, 5, 15, 30] {
-            for seed in 1..4 {
-                let jittering = Impairments { jitter: MS * jitter, in_order: true, ..Impairments::default() };
-                let mut wire = ImpairedWire::new(jittering, seed);
-                let mut arrive = |n: usize| wire.carry(due(n)).next().filter(|_| !lost(n));
-                let arrivals: Vec<_> = (0..packets.len()).map(&mut arrive).collect();
-                let (heard, outcomes) = play(&packets, ms, &arrivals);
-                let case = format!("{ms} ms, jitter {jitter} ms, seed {seed}");
-                let holders: Vec<usize> =
-                    (1..packets.len()).filter(|n| lost(n - 1) && has_redundancy(&packets[*n])).collect();
-                assert!(holders.len() >= 12, "{} with redundancy, {case}", holders.len());
-                let length = ms as usize * 8;
-                for n in holders {
-                    let became = (outcomes[n].recovered_fec, outcomes[n].recovered_plc);
-                    assert_eq!(became, (1, 0), "packet {n}, {case}");
-                    let part = (n - 1) * length..n * length;
-                    let alike = likeness(&clean[part.clone()], &heard[part]);
-                    assert!(alike > 0.7, "packet {n} came back as {alike}, {case}");
-                }
+        let due = |n: usize| MS * ms * n as u32;
+        // How much what is heard in the place of the lost packets is like them, with redundancy and without.
+        let mean_likeness = |expected_loss: u8, jitter: u32, seed: u64| {
+            let packets = voice(200, ms as usize, expected_loss);
+            let punctual: Vec<_> = (0..packets.len()).map(|n| Some(due(n))).collect();
+            let (clean, _) = play(&packets, ms, &punctual);
+            let jittering = Impairments { jitter: MS * jitter, in_order: true, ..Impairments::default() };
+            let mut wire = ImpairedWire::new(jittering, seed);
+            let mut arrive = |n: usize| wire.carry(due(n)).next().filter(|_| !lost(n));
+            let arrivals: Vec<_> = (0..packets.len()).map(&mut arrive).collect();
+            let (heard, outcomes) = play(&packets, ms, &arrivals);
+            let behind: Vec<usize> = (1..packets.len()).filter(|n| lost(n - 1)).collect();
+            for n in &behind {
+                let redundant = has_redundancy(&packets[*n]);
+                let became = (outcomes[*n].recovered_fec, outcomes[*n].recovered_plc);
+                let expected = if redundant { (1, 0) } else { (0, 1) };
+                assert_eq!(became, expected, "packet {n} of {ms} ms, jitter {jitter} ms, seed {seed}");
+            }
+            let behind: Vec<usize> =
+                behind.into_iter().filter(|n| has_redundancy(&packets[*n]) == (expected_loss > 0)).collect();
+            assert!(behind.len() >= 12, "{} of {ms} ms for {expected_loss} % lost", behind.len());
+            let length = ms as usize * 8;
+            let part = |n: usize| (n - 1) * length..n * length;
+            let sum: f64 = behind.iter().map(|n| likeness(&clean[part(*n)], &heard[part(*n)])).sum();
+            sum / behind.len() as f64
+        };
+        for jitter in [0, 5, 15, 30] {
+            for seed in 1..3 {
+                let recovered = mean_likeness(10, jitter, seed);
+                let concealed = mean_likeness(0, jitter, seed);
+                let case = format!("{recovered} for {concealed}: {ms} ms, jitter {jitter} ms, seed {seed}");
+                assert!(recovered > 0.6 && recovered > concealed + 0.2, "{case}");
             }
         }
     }
@@ -85,7 +94,7 @@ fn redundancy_replaces_what_is_lost_of_long_packets_however_much_they_jitter() {
 
 #[test]
 fn what_was_partly_made_up_before_its_redundancy_came_counts_as_concealed() {
-    let packets = voice(60, 60);
+    let packets = voice(60, 60, 10);
     let holder = (40..60).find(|n| has_redundancy(&packets[*n])).unwrap();
     let arrive = |n: usize| {
         let late = if n == holder { 40 * MS } else { Duration::ZERO };
@@ -94,4 +103,75 @@ fn what_was_partly_made_up_before_its_redundancy_came_counts_as_concealed() {
     let arrivals: Vec<_> = (0..packets.len()).map(arrive).collect();
     let (_, outcomes) = play(&packets, 60, &arrivals);
     assert_eq!((outcomes[holder].recovered_fec, outcomes[holder].recovered_plc), (0, 1));
+}
+
+#[test]
+fn the_end_of_a_word_that_fills_no_packet_is_sent_at_once_and_whole() {
+    use crate::media::codec::opus::packet_samples;
+    // A trunk that sends nothing in its pauses: words of so many packets of 20 ms.
+    for (codec, ptime_ms) in [
+        (AudioCodec::Opus, 60),
+        (AudioCodec::Opus, 40),
+        (AudioCodec::Pcma, 60),
+        (AudioCodec::Pcmu, 40),
+        (AudioCodec::Pcma, 30),
+    ] {
+        let mut call = Call::new(config(AudioCodec::Pcma), LegConfig { ptime_ms, ..config(codec) });
+        let mut trunk = Talker::new(Side::A, 8);
+        let voice = pcma_speech(200, 160);
+        let mut said = 0;
+        for word in [3usize, 7, 8, 10, 11, 13, 20, 1, 2, 4] {
+            let begins = call.now.instant - call.start;
+            for n in 0..word {
+                call.until(begins + 20 * MS * n as u32);
+                trunk.say(&mut call, 160, &voice[said + n]);
+            }
+            said += word;
+            let spoken = call.now.instant - call.start;
+            call.until(spoken + 35 * MS);
+            let samples = |got: &Got| match codec {
+                AudioCodec::Opus => packet_samples(&got.payload, 8_000).unwrap(),
+                AudioCodec::Pcma | AudioCodec::Pcmu => got.payload.len(),
+            };
+            let sent: usize = call.at_b.iter().map(samples).sum();
+            assert_eq!(sent, said * 160, "{codec} of {ptime_ms} ms, behind a word of {word}");
+            let pause = 20 * MS * (word as u32 % 3) + 460 * MS;
+            call.until(spoken + pause);
+            trunk.timestamp = trunk.timestamp.wrapping_add(pause.as_millis() as u32 * 8 - 160);
+            let (first, last) = (&call.at_b[0], &call.at_b[call.at_b.len() - 1]);
+            let units = codec.clock_rate() / 1_000;
+            let place = last.timestamp.wrapping_sub(first.timestamp) / units;
+            assert!(u128::from(place).abs_diff((last.at - first.at).as_millis()) <= 80, "true time");
+        }
+        for pair in call.at_b.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+            let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+            let units = codec.clock_rate() / 8_000;
+            let length = match codec {
+                AudioCodec::Opus => packet_samples(&pair[0].payload, 8_000).unwrap(),
+                AudioCodec::Pcma | AudioCodec::Pcmu => pair[0].payload.len(),
+            };
+            assert!(step >= length as u32 * units, "nothing lies over another");
+        }
+    }
+}
+
+#[test]
+fn a_word_that_goes_on_after_a_short_pause_keeps_what_waited_before_it() {
+    use crate::media::codec::opus::packet_samples;
+    let mut call =
+        Call::new(config(AudioCodec::Pcma), LegConfig { ptime_ms: 60, ..config(AudioCodec::Opus) });
+    let mut trunk = Talker::new(Side::A, 8);
+    let voice = pcma_speech(40, 160);
+    // A hole of 8 ms behind each packet: the next comes before what waits would be given up.
+    let mut at = Duration::ZERO;
+    for packet in &voice {
+        call.until(at);
+        trunk.say(&mut call, 160, packet);
+        at += 28 * MS;
+        trunk.timestamp = trunk.timestamp.wrapping_add(64);
+    }
+    call.until(at + 100 * MS);
+    let sent: usize = call.at_b.iter().map(|got| packet_samples(&got.payload, 8_000).unwrap()).sum();
+    assert_eq!(sent, 40 * 160);
 }

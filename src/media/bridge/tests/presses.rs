@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::media::dtmf::Event;
+use crate::media::dtmf::detector::Detector;
 
 /// Presses a key: `updates` packets 20 ms apart and two more end packets.
 fn press(call: &mut Call, talker: &mut Talker, code: u8, updates: u16, unit: u16) {
@@ -16,6 +17,58 @@ fn press(call: &mut Call, talker: &mut Talker, code: u8, updates: u16, unit: u16
         call.send(talker.side, header, &event.to_bytes());
     }
     talker.timestamp = timestamp.wrapping_add(u32::from(unit) * u32::from(updates + 2));
+}
+
+/// The same without any end.
+fn press_endlessly(call: &mut Call, talker: &mut Talker, code: u8, updates: u16, unit: u16) {
+    let base = call.now.instant - call.start;
+    for n in 1..=updates {
+        let event = Event { code, end: false, volume: 10, duration: unit * n };
+        let header = RtpHeader { payload_type: 101, marker: n == 1, ..talker.header() };
+        talker.sequence = talker.sequence.wrapping_add(1);
+        call.until(base + 20 * MS * u32::from(n));
+        call.send(talker.side, header, &event.to_bytes());
+    }
+    // The ends are lost.
+    talker.sequence = talker.sequence.wrapping_add(3);
+    talker.timestamp = talker.timestamp.wrapping_add(u32::from(unit) * u32::from(updates + 2));
+    call.until(base + 20 * MS * u32::from(updates + 2));
+}
+
+/// Says packets 20 ms apart, beginning 20 ms from now.
+fn say(call: &mut Call, talker: &mut Talker, step: u32, payloads: &[Vec<u8>]) {
+    for payload in payloads {
+        let base = call.now.instant - call.start;
+        call.until(base + 20 * MS);
+        talker.say(call, step, payload);
+    }
+}
+
+/// An app with DTX says a second of voice and falls silent: half a second later nothing comes of it any more.
+fn falls_silent(call: &mut Call) -> Talker {
+    let mut encoder = Encoder::new(8_000, OpusSettings { dtx: true, ..OpusSettings::default() }).unwrap();
+    let mut app = Talker::new(Side::A, 111);
+    for n in 0..75usize {
+        let pcm = if n < 50 { speech(n * 160, 160) } else { vec![0; 160] };
+        call.until(20 * MS * n as u32);
+        let mut packet = [0; 1276];
+        match encoder.encode(&pcm, &mut packet).unwrap() {
+            Encoded::Packet(len) => {
+                app.say(call, 960, &packet[..len]);
+            }
+            Encoded::Silence => app.timestamp = app.timestamp.wrapping_add(960),
+        }
+    }
+    call.until(1_500 * MS);
+    app
+}
+
+/// The keys a detector finds in a sound.
+fn keys_in(pcm: &[i16]) -> Vec<u8> {
+    let mut detector = Detector::default();
+    let silence = [0; 480];
+    let found = pcm.chunks(160).chain(silence.chunks(160)).filter_map(|frame| detector.hear(frame));
+    found.filter(|found| found.ended).map(|found| found.code).collect()
 }
 
 fn events(got: &[Got]) -> Vec<(&Got, Event)> {
@@ -169,4 +222,185 @@ fn a_trunk_configured_for_tones_gets_them_from_a_trunk_with_events() {
         assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
         assert!(rtp::timestamp_distance(pair[0].timestamp, pair[1].timestamp) > 0);
     }
+}
+
+#[test]
+fn a_new_source_is_heard_pressing_its_keys_wherever_its_timestamps_begin() {
+    // Behind those of the source before it, just behind, and ahead; and the same source that began anew.
+    let places = [0x9999u32, 0xabcd]
+        .into_iter()
+        .flat_map(|ssrc| [1u32 << 31, 1 << 30, 8_000, 0xfff0_0000].map(|behind| (ssrc, behind)));
+    for (ssrc, behind) in places {
+        for to in [config(AudioCodec::Opus), config(AudioCodec::Pcma), config(AudioCodec::Pcmu)] {
+            let mut call = Call::new(config(AudioCodec::Pcma), to);
+            let mut trunk = Talker::new(Side::A, 8);
+            let voice = pcma_speech(60, 160);
+            say(&mut call, &mut trunk, 160, &voice[..20]);
+            press(&mut call, &mut trunk, 5, 5, 160);
+            say(&mut call, &mut trunk, 160, &voice[..20]);
+            // The switch goes silent for a second and connects another party.
+            call.until(call.now.instant - call.start + 1_000 * MS);
+            trunk.ssrc = ssrc;
+            trunk.sequence = trunk.sequence.wrapping_add(20_000);
+            trunk.timestamp = trunk.timestamp.wrapping_sub(behind);
+            say(&mut call, &mut trunk, 160, &voice);
+            press(&mut call, &mut trunk, 6, 5, 160);
+            say(&mut call, &mut trunk, 160, &voice[..20]);
+            let sent = events(&call.at_b);
+            let begun: Vec<u8> =
+                sent.iter().filter(|(got, _)| got.marker).map(|(_, event)| event.code).collect();
+            assert_eq!(begun, [5, 6], "{behind} behind");
+            assert_eq!(sent.iter().filter(|(_, event)| event.end).count(), 6, "{behind} behind");
+            for pair in call.at_b.windows(2) {
+                assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1), "{behind} behind");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_pressed_twice_is_heard_twice_though_nothing_came_between() {
+    // The app is silent: none of its packets falls between the presses.
+    for pause in [20u32, 100, 2_000] {
+        let inband = LegConfig { dtmf: None, ..config(AudioCodec::Pcma) };
+        let mut call = Call::new(config(AudioCodec::Opus), inband);
+        let mut app = falls_silent(&mut call);
+        for _ in 0..2 {
+            press(&mut call, &mut app, 1, 4, 960);
+            call.until(call.now.instant - call.start + MS * pause);
+            app.timestamp = app.timestamp.wrapping_add(48 * pause);
+        }
+        call.until(call.now.instant - call.start + 200 * MS);
+        assert_eq!(keys_in(&listen_pcma(&call.at_b)), [1, 1], "{pause} ms between");
+        for pair in call.at_b.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+            let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+            assert!(step as usize >= pair[0].payload.len() && step < 2_000, "{step}");
+        }
+    }
+    // A trunk without comfort noise says nothing between them either.
+    for (codec, ptime_ms) in [(AudioCodec::Pcmu, 30), (AudioCodec::Opus, 20), (AudioCodec::Opus, 60)] {
+        let to = LegConfig { dtmf: None, ptime_ms, ..config(codec) };
+        let mut call = Call::new(config(AudioCodec::Pcma), to);
+        let mut trunk = Talker::new(Side::A, 8);
+        say(&mut call, &mut trunk, 160, &pcma_speech(10, 160));
+        let spoken = call.at_b.len();
+        for _ in 0..2 {
+            press(&mut call, &mut trunk, 1, 5, 160);
+            call.until(call.now.instant - call.start + 20 * MS);
+            trunk.timestamp = trunk.timestamp.wrapping_add(160);
+        }
+        call.until(call.now.instant - call.start + 200 * MS);
+        let mut decoder = Decoder::new(8_000).unwrap();
+        let mut heard: Vec<i16> = Vec::new();
+        for got in &call.at_b[spoken - 1..] {
+            match codec {
+                AudioCodec::Opus => {
+                    let mut pcm = [0; 960];
+                    let samples = decoder.decode(&got.payload, &mut pcm).unwrap();
+                    heard.extend(&pcm[..samples]);
+                }
+                AudioCodec::Pcma | AudioCodec::Pcmu => {
+                    heard.extend(got.payload.iter().map(|code| Law::Mu.expand(*code)));
+                }
+            }
+        }
+        assert_eq!(keys_in(&heard), [1, 1], "{codec} of {ptime_ms} ms");
+    }
+}
+
+#[test]
+fn behind_the_key_press_of_a_silent_app_its_silence_goes_on() {
+    for comfort_noise in [false, true] {
+        let mut call =
+            Call::new(config(AudioCodec::Opus), LegConfig { comfort_noise, ..config(AudioCodec::Pcma) });
+        let mut app = falls_silent(&mut call);
+        press(&mut call, &mut app, 5, 10, 960);
+        let end = call.now.instant - call.start;
+        call.until(end + 400 * MS);
+        let first = &call.at_b[0];
+        let after: Vec<&Got> =
+            call.at_b.iter().filter(|got| got.at > end && got.payload_type != 101).collect();
+        assert!(after[0].at - end <= 60 * MS, "{:?} of dead air", after[0].at - end);
+        let wanted = if comfort_noise { 2..4 } else { 16..21 };
+        assert!(wanted.contains(&after.len()), "{} packets in 400 ms", after.len());
+        for got in after {
+            let place = i64::from(got.timestamp.wrapping_sub(first.timestamp) / 8);
+            let late = (got.at - first.at).as_millis() as i64 - place;
+            assert!((0..=80).contains(&late), "{late} ms behind true time");
+        }
+        for pair in call.at_b.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        }
+    }
+}
+
+#[test]
+fn a_press_whose_ends_are_all_lost_is_ended_when_the_voice_is_back() {
+    for (from, to) in [
+        (AudioCodec::Opus, AudioCodec::Pcma),
+        (AudioCodec::Pcma, AudioCodec::Opus),
+        (AudioCodec::Pcma, AudioCodec::Pcma),
+        (AudioCodec::Opus, AudioCodec::Opus),
+    ] {
+        let mut call = Call::new(config(from), config(to));
+        let (opus, pcma) = (opus_speech(40, 0), pcma_speech(40, 160));
+        let (payload_type, voice) = if from == AudioCodec::Opus { (111, opus) } else { (8, pcma) };
+        let step = from.clock_rate() / 50;
+        let mut talker = Talker::new(Side::A, payload_type);
+        say(&mut call, &mut talker, step, &voice[..10]);
+        press_endlessly(&mut call, &mut talker, 9, 5, step as u16);
+        say(&mut call, &mut talker, step, &voice[10..]);
+        let case = format!("{from} to {to}");
+        let sent = events(&call.at_b);
+        let ends: Vec<_> = sent.iter().filter(|(_, event)| event.end).collect();
+        assert_eq!(ends.len(), 3, "{case}");
+        for (got, event) in ends {
+            assert_eq!(got.timestamp, sent[0].0.timestamp, "{case}");
+            assert_eq!(u32::from(event.duration), to.clock_rate() / 10, "{case}");
+            assert!(!got.marker, "{case}");
+        }
+        // Nothing else is out of its place: on a relay the lost ends are missing, and nothing else.
+        let steps = call.at_b.windows(2).map(|pair| pair[1].sequence.wrapping_sub(pair[0].sequence));
+        let lost = if from == to { 3 } else { 0 };
+        let steps: Vec<u16> = steps.filter(|step| *step != 1).collect();
+        assert_eq!(steps, if lost == 0 { vec![] } else { vec![lost + 1] }, "{case}");
+    }
+}
+
+#[test]
+fn a_press_without_an_end_is_ended_in_the_silence_behind_it_too() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = falls_silent(&mut call);
+    press_endlessly(&mut call, &mut app, 9, 5, 960);
+    call.until(call.now.instant - call.start + 400 * MS);
+    let sent = events(&call.at_b);
+    assert_eq!(sent.iter().filter(|(_, event)| event.end).count(), 3);
+    let after = call.at_b.iter().filter(|got| got.at > 1_600 * MS && got.payload_type == 8);
+    assert!(after.count() >= 8, "its silence is heard");
+}
+
+#[test]
+fn a_relay_takes_nothing_for_a_late_packet_whose_number_it_gave_away() {
+    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Pcma));
+    let mut talker = Talker::new(Side::A, 8);
+    let voice = pcma_speech(40, 160);
+    say(&mut call, &mut talker, 160, &voice[..10]);
+    press_endlessly(&mut call, &mut talker, 9, 5, 160);
+    say(&mut call, &mut talker, 160, &voice[10..18]);
+    // Overtaken by those beside which the ends are said.
+    let late = talker.next(160);
+    say(&mut call, &mut talker, 160, &voice[19..25]);
+    call.send(Side::A, late, &voice[18]);
+    say(&mut call, &mut talker, 160, &voice[25..]);
+    let overtaken = talker.next(160);
+    talker.next(160);
+    talker.say(&mut call, 160, &voice[0]);
+    call.send(Side::A, overtaken, &voice[1]);
+    let mut numbers: Vec<u16> = call.at_b.iter().map(|got| got.sequence.wrapping_add(1_000)).collect();
+    let (sent, last) = (numbers.len(), call.at_b.last().unwrap());
+    assert_eq!(last.payload, voice[1], "later ones are late and no more");
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), sent, "no number twice");
 }
