@@ -399,6 +399,26 @@ fn ports_that_are_used_again_too_early_are_counted() {
 }
 
 #[test]
+fn a_port_that_is_still_sent_to_after_its_call_is_counted() {
+    let lane = Lane::take("metrics-strays");
+    let switch = operator(&lane, "operator-answers").calls(1).start();
+    let first = lane.even_ports(4);
+    let gateway =
+        builder(&lane, &switch).set("network.media_ports", format!("{first}-{}", first + 3)).start();
+    alice(&lane, &gateway, "user-calls").pause(BLINK).start().succeed();
+    gateway.wait_idle();
+    assert_eq!(gateway.metric("tandem_media_ports_disturbed_total", &[]), 0.0);
+    let stray = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    wait::until("a port that is not quiet", wait::SOON, || {
+        for port in [first, first + 2] {
+            stray.send_to(&[0x80; 172], ("127.0.0.1", port)).expect("a datagram");
+        }
+        (gateway.metric("tandem_media_ports_disturbed_total", &[]) > 0.0).then_some(())
+    });
+    switch.succeed();
+}
+
+#[test]
 fn a_log_that_nobody_reads_loses_lines_and_counts_them() {
     let lane = Lane::take("metrics-log");
     let gateway = talkative(Gateway::on(&lane)).start_unread();

@@ -106,9 +106,10 @@ impl Observer {
         tracing::error!(target: "tandem::billing", "{what}");
     }
 
-    /// Media ports no leg has, all there are, and those that had to be used before they had rested.
-    pub fn ports_now(&self, idle: usize, configured: usize, rushed: u64) {
-        self.metrics.media.set_ports(idle, configured, rushed);
+    /// Media ports no leg has, all there are, those that had to be used before they had rested, and those that had to rest
+    /// longer.
+    pub fn ports_now(&self, idle: usize, configured: usize, rushed: u64, disturbed: u64) {
+        self.metrics.media.set_ports(idle, configured, rushed, disturbed);
     }
 
     pub fn ports(&self, what: &str) {

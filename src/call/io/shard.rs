@@ -200,7 +200,8 @@ impl Shard {
         self.tell_ports();
         self.tell_door(Now::read());
         while !self.stopping {
-            let deadline = self.exchange.poll_timeout().map(TokioInstant::from_std);
+            let due = [self.exchange.poll_timeout(), self.ports.poll_timeout()].into_iter().flatten().min();
+            let deadline = due.map(TokioInstant::from_std);
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(event) => self.sort_in(event),
@@ -222,6 +223,10 @@ impl Shard {
             let now = Now::read();
             if self.exchange.poll_timeout().is_some_and(|at| at <= now.instant) {
                 self.exchange.handle_timeout(now);
+            }
+            if self.ports.poll_timeout().is_some_and(|at| at <= now.instant) {
+                self.ports.handle_timeout(now.instant);
+                self.tell_ports();
             }
             self.carry_out(now);
             self.workers.wake();
@@ -479,7 +484,8 @@ impl Shard {
     }
 
     fn tell_ports(&self) {
-        self.observer.ports_now(self.ports.idle(), self.ports.configured(), self.ports.rushed());
+        let ports = &self.ports;
+        self.observer.ports_now(ports.idle(), ports.configured(), ports.rushed(), ports.disturbed());
     }
 
     /// Asks a leg's worker how it is and was; `tell` is dropped untold if there is none.

@@ -1,4 +1,7 @@
-//! Hands out pairs of media ports per network and lets freed ones rest, so that a new call never hears an old one.
+//! Hands out pairs of media ports per network and lets freed ones rest until nothing comes to them any more, so that a new
+//! call never hears an old one.
+//!
+//! A pair that rests stays bound and is not read: what waits in it when its rest is over shows that somebody still sends.
 
 use crate::types::NetworkId;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -9,10 +12,19 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-/// How long a freed pair is quiet: a far end that missed the BYE stops within two seconds of our silence.
+/// How long a freed pair rests: a far end that missed the BYE stops within two seconds of our silence, or goes on for
+/// long and is heard in that time.
 const REST: Duration = Duration::from_secs(2);
-/// The least rest when no other pair is left; what is still under way on the network arrives well within it.
+/// The least rest when no other pair is left; what is still under way on the network arrives well within it, and is no
+/// sign of one that goes on.
 const REST_UNDER_PRESSURE: Duration = Duration::from_millis(500);
+/// Where no other is left, a pair that never gets quiet is used again after this: telephones give up within it, and
+/// whoever sends to all ports at once keeps none of them for good.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Rests that end within so much time are looked at together.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// Datagrams taken out of one port at most; a receive buffer of the usual size holds no more.
+const MOST_WAITING: usize = 512;
 /// A pair whose port another program holds is not tried again for this long.
 const AVOID: Duration = Duration::from_secs(30);
 
@@ -82,6 +94,9 @@ impl LegSockets {
 pub struct PortAllocator {
     pools: Vec<Pool>,
     rushed: u64,
+    disturbed: u64,
+    /// When rests were last looked at.
+    looked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -90,17 +105,71 @@ struct Pool {
     address: IpAddr,
     dscp: u8,
     size: usize,
-    /// Oldest first: every pair gets the longest rest there is.
+    /// Those that never worked or have rested, oldest first.
     free: VecDeque<FreePair>,
+    /// Those that rest, the one that has been quiet for longest first.
+    resting: VecDeque<RestingPair>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct FreePair {
     rtp_port: u16,
-    /// When it was freed; `None` if it was never used.
-    since: Option<Instant>,
     /// Not before this, because another program held it.
     avoid_until: Option<Instant>,
+}
+
+/// A pair that waits, still bound, for nobody to send to it any more.
+#[derive(Debug)]
+struct RestingPair {
+    sockets: LegSockets,
+    freed: Instant,
+    /// The rest began then, or began anew.
+    since: Instant,
+    /// Nothing was found to have come after that.
+    quiet_since: Instant,
+    /// What was under way when it was freed is taken out.
+    settled: bool,
+}
+
+impl RestingPair {
+    /// Takes out what has come; true if anything had.
+    fn drain(&self) -> bool {
+        let mut came = false;
+        for socket in [Some(&self.sockets.rtp), self.sockets.rtcp.as_ref()].into_iter().flatten() {
+            for _ in 0..MOST_WAITING {
+                match socket.recv(&mut [0]) {
+                    Ok(_) => came = true,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // An error queued on the socket; reading took it away.
+                    Err(_) => {}
+                }
+            }
+        }
+        came
+    }
+
+    /// Takes out what was under way when the pair was freed, once it must be here.
+    fn settle(&mut self, now: Instant) {
+        if !self.settled && now.saturating_duration_since(self.since) >= REST_UNDER_PRESSURE {
+            self.settled = true;
+            if self.drain() {
+                self.quiet_since = now;
+            }
+        }
+    }
+
+    fn has_rested(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= REST
+    }
+
+    /// True if it may be used where no other is left.
+    fn is_near_enough(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.quiet_since) >= REST_UNDER_PRESSURE
+    }
+
+    fn again(self, now: Instant) -> RestingPair {
+        RestingPair { since: now, quiet_since: now, settled: true, ..self }
+    }
 }
 
 impl PortAllocator {
@@ -118,7 +187,7 @@ impl PortAllocator {
                     .range
                     .clone()
                     .filter(|port| port % 2 == 0 && *port > 0 && port + 1 <= *network.range.end())
-                    .map(|rtp_port| FreePair { rtp_port, since: None, avoid_until: None })
+                    .map(|rtp_port| FreePair { rtp_port, avoid_until: None })
                     .collect();
                 // Guessing the next call's port must not be possible from the last one's (RFC 6056 §3).
                 shuffle.apply(&mut free);
@@ -128,78 +197,123 @@ impl PortAllocator {
                     dscp: network.dscp,
                     size: free.len(),
                     free: free.into(),
+                    resting: VecDeque::new(),
                 });
             }
         }
-        PortAllocator { pools, rushed: 0 }
+        PortAllocator { pools, rushed: 0, disturbed: 0, looked: None }
     }
 
-    /// Binds a pair that has rested.
+    /// Binds a pair that has rested, or where none is left takes one that was quiet for the least time.
     pub fn allocate(
         &mut self,
         network: NetworkId,
         family: Family,
         now: Instant,
     ) -> Result<LegSockets, PortsExhausted> {
+        self.handle_timeout(now);
         let pool = self
             .pools
             .iter_mut()
             .find(|pool| pool.network == network && Family::of(pool.address) == family)
             .ok_or(PortsExhausted::NoAddress)?;
+        let mut exhausted = PortsExhausted::NoneFree;
         for _ in 0..pool.free.len() {
             let Some(pair) = pool.free.pop_front() else { break };
             if pair.avoid_until.is_some_and(|until| until > now) {
                 pool.free.push_back(pair);
                 continue;
             }
-            let rested = pair.since.map_or(REST, |since| now.saturating_duration_since(since));
-            if rested < REST_UNDER_PRESSURE {
-                pool.free.push_front(pair);
-                break;
-            }
             match bind_pair(pool.address, pair.rtp_port, pool.dscp) {
                 Ok((rtp, rtcp)) => {
-                    if rested < REST {
-                        self.rushed += 1;
-                    }
                     let local_rtp = SocketAddr::new(pool.address, pair.rtp_port);
                     return Ok(LegSockets { rtp, rtcp: Some(rtcp), network, local_rtp });
                 }
                 Err(error) => {
                     pool.free.push_back(FreePair { avoid_until: Some(now + AVOID), ..pair });
-                    // Where descriptors or the address are wanting, the next port is no better.
+                    // Where descriptors or the address are wanting, the next port is no better: only those that rest
+                    // are still bound.
                     if error.kind() != io::ErrorKind::AddrInUse {
                         let (address, why) = (pool.address, error.kind());
-                        return Err(PortsExhausted::Unbindable { address, why });
+                        exhausted = PortsExhausted::Unbindable { address, why };
+                        break;
                     }
                 }
             }
         }
-        Err(PortsExhausted::NoneFree)
+        let mut place = 0;
+        for _ in 0..pool.resting.len() {
+            if !pool.resting[place].is_near_enough(now) {
+                place += 1;
+                continue;
+            }
+            let Some(pair) = pool.resting.remove(place) else { break };
+            if !pair.drain() || now.saturating_duration_since(pair.freed) >= LONGEST_REST {
+                self.rushed += 1;
+                return Ok(pair.sockets);
+            }
+            self.disturbed += 1;
+            pool.resting.push_back(pair.again(now));
+        }
+        Err(exhausted)
     }
 
-    /// Closes the sockets and lets their ports rest.
+    /// Lets ports rest.
     pub fn release(&mut self, sockets: LegSockets, now: Instant) {
         let LegSockets { network, local_rtp, .. } = &sockets;
         let pool = self.pools.iter_mut().find(|p| p.network == *network && p.address == local_rtp.ip());
         if let Some(pool) = pool {
-            let pair = FreePair { rtp_port: local_rtp.port(), since: Some(now), avoid_until: None };
-            pool.free.push_back(pair);
+            pool.resting.push_back(RestingPair {
+                sockets,
+                freed: now,
+                since: now,
+                quiet_since: now,
+                settled: false,
+            });
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = |pool: &Pool| {
+            let rested = pool.resting.front().map(|pair| pair.since + REST);
+            let unsettled = pool.resting.iter().find(|pair| !pair.settled);
+            let settled = unsettled.map(|pair| pair.since + REST_UNDER_PRESSURE);
+            [rested, settled].into_iter().flatten().min()
+        };
+        let due = self.pools.iter().filter_map(due).min()?;
+        Some(self.looked.map_or(due, |looked| due.max(looked + TOGETHER)))
+    }
+
+    /// Closes the pairs that have rested; one that packets still came to rests anew.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.looked = Some(now);
+        for pool in &mut self.pools {
+            pool.resting.iter_mut().for_each(|pair| pair.settle(now));
+            while let Some(pair) = pool.resting.pop_front_if(|pair| pair.has_rested(now)) {
+                if pair.drain() {
+                    self.disturbed += 1;
+                    pool.resting.push_back(pair.again(now));
+                } else {
+                    let rtp_port = pair.sockets.local_rtp.port();
+                    pool.free.push_back(FreePair { rtp_port, avoid_until: None });
+                }
+            }
         }
     }
 
     /// Pairs a new leg could take now, of all networks and families.
     pub fn free(&self, now: Instant) -> usize {
-        let ready = |pair: &&FreePair| {
-            pair.since.is_none_or(|since| now.saturating_duration_since(since) >= REST_UNDER_PRESSURE)
-                && pair.avoid_until.is_none_or(|until| until <= now)
-        };
-        self.pools.iter().map(|pool| pool.free.iter().filter(ready).count()).sum()
+        let ready = |pair: &&FreePair| pair.avoid_until.is_none_or(|until| until <= now);
+        let rested = |pair: &&RestingPair| pair.is_near_enough(now);
+        let of =
+            |pool: &Pool| pool.free.iter().filter(ready).count() + pool.resting.iter().filter(rested).count();
+        self.pools.iter().map(of).sum()
     }
 
     /// Pairs no leg has, those that rest included.
     pub fn idle(&self) -> usize {
-        self.pools.iter().map(|pool| pool.free.len()).sum()
+        self.pools.iter().map(|pool| pool.free.len() + pool.resting.len()).sum()
     }
 
     /// Pairs configured in all networks and families.
@@ -210,6 +324,11 @@ impl PortAllocator {
     /// Pairs given out before their full rest, since the start.
     pub fn rushed(&self) -> u64 {
         self.rushed
+    }
+
+    /// Rests that began anew because packets still came, since the start.
+    pub fn disturbed(&self) -> u64 {
+        self.disturbed
     }
 }
 
@@ -331,6 +450,96 @@ mod tests {
         ports.release(rushed, start);
         ports.allocate(DEFAULT, Family::V4, start + REST).unwrap();
         assert_eq!(ports.rushed(), 1, "a full rest is not rushed");
+    }
+
+    /// Somebody who sends to a pair's RTP port and never hears that its call is over.
+    struct Stray {
+        socket: UdpSocket,
+        to: SocketAddr,
+    }
+
+    impl Stray {
+        fn to(pair: &LegSockets) -> Stray {
+            Stray { socket: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), to: pair.local_rtp }
+        }
+
+        fn send(&self) {
+            self.socket.send_to(&[0x80; 172], self.to).unwrap();
+        }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_pair_that_is_still_sent_to_rests_until_it_is_quiet() {
+        let (mut ports, _) = allocator(1);
+        let start = Instant::now();
+        let pair = ports.allocate(DEFAULT, Family::V4, start).unwrap();
+        let stray = Stray::to(&pair);
+        ports.release(pair, start);
+        // Ten seconds of packets every 20 ms, in which no new call may have the port, pressed as it is.
+        for n in 0..500 {
+            stray.send();
+            let now = start + 20 * MS * n;
+            assert_eq!(ports.allocate(DEFAULT, Family::V4, now).err(), Some(PortsExhausted::NoneFree), "{n}");
+        }
+        assert!(ports.disturbed() > 5, "{}", ports.disturbed());
+        assert_eq!((ports.idle(), ports.rushed()), (1, 0));
+        // It falls silent, and is as good as any other two seconds later; nothing of the old call waits in it.
+        let silent = start + 10_000 * MS;
+        assert_eq!(ports.allocate(DEFAULT, Family::V4, silent).err(), Some(PortsExhausted::NoneFree));
+        assert_eq!(ports.free(silent + 499 * MS), 0);
+        ports.handle_timeout(silent + REST);
+        let pair = ports.allocate(DEFAULT, Family::V4, silent + REST).unwrap();
+        assert_eq!(pair.rtp.recv(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(ports.rushed(), 0);
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_call_ended_makes_no_rest_longer() {
+        let (mut ports, _) = allocator(1);
+        let start = Instant::now();
+        let pair = ports.allocate(DEFAULT, Family::V4, start).unwrap();
+        let stray = Stray::to(&pair);
+        ports.release(pair, start);
+        stray.send();
+        let settles = ports.poll_timeout().unwrap();
+        assert_eq!(settles, start + REST_UNDER_PRESSURE);
+        ports.handle_timeout(settles);
+        assert_eq!(ports.poll_timeout(), Some(start + REST));
+        ports.handle_timeout(start + REST);
+        assert_eq!((ports.disturbed(), ports.poll_timeout()), (0, None));
+        let pair = ports.allocate(DEFAULT, Family::V4, start + REST).unwrap();
+        assert_eq!(pair.rtp.recv(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(ports.rushed(), 0);
+    }
+
+    #[test]
+    fn a_pair_is_bound_while_it_rests_and_no_longer() {
+        let (mut ports, _) = allocator(1);
+        let start = Instant::now();
+        let pair = ports.allocate(DEFAULT, Family::V4, start).unwrap();
+        let rtp = pair.local_rtp;
+        ports.release(pair, start);
+        ports.handle_timeout(start + REST - MS);
+        assert_eq!(UdpSocket::bind(rtp).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        ports.handle_timeout(start + REST);
+        UdpSocket::bind(rtp).unwrap();
+    }
+
+    #[test]
+    fn who_never_stops_sending_to_a_port_keeps_it_for_a_minute_at_most() {
+        let (mut ports, _) = allocator(1);
+        let start = Instant::now();
+        let pair = ports.allocate(DEFAULT, Family::V4, start).unwrap();
+        let stray = Stray::to(&pair);
+        ports.release(pair, start);
+        let taken = (0..200).find(|n| {
+            stray.send();
+            ports.allocate(DEFAULT, Family::V4, start + 500 * MS * *n).is_ok()
+        });
+        assert!(taken.is_some_and(|n| (120..=122).contains(&n)), "{taken:?} half seconds");
+        assert_eq!(ports.rushed(), 1);
     }
 
     #[test]

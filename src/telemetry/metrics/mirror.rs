@@ -72,6 +72,7 @@ pub struct MediaMetrics {
     ports_free: IntGauge,
     ports: IntGauge,
     ports_rushed: IntCounter,
+    ports_disturbed: IntCounter,
 }
 
 struct LegCounters {
@@ -155,6 +156,11 @@ impl MediaMetrics {
                 "tandem_media_ports_rushed_total",
                 "Freed media port pairs used again before their full rest, because no other was left.",
             ),
+            ports_disturbed: super::counter(
+                registry,
+                "tandem_media_ports_disturbed_total",
+                "Rests of freed media port pairs that began anew, because somebody still sent to them.",
+            ),
         }
     }
 
@@ -180,11 +186,12 @@ impl MediaMetrics {
         self.refused.inc();
     }
 
-    /// Port pairs: free now, configured in all, and reused early since the start.
-    pub fn set_ports(&self, free: usize, configured: usize, rushed_total: u64) {
+    /// Port pairs: free now and configured in all; reused early and disturbed at rest since the start.
+    pub fn set_ports(&self, free: usize, configured: usize, rushed_total: u64, disturbed_total: u64) {
         self.ports_free.set(free as i64);
         self.ports.set(configured as i64);
         raise(&self.ports_rushed, rushed_total);
+        raise(&self.ports_disturbed, disturbed_total);
     }
 }
 
