@@ -437,6 +437,7 @@ impl Leg {
                 (packet, arrival)
             }
             Heard::Noise(packet, arrival) => {
+                self.conversation.tally.note_level(Level::of_description(packet.payload));
                 self.conversation.tally.note_level(Level::Pause);
                 (packet, arrival)
             }

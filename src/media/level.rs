@@ -20,6 +20,8 @@ pub enum Level {
 
 /// Peaks up to here (of 32,768) are an idle channel: one step of G.711 to either side.
 const IDLE_PEAK: u16 = 24;
+/// The same as comfort noise states it, in dB below the loudest: its peaks are about 10 dB above its mean.
+const IDLE_DBOV: u8 = 73;
 /// Peaks from here, −36 dBm0 and up, are speech or a tone; room noise stays below.
 const TALK_PEAK: u16 = 512;
 /// An Opus packet of one or two bytes is a pause (RFC 7587 §3.1.3).
@@ -66,6 +68,15 @@ impl Level {
             Level::Talk
         } else {
             Level::Quiet
+        }
+    }
+
+    /// Of a silence as its sender describes it (RFC 3389 §3): a level in −dBov, and perhaps more.
+    pub fn of_description(payload: &[u8]) -> Level {
+        match payload.first() {
+            None => Level::Unknown,
+            Some(level) if level & 0x7f < IDLE_DBOV => Level::Quiet,
+            Some(_) => Level::Dead,
         }
     }
 
@@ -125,7 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn a_described_room_lives_and_a_described_nothing_does_not() {
+        assert_eq!(Level::of_description(&[50]), Level::Quiet);
+        assert_eq!(Level::of_description(&[60, 120, 90]), Level::Quiet);
+        assert_eq!(Level::of_description(&[127]), Level::Dead);
+    }
+
+    #[test]
     fn an_empty_packet_says_nothing() {
+        assert_eq!(Level::of_description(&[]), Level::Unknown);
         assert_eq!(Level::of_samples(&[]), Level::Unknown);
         assert_eq!(Level::of_g711(Law::A, &[]), Level::Unknown);
         assert_eq!(Level::of_opus(&[]), Level::Unknown);

@@ -3,33 +3,35 @@
 //!
 //! Judged on the packets of the side that is heard, so that no timer is needed. What is no fault: a hold or a stream
 //! in one direction (nobody judges then), whatever comes before the answer, a sender that says it pauses (DTX, comfort
-//! noise), and a side that has been heard alive and then falls silent, for that is a muted microphone.
+//! noise) unless nothing but a dead line came before, and a side that has been heard alive and then falls silent, for
+//! that is a muted microphone.
 
 use super::level::Level;
 use crate::types::AudioFault;
 use std::time::{Duration, Instant};
 
-/// How often is judged. With [`FINDINGS`] a fault is noticed 3.6 to 4.6 seconds after it begins.
-const PERIOD: Duration = Duration::from_millis(900);
-/// So many findings in a row are a fault.
-const FINDINGS: u8 = 4;
-/// Packets in a period from which a stream flows: packets of 60 ms give 15.
-const FLOWING: u64 = 10;
+/// How often is judged, at least: a side with DTX sends a packet every 400 ms in its pauses, and is judged on every
+/// second one.
+const PERIOD: Duration = Duration::from_millis(600);
+/// Whoever sent nothing for longer than this was not there to miss anybody.
+const LONGEST_PERIOD: Duration = Duration::from_millis(1_500);
+/// Periods of so much time are a fault: it is noticed 3.6 to 4.8 seconds after it begins.
+const SURE: Duration = Duration::from_millis(3_500);
 /// Packets in a period from which somebody talks.
-const TALKING: u64 = 5;
+const TALKING: u64 = 3;
 
 /// What came from one side, in packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Voice, events and comfort noise.
     packets: u64,
-    /// Voice that is no pause.
-    voice: u64,
     talk: u64,
     /// The last word was that a pause begins.
     pausing: bool,
     /// Something other than a dead line was heard.
     sounded: bool,
+    /// A dead line was heard, and so the sender's microphone is not merely said to pause.
+    dead: bool,
 }
 
 impl Tally {
@@ -46,9 +48,9 @@ impl Tally {
             Level::Unknown => {}
             Level::Pause => self.pausing = true,
             Level::Dead | Level::Quiet | Level::Talk => {
-                self.voice += 1;
                 self.pausing = false;
                 self.sounded |= level != Level::Dead;
+                self.dead |= level == Level::Dead;
                 self.talk += u64::from(level == Level::Talk);
             }
         }
@@ -56,7 +58,7 @@ impl Tally {
 
     /// Somebody else speaks from now on: what was heard of the one before does not count.
     pub fn forget_sound(&mut self) {
-        self.sounded = false;
+        (self.sounded, self.dead) = (false, false);
     }
 }
 
@@ -77,11 +79,11 @@ struct Period {
     peer: Tally,
 }
 
-/// Findings of one kind in a row, and how long they have lasted.
+/// How long the findings of one kind in a row have lasted, and how much of that was not told yet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Findings {
-    count: u8,
     lasted: Duration,
+    untold: Duration,
 }
 
 /// What is wrong with the peer.
@@ -108,19 +110,22 @@ impl Watch {
     pub fn judge(&mut self, now: Instant, own: Tally, peer: Tally) -> Option<Finding> {
         let period = self.period.replace(Period { began: now, own, peer })?;
         let took = now.saturating_duration_since(period.began);
-        let own_voice = own.voice - period.own.voice;
+        if took > LONGEST_PERIOD {
+            return None;
+        }
         let own_talk = own.talk - period.own.talk;
         let packets = peer.packets - period.peer.packets;
-        let voice = peer.voice - period.peer.voice;
 
         if packets > 0 || peer.pausing {
             self.missing = Findings::default();
-        } else if own_voice >= FLOWING {
+        } else {
             self.missing.add(took);
         }
+        // A room is heard before its first pause; who begins with nothing and then pauses has no microphone.
+        let mute = peer.dead && (packets > 0 || peer.pausing);
         if peer.sounded {
             self.silent = Findings::default();
-        } else if voice >= FLOWING && own_talk >= TALKING {
+        } else if mute && own_talk >= TALKING {
             self.silent.add(took);
         }
         let missing = self.missing.take(AudioFault::Missing);
@@ -130,14 +135,14 @@ impl Watch {
 
 impl Findings {
     fn add(&mut self, took: Duration) {
-        self.count = self.count.saturating_add(1);
         self.lasted += took;
+        self.untold += took;
     }
 
     /// The time not yet told, once there is enough to be sure.
     fn take(&mut self, fault: AudioFault) -> Option<Finding> {
-        (self.count >= FINDINGS && self.lasted > Duration::ZERO)
-            .then(|| Finding { fault, lasted: std::mem::take(&mut self.lasted) })
+        (self.lasted >= SURE && self.untold > Duration::ZERO)
+            .then(|| Finding { fault, lasted: std::mem::take(&mut self.untold) })
     }
 }
 
@@ -163,10 +168,12 @@ mod tests {
             Scene { watch: Watch::default(), start: now, now, own: tally, peer: tally, found: Vec::new() }
         }
 
-        /// Both sides send what they send (`None`: nothing) for so long.
+        /// Both sides send what they send (`None`: nothing) for so long; of a pause only a sign of life every 400 ms.
         fn run(&mut self, seconds: u32, own: Option<Level>, peer: Option<Level>) -> &mut Scene {
-            for _ in 0..seconds * 50 {
+            for n in 0..seconds * 50 {
                 self.now += TICK;
+                let sent = |level: Option<Level>| level.filter(|level| *level != Level::Pause || n % 20 == 0);
+                let (own, peer) = (sent(own), sent(peer));
                 for (tally, level) in [(&mut self.own, own), (&mut self.peer, peer)] {
                     if let Some(level) = level {
                         tally.note_packet();
@@ -189,6 +196,7 @@ mod tests {
     const TALK: Option<Level> = Some(Level::Talk);
     const QUIET: Option<Level> = Some(Level::Quiet);
     const DEAD: Option<Level> = Some(Level::Dead);
+    const PAUSE: Option<Level> = Some(Level::Pause);
 
     #[test]
     fn a_side_that_never_sends_is_missed_within_five_seconds_and_its_time_counted() {
@@ -199,6 +207,39 @@ mod tests {
         assert_eq!(first.fault, AudioFault::Missing);
         let lasted: Duration = scene.found.iter().map(|(_, finding)| finding.lasted).sum();
         assert!(lasted > Duration::from_secs(9) && lasted <= Duration::from_secs(10), "{lasted:?}");
+    }
+
+    #[test]
+    fn a_side_that_only_listens_with_dtx_misses_the_other_within_five_seconds_too() {
+        for listens in 2..6 {
+            let mut scene = Scene::new();
+            // Both talk, the other one stops at any moment of the first's pause.
+            scene.run(3, TALK, TALK).run(listens, PAUSE, TALK);
+            let stopped = scene.now - scene.start;
+            scene.run(6, PAUSE, None);
+            assert_eq!(scene.fault(), Some(AudioFault::Missing));
+            let after = scene.found[0].0 - stopped;
+            assert!(after < Duration::from_secs(5), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn who_says_hello_and_waits_with_dtx_is_told_that_nobody_is_there() {
+        let mut scene = Scene::new();
+        scene.run(1, TALK, None).run(5, PAUSE, None);
+        assert_eq!(scene.fault(), Some(AudioFault::Missing));
+        assert!(scene.found[0].0 < Duration::from_secs(5), "{:?}", scene.found[0].0);
+    }
+
+    #[test]
+    fn a_microphone_that_is_dead_from_the_first_packet_is_found_behind_dtx_and_a_quiet_room_is_not_dead() {
+        let mut scene = Scene::new();
+        scene.run(1, TALK, DEAD).run(5, TALK, PAUSE);
+        assert_eq!(scene.fault(), Some(AudioFault::Silent));
+        assert!(scene.found[0].0 < Duration::from_secs(5), "{:?}", scene.found[0].0);
+        let mut scene = Scene::new();
+        scene.run(1, TALK, DEAD).run(1, TALK, QUIET).run(60, TALK, PAUSE);
+        assert_eq!(scene.fault(), None);
     }
 
     #[test]
@@ -245,9 +286,9 @@ mod tests {
     #[test]
     fn a_sender_that_says_it_pauses_is_neither_missing_nor_silent() {
         let mut scene = Scene::new();
-        scene.run(1, TALK, QUIET).run(1, TALK, Some(Level::Pause)).run(60, TALK, None);
+        scene.run(1, TALK, QUIET).run(1, TALK, PAUSE).run(60, TALK, None);
         assert_eq!(scene.fault(), None);
-        assert_eq!(Scene::new().run(60, TALK, Some(Level::Pause)).fault(), None);
+        assert_eq!(Scene::new().run(60, TALK, PAUSE).fault(), None);
     }
 
     #[test]
@@ -263,6 +304,9 @@ mod tests {
     fn two_sides_that_are_both_quiet_are_no_fault() {
         let mut scene = Scene::new();
         scene.run(60, None, None).run(1, TALK, None);
+        assert_eq!(scene.fault(), None);
+        let mut scene = Scene::new();
+        scene.run(3, TALK, TALK).run(60, None, None).run(1, TALK, None);
         assert_eq!(scene.fault(), None);
     }
 }

@@ -3,17 +3,21 @@
 use super::*;
 use crate::types::AudioFault;
 
-/// Twenty milliseconds of nothing, encoded by libopus without DTX.
-fn opus_nothing(packets: usize, dtx: bool) -> Vec<Option<Vec<u8>>> {
+/// What a microphone gives, encoded by libopus in packets of 20 ms.
+fn opus_of(packets: usize, dtx: bool, microphone: impl Fn(usize, usize) -> Vec<i16>) -> Vec<Option<Vec<u8>>> {
     let mut encoder = Encoder::new(8_000, OpusSettings { dtx, ..OpusSettings::default() }).unwrap();
-    let encode = |_| {
+    let encode = |n| {
         let mut packet = [0; 1276];
-        match encoder.encode(&[0; 160], &mut packet).unwrap() {
+        match encoder.encode(&microphone(n * 160, 160), &mut packet).unwrap() {
             Encoded::Packet(len) => Some(packet[..len].to_vec()),
             Encoded::Silence => None,
         }
     };
     (0..packets).map(encode).collect()
+}
+
+fn nothing(_: usize, len: usize) -> Vec<i16> {
+    vec![0; len]
 }
 
 /// An answered call, app and trunk.
@@ -81,7 +85,7 @@ fn a_trunk_that_stops_in_the_middle_is_told() {
 #[test]
 fn digital_silence_of_either_side_is_told_while_the_other_talks() {
     let (app, trunk) = (opus_speech(500, 0), pcma_speech(500, 160));
-    let nothing: Vec<_> = opus_nothing(500, false);
+    let nothing = opus_of(500, false, nothing);
     assert!(nothing.iter().all(Option::is_some), "without DTX every frame is sent");
     let mut call = answered();
     let told = ten_seconds(&mut call, |n| nothing[n].clone(), speech_of(&trunk));
@@ -109,10 +113,10 @@ fn speech_both_ways_is_no_fault() {
 #[test]
 fn a_listener_with_dtx_or_comfort_noise_is_neither_missing_nor_silent() {
     let trunk = pcma_speech(500, 160);
-    let nothing = opus_nothing(500, true);
-    assert!(nothing.iter().filter(|packet| packet.is_none()).count() > 300, "DTX leaves packets out");
+    let listening = opus_of(500, true, super::silence::room);
+    assert!(listening.iter().filter(|packet| packet.is_none()).count() > 300, "DTX leaves packets out");
     let mut call = answered();
-    assert!(ten_seconds(&mut call, |n| nothing[n].clone(), speech_of(&trunk)).is_empty());
+    assert!(ten_seconds(&mut call, |n| listening[n].clone(), speech_of(&trunk)).is_empty());
 
     let app = opus_speech(500, 0);
     let mut call = answered();
@@ -122,6 +126,34 @@ fn a_listener_with_dtx_or_comfort_noise_is_neither_missing_nor_silent() {
         ten_seconds(&mut call, speech_of(&app), |_| None).is_empty(),
         "after comfort noise a pause is said"
     );
+}
+
+#[test]
+fn a_dead_microphone_behind_dtx_is_told_within_five_seconds() {
+    let trunk = pcma_speech(500, 160);
+    let dead = opus_of(500, true, nothing);
+    assert!(dead.iter().filter(|packet| packet.is_none()).count() > 300, "DTX leaves packets out");
+    let mut call = answered();
+    let told = ten_seconds(&mut call, |n| dead[n].clone(), speech_of(&trunk));
+    let [(side, fault, after)] = told[..] else { panic!("{} faults", told.len()) };
+    assert!(side == Side::A && fault == AudioFault::Silent && after < Duration::from_secs(5), "{after:?}");
+}
+
+#[test]
+fn a_trunk_that_sends_nothing_is_told_within_five_seconds_though_the_app_says_hello_and_waits_with_dtx() {
+    let hello = |from: usize, len: usize| {
+        let mut pcm = super::silence::room(from, len);
+        if from < 50 * 160 {
+            pcm.iter_mut().zip(speech(from, len)).for_each(|(room, voice)| *room += voice);
+        }
+        pcm
+    };
+    let app = opus_of(500, true, hello);
+    assert!(app[100..].iter().filter(|packet| packet.is_none()).count() > 300, "DTX leaves packets out");
+    let mut call = answered();
+    let told = ten_seconds(&mut call, |n| app[n].clone(), |_| None);
+    let [(side, fault, after)] = told[..] else { panic!("{} faults", told.len()) };
+    assert!(side == Side::B && fault == AudioFault::Missing && after < Duration::from_secs(5), "{after:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::media::codec::background::mean_square;
 use crate::media::codec::comfort_noise::{NoiseEstimator, PAYLOAD_TYPE};
 
 /// Faint noise as every room has it, about −50 dBm0.
-fn room(from: usize, len: usize) -> Vec<i16> {
+pub(super) fn room(from: usize, len: usize) -> Vec<i16> {
     let scramble = |n: usize| (n as u32).wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b);
     (from..from + len).map(|n| (((scramble(n) >> 16) as i32 - 32_768) / 500) as i16).collect()
 }
