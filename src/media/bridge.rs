@@ -14,6 +14,8 @@ pub fn join(a: &mut Leg, b: &mut Leg) {
     b.connect(&config_a);
     a.set_concealed(b.feed_conceals());
     b.set_concealed(a.feed_conceals());
+    a.set_heard_in(config_b.codec);
+    b.set_heard_in(config_a.codec);
     // Who is on hold sends nothing: that is no gap to fill.
     if !config_a.direction.receives() {
         b.pause_feed();

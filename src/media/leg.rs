@@ -20,7 +20,7 @@ use super::srtp::{self, SrtpError};
 use super::transcoder::{Outcome, Untold};
 use super::transmit::{Channel, Out, Transmitter};
 use super::watch::{Tally, Watch};
-use crate::types::{AudioFault, LegKind, Now};
+use crate::types::{AudioCodec, AudioFault, LegKind, Now};
 use media::{PacketKind, pass, sessions};
 use reports::Reports;
 use std::net::SocketAddr;
@@ -125,6 +125,8 @@ struct Media {
     attendant: Option<Attendant>,
     /// Our own gateway makes up for the losses of this leg.
     concealed: bool,
+    /// Whoever hears this leg hears it in this codec.
+    heard_in: AudioCodec,
     /// The longest that one of its packets might wait for another since the last report, in milliseconds.
     waits_ms: u16,
 }
@@ -196,6 +198,7 @@ impl Leg {
                     gives_way: false,
                     attendant: None,
                     concealed: false,
+                    heard_in: config.codec,
                     waits_ms: 0,
                     config,
                 }));
@@ -234,11 +237,10 @@ impl Leg {
         media.tell_feed();
     }
 
-    /// Takes its source away.
+    /// Takes its source away. How the leg was heard while it was joined stays true.
     pub fn disconnect(&mut self) {
         if let Some(media) = &mut self.media {
             media.feed = None;
-            media.concealed = false;
         }
     }
 
@@ -253,6 +255,13 @@ impl Leg {
     pub fn set_concealed(&mut self, concealed: bool) {
         if let Some(media) = &mut self.media {
             media.concealed = concealed;
+        }
+    }
+
+    /// Notes the codec in which the leg is heard; listening quality depends on it too.
+    pub fn set_heard_in(&mut self, codec: AudioCodec) {
+        if let Some(media) = &mut self.media {
+            media.heard_in = codec;
         }
     }
 
@@ -374,6 +383,7 @@ impl Leg {
     /// Lets a test line answer on this leg; ignored before an SDP is agreed. A bridge ends it.
     pub fn serve(&mut self, line: Line, now: Instant) {
         let Some(media) = &mut self.media else { return };
+        (media.concealed, media.heard_in) = (false, media.config.codec);
         let config = &media.config;
         let plays = |sound| Attendant::Plays(Box::new(Announcer::new(sound, config, now)));
         media.attendant = Some(match line {

@@ -28,6 +28,12 @@ impl Impairment {
             (AudioCodec::Pcma | AudioCodec::Pcmu, false) => Impairment::G711,
         }
     }
+
+    /// The same for whoever hears it coded once more on the way: the Ie of codecs in a row add up (G.113), and packets
+    /// are lost before the first of them alone.
+    pub fn coded_again(self, codec: AudioCodec) -> Impairment {
+        Impairment { ie: self.ie + Impairment::of(codec, true).ie, ..self }
+    }
 }
 
 /// What was measured of a stream.
@@ -132,6 +138,17 @@ mod tests {
             let got = mos_cq(Impairment::G711, perfect, delay);
             assert!((got - expected).abs() < 0.006, "{delay} ms: {got}, not {expected}");
         }
+    }
+
+    #[test]
+    fn codecs_in_a_row_add_up() {
+        let perfect = Heard { loss: 0.0, burst_ratio: 1.0 };
+        let (pcma, opus) = (AudioCodec::Pcma, AudioCodec::Opus);
+        let mos = |first, then| mos_lq(Impairment::of(first, true).coded_again(then), perfect);
+        assert!((mos(pcma, opus) - 4.37).abs() < 0.006 && (mos(opus, pcma) - 4.37).abs() < 0.006);
+        assert!((mos(pcma, AudioCodec::Pcmu) - 4.41).abs() < 0.006);
+        let lossy = Impairment::G711_CONCEALED.coded_again(opus);
+        assert_eq!((lossy.ie, lossy.bpl), (2.0, 25.1));
     }
 
     #[test]

@@ -132,6 +132,9 @@ impl Media {
         if let Some(Attendant::Echo(feed)) = &mut self.attendant {
             feed.renew(&config, &config);
         }
+        if config.codec != self.config.codec {
+            self.heard_in = config.codec;
+        }
         self.config = config;
     }
 

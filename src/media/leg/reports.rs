@@ -170,7 +170,8 @@ impl Reports {
 
 impl Media {
     fn impairment(&self) -> Impairment {
-        Impairment::of(self.config.codec, self.concealed)
+        let received = Impairment::of(self.config.codec, self.concealed);
+        if self.heard_in == self.config.codec { received } else { received.coded_again(self.heard_in) }
     }
 
     fn packet_ms(&self) -> f32 {

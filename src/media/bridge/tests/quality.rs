@@ -80,6 +80,31 @@ fn bursts_and_gaps_are_told_apart_and_cost_quality() {
     assert!(bursty.mos_lq.unwrap() < by_chance - 0.1, "{:?}, by chance {by_chance}", bursty.mos_lq);
 }
 
+#[test]
+fn a_line_that_is_heard_through_opus_is_told_as_the_app_hears_it_also_when_the_bridge_has_ended() {
+    for (lost, mos) in [(0, 4.37), (5, 3.85)] {
+        let mut call = Call::opus_to_pcma();
+        let mut trunk = Talker::new(Side::B, 8);
+        for (n, packet) in pcma_speech(500, 160).iter().enumerate() {
+            call.until(20 * MS * n as u32);
+            if n % 100 / 20 < lost && n % 20 == 10 {
+                trunk.next(160);
+            } else {
+                trunk.say(&mut call, 160, packet);
+            }
+        }
+        let during = call.b.report();
+        assert_eq!(during.packets_lost, 5 * lost as u64);
+        assert!((during.mos_lq.unwrap() - mos).abs() < 0.02, "{:?}, not {mos}", during.mos_lq);
+        part(&mut call.a, &mut call.b);
+        assert_eq!(call.b.report().mos_lq, during.mos_lq);
+    }
+    // What passes untouched is coded once.
+    let mut call = Call::new(config(AudioCodec::Opus), config(AudioCodec::Opus));
+    talk(&mut call, &opus_speech(100, 0), |_| false);
+    assert_eq!(call.a.report().mos_lq, Some(4.37));
+}
+
 /// The last compound a far side got, with what it says of a stream of `ssrc`.
 fn last_report(compounds: &[Vec<u8>], ssrc: u32) -> rtcp::Received {
     rtcp::parse(compounds.last().unwrap(), ssrc).unwrap()
