@@ -158,6 +158,17 @@ struct Supervision {
     since: Instant,
 }
 
+/// An odd step: adding it comes back to a seed only after all others.
+const WEYL: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What a stream after the first counts from (splitmix64): one key may protect many of them, each with an SSRC of its
+/// own (RFC 3711 §9.1).
+fn mixed(seed: u64) -> u64 {
+    let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
 impl Leg {
     /// `seed` is random; SSRC, first numbers and the pace of reports come from it.
     pub fn new(kind: LegKind, seed: u64, now: Instant) -> Leg {
@@ -205,12 +216,13 @@ impl Leg {
             }
             Some(media) => {
                 let fresh = media.may_be_another(&config, now.instant);
-                media.rekey(config.srtp.as_ref())?;
-                self.seed = self.seed.rotate_left(17) ^ 0x9e37_79b9_7f4a_7c15;
+                let weyl = self.seed.wrapping_add(WEYL);
+                media.rekey(config.srtp.as_ref(), mixed(weyl))?;
+                self.seed = weyl;
                 if (config.remote_rtp, config.codec) != (media.config.remote_rtp, media.config.codec) {
                     self.conversation.tally.forget_sound();
                 }
-                media.reconfigure(config, self.seed, fresh, now.instant);
+                media.reconfigure(config, mixed(weyl), fresh, now.instant);
             }
         }
         self.supervision.since = now.instant;

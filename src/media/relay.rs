@@ -33,6 +33,8 @@ pub struct Relay {
 /// What is added to the numbers of the received stream to make them ours.
 #[derive(Debug, Clone, Copy)]
 struct Anchor {
+    /// Our stream that it leads to.
+    ssrc: u32,
     sequence: u16,
     /// `None` until the first voice packet: telephone events may count in another clock.
     timestamp: Option<u32>,
@@ -111,12 +113,15 @@ impl Relay {
 
     /// Our sequence number for one of theirs; `None` for a packet from before the beginning.
     pub fn sequence_for(&mut self, sequence: u16, arrival: Arrival, tx: &Transmitter) -> Option<u16> {
-        if arrival == Arrival::First || self.anchor.is_none() {
+        let anchor = self.anchor.filter(|anchor| arrival != Arrival::First && anchor.ssrc == tx.ssrc());
+        if anchor.is_none() {
             if arrival == Arrival::Late {
                 return None;
             }
+            // Where our stream alone began anew, its timestamps go on.
+            let timestamp = self.anchor.filter(|_| arrival != Arrival::First).and_then(|old| old.timestamp);
             let offset = tx.next_sequence().wrapping_sub(sequence);
-            self.anchor = Some(Anchor { sequence: offset, timestamp: None, fresh: true });
+            self.anchor = Some(Anchor { ssrc: tx.ssrc(), sequence: offset, timestamp, fresh: true });
         }
         let ours = sequence.wrapping_add(self.anchor?.sequence);
         if let Some(inserted) = self.inserted {

@@ -48,6 +48,15 @@ pub struct Out<'a> {
     pub work: &'a mut Workspace,
 }
 
+/// The lower half of the sequence numbers.
+const LOWER_HALF: u16 = 0x7fff;
+
+/// Where a source begins to count: in the lower half, so that a receiver that joins late still guesses the SRTP
+/// rollover counter (RFC 3711 §3.3.1).
+fn first_sequence(seed: u64) -> u16 {
+    (seed >> 32) as u16 & LOWER_HALF
+}
+
 /// One packet's worth of sound.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunk<'a> {
@@ -89,9 +98,7 @@ impl Transmitter {
             comfort_noise: config.comfort_noise,
             clock_rate: config.codec.clock_rate(),
             ssrc: seed as u32,
-            // The lower half of the range: a receiver that joins late still guesses the SRTP rollover counter
-            // (RFC 3711 §3.3.1).
-            next_sequence: (seed >> 32) as u16 & 0x7fff,
+            next_sequence: first_sequence(seed),
             next_timestamp: (seed >> 16) as u32,
             due: None,
             packets: 0,
@@ -108,17 +115,27 @@ impl Transmitter {
         self.comfort_noise = config.comfort_noise;
         if self.clock_rate != config.codec.clock_rate() {
             self.clock_rate = config.codec.clock_rate();
-            self.ssrc = seed as u32;
+            self.begin_stream(seed);
             self.next_timestamp = (seed >> 16) as u32;
             self.due = None;
-            self.stream_packets = 0;
-            self.stream_octets = 0;
         }
     }
 
-    /// New keys begin at rollover counter zero, as the receiver's do.
-    pub fn set_srtp(&mut self, srtp: Option<srtp::Outgoing>) {
+    /// Another source from here on; its timestamps go on.
+    fn begin_stream(&mut self, seed: u64) {
+        self.ssrc = seed as u32;
+        self.next_sequence = first_sequence(seed);
+        self.stream_packets = 0;
+        self.stream_octets = 0;
+    }
+
+    /// New keys begin at rollover counter zero, as the receiver's do. Near the wrap of the numbers a receiver that lost
+    /// the first packets would guess that counter wrongly and hear nothing more: there the stream begins anew too.
+    pub fn set_srtp(&mut self, srtp: Option<srtp::Outgoing>, seed: u64) {
         self.srtp = srtp;
+        if self.srtp.is_some() && self.next_sequence > LOWER_HALF {
+            self.begin_stream(seed);
+        }
     }
 
     /// Gives the key in use another identifier.

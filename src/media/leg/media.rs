@@ -69,7 +69,7 @@ impl Media {
 
     /// Each direction keeps its rollover counter and replay window while its own key stays: nothing may be protected
     /// twice with the same numbers, whatever the other direction does.
-    pub(super) fn rekey(&mut self, keys: Option<&SrtpKeys>) -> Result<(), SrtpError> {
+    pub(super) fn rekey(&mut self, keys: Option<&SrtpKeys>, seed: u64) -> Result<(), SrtpError> {
         let old = self.config.srtp.as_ref();
         let same_local = old.map(|k| (k.suite, &k.local)) == keys.map(|k| (k.suite, &k.local));
         let same_remote = old.map(|k| (k.suite, &k.remote)) == keys.map(|k| (k.suite, &k.remote));
@@ -78,7 +78,7 @@ impl Media {
         let incoming =
             keys.filter(|_| !same_remote).map(|k| srtp::Incoming::new(k.suite, &k.remote)).transpose()?;
         if !same_local {
-            self.tx.set_srtp(outgoing);
+            self.tx.set_srtp(outgoing, seed);
         }
         if !same_remote {
             self.incoming = incoming;
