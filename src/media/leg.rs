@@ -195,13 +195,15 @@ impl Leg {
         match &mut self.media {
             None => {
                 let (outgoing, incoming) = sessions(config.srtp.as_ref())?;
+                let mut stats = ReceiveStats::new(config.codec.clock_rate());
+                stats.set_authentic(incoming.is_some());
                 self.media = Some(Box::new(Media {
                     latch: Latch::new(config.remote_rtp, config.latch),
                     rtcp_latch: Latch::new(config.remote_rtcp, config.latch),
                     moves_until: None,
                     incoming,
-                    stats: ReceiveStats::new(config.codec.clock_rate()),
-                    reports: Reports::new(self.seed, now.instant),
+                    stats,
+                    reports: Reports::new(self.seed, now),
                     series: Series::new(now.instant),
                     tx: Transmitter::new(&config, outgoing, self.seed),
                     feed: None,

@@ -21,6 +21,9 @@ const ALIVE_PACKETS: f32 = 1.75;
 const ALIVE_PAUSES: f32 = 1.25;
 /// No encoder stays silent for longer without a sign of life (Opus: 400 ms).
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// With each packet the longest pause counts for so much less: one stall of the network is forgotten in a minute or two,
+/// while a voice that pauses shows its pauses again and again.
+const GAP_FADES: u32 = 2_048;
 /// A new source has to keep time for so long, its timestamps within so much of the clock on the wall.
 const PROOF: Duration = Duration::from_millis(40);
 const PROOF_JITTER: Duration = Duration::from_millis(60);
@@ -50,8 +53,10 @@ pub struct ReceiveStats {
     former: Option<(u32, u16, Instant)>,
     /// Another source is expected until then.
     expected_until: Option<Instant>,
+    /// Each packet brings its own proof of who sent it (SRTP).
+    authentic: bool,
     last_arrival: Option<Instant>,
-    /// The longest time between two packets of this source that followed each other.
+    /// The longest time between two packets of this source that followed each other, of late.
     longest_gap: Duration,
     /// Transit time of the last packet in clock units and when counting began.
     transit: Option<(i32, Instant)>,
@@ -117,6 +122,7 @@ impl ReceiveStats {
             claims: Claims::default(),
             former: None,
             expected_until: None,
+            authentic: false,
             last_arrival: None,
             longest_gap: Duration::ZERO,
             transit: None,
@@ -156,7 +162,8 @@ impl ReceiveStats {
         match verdict {
             Arrival::First | Arrival::Next | Arrival::Gap(_) => {
                 if let (Arrival::Next, Some(last)) = (verdict, self.last_arrival) {
-                    self.longest_gap = self.longest_gap.max(arrival.saturating_duration_since(last));
+                    let gap = arrival.saturating_duration_since(last);
+                    self.longest_gap = gap.max(self.longest_gap - self.longest_gap / GAP_FADES);
                 }
                 self.last_arrival = Some(arrival);
                 if let Some(timestamp) = timestamp {
@@ -192,7 +199,9 @@ impl ReceiveStats {
         source.received += 1;
         if ahead <= 0 {
             let bit = 1u64.checked_shl(u32::from(ahead.unsigned_abs())).unwrap_or(0);
-            let before_start = source.highest.wrapping_add_signed(ahead.into()) < source.base;
+            // A source that began close to zero has nothing below it: what would be is of the round before.
+            let number = source.highest.checked_add_signed(ahead.into());
+            let before_start = number.is_none_or(|number| number < source.base);
             if bit == 0 || source.seen & bit != 0 || before_start {
                 self.duplicates += 1;
                 return Arrival::Duplicate;
@@ -223,8 +232,8 @@ impl ReceiveStats {
         if !self.is_proven(ssrc, sequence, timestamp, arrival) {
             return Arrival::Suspect;
         }
-        // One that was announced does not give way to what is still on its way from the one before.
-        let announced = self.expected_until.take().is_some_and(|until| arrival <= until);
+        // One that was announced, or has the key, does not give way to what is still on its way from the one before.
+        let announced = self.expected_until.take().is_some_and(|until| arrival <= until) || self.authentic;
         let displaced = self.source.filter(|source| source.ssrc != ssrc && !announced);
         self.former =
             displaced.zip(self.last_arrival).map(|(old, last)| (old.ssrc, old.highest as u16, last));
@@ -232,10 +241,11 @@ impl ReceiveStats {
     }
 
     /// RFC 3550 A.1: two in a row are needed before a stream restarts, so that strays change nothing. Here they also
-    /// have to keep time, and the known source has to be gone, unless a new SDP has announced another.
+    /// have to keep time, and the known source has to be gone, unless a new SDP has announced another or the sender has
+    /// the key: then it is the far side, and a switch there changes sources when it likes.
     fn is_proven(&mut self, ssrc: u32, sequence: u16, timestamp: Option<u32>, arrival: Instant) -> bool {
         let Some(claim) = self.claims.note(ssrc, sequence, timestamp, arrival) else { return false };
-        if self.expected_until.is_some_and(|until| arrival <= until) {
+        if self.authentic || self.expected_until.is_some_and(|until| arrival <= until) {
             return true;
         }
         let waited = claim.waited;
@@ -265,6 +275,11 @@ impl ReceiveStats {
     /// A new SDP may bring another source: it needs no proof but two packets in a row.
     pub fn expect_change(&mut self, now: Instant) {
         self.expected_until = Some(now + EXPECTED);
+    }
+
+    /// Says whether each packet was proven to come from the far side before it is recorded.
+    pub fn set_authentic(&mut self, authentic: bool) {
+        self.authentic = authentic;
     }
 
     /// True if nothing was heard for so long.

@@ -33,6 +33,12 @@ impl NtpTime {
         NtpTime(((unix_ms / 1000 + NTP_OFFSET_SECONDS) << 32).wrapping_add(fraction))
     }
 
+    /// So much later.
+    pub fn after(self, by: Duration) -> NtpTime {
+        let fraction = (u64::from(by.subsec_nanos()) << 32) / 1_000_000_000;
+        NtpTime(self.0.wrapping_add(by.as_secs() << 32).wrapping_add(fraction))
+    }
+
     /// The middle 32 bits, in units of 1/65536 s, as LSR carries them (RFC 3550 §6.4.1).
     pub fn middle(self) -> u32 {
         (self.0 >> 16) as u32
@@ -349,6 +355,8 @@ mod tests {
         let time = NtpTime::from_unix_millis(500);
         assert_eq!(time.0 >> 32, 2_208_988_800);
         assert_eq!(time.0 as u32, 1 << 31);
+        let later = NtpTime::from_unix_millis(100_750).0;
+        assert!(time.after(Duration::from_millis(100_250)).0.abs_diff(later) <= 1);
     }
 
     #[test]

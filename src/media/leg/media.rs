@@ -82,6 +82,7 @@ impl Media {
         }
         if !same_remote {
             self.incoming = incoming;
+            self.stats.set_authentic(self.incoming.is_some());
         }
         if let Some(keys) = keys {
             self.tx.identify(&keys.local_mki)?;

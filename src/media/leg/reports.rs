@@ -24,8 +24,10 @@ pub(super) struct Reports {
     cname: [u8; 12],
     /// Packets of ours when the last report went out: an SR is due only if there were more since.
     sent_before: u32,
-    /// The peer's last SR: the middle of its time, and when it came.
-    last_sr: Option<(u32, Instant)>,
+    /// One moment on both clocks: from it on only the one that never jumps is asked.
+    anchor: Now,
+    /// The peer's last SR: whose it was, the middle of its time, and when it came.
+    last_sr: Option<(u32, u32, Instant)>,
     rtt: Option<Duration>,
     remote: Option<Remote>,
     /// The peer's last extended report of our stream.
@@ -43,17 +45,18 @@ struct Remote {
 }
 
 impl Reports {
-    pub(super) fn new(seed: u64, now: Instant) -> Reports {
+    pub(super) fn new(seed: u64, now: Now) -> Reports {
         // A name nobody can be told by (RFC 7022 §4.2).
         let mut cname = [0; 12];
         for (index, byte) in cname.iter_mut().enumerate() {
             *byte = b"0123456789abcdef"[(seed.rotate_left(5 * index as u32 + 11) & 15) as usize];
         }
         Reports {
-            next: now + FIRST,
+            next: now.instant + FIRST,
             random: seed | 1,
             cname,
             sent_before: 0,
+            anchor: now,
             last_sr: None,
             rtt: None,
             remote: None,
@@ -65,6 +68,13 @@ impl Reports {
 
     pub(super) fn poll_timeout(&self) -> Instant {
         self.next
+    }
+
+    /// A moment as our SRs state it. Round trips are differences of such times: where the calendar is set while a report
+    /// is on its way, they stay true.
+    fn ntp(&self, at: Instant) -> NtpTime {
+        NtpTime::from_unix_millis(self.anchor.unix_ms)
+            .after(at.saturating_duration_since(self.anchor.instant))
     }
 
     /// Between half and one and a half times the interval, so that reports of many legs do not gather (RFC 3550
@@ -267,18 +277,18 @@ impl Media {
             }
         }
         if let Some(time) = received.sender_time {
-            self.reports.last_sr = Some((time, arrival));
+            self.reports.last_sr = Some((received.ssrc, time, arrival));
         }
         if let Some(about_us) = received.about_us {
-            self.take_report(&about_us, now);
+            self.take_report(&about_us, arrival, now);
         }
         self.reports.voip = received.voip.or(self.reports.voip);
         Some(())
     }
 
-    fn take_report(&mut self, about_us: &Report, now: Now) {
+    fn take_report(&mut self, about_us: &Report, arrival: Instant, now: Now) {
         let reports = &mut self.reports;
-        if let Some(rtt) = rtcp::round_trip(about_us, NtpTime::from_unix_millis(now.unix_ms)) {
+        if let Some(rtt) = rtcp::round_trip(about_us, reports.ntp(arrival)) {
             reports.rtt = Some(rtt);
         }
         let (sent, _) = self.tx.stream_totals();
@@ -287,9 +297,11 @@ impl Media {
             loss: if sent > 0 { (lost / sent as f32).min(1.0) } else { 0.0 },
             jitter_ms: about_us.reception.jitter as f32 * 1000.0 / self.tx.clock_rate() as f32,
         });
-        // Redundancy rises at once and falls slowly: loss comes in spells.
-        let reported = (u32::from(about_us.reception.fraction_lost) * 100 / 256) as u8;
-        reports.expected_loss = reported.max(reports.expected_loss - reports.expected_loss.div_ceil(4));
+        // Redundancy rises at once and falls slowly: loss comes in spells. An encoder told of none makes none: the least
+        // loss counts as one percent for it. How full the network is, is judged by what is surely lost.
+        let share = u32::from(about_us.reception.fraction_lost) * 100;
+        let (reported, at_most) = ((share / 256) as u8, share.div_ceil(256) as u8);
+        reports.expected_loss = at_most.max(reports.expected_loss - reports.expected_loss.div_ceil(4));
         let change = reports.adaptation.report(reported, reports.rtt, now.instant);
         if let Some(feed) = &mut self.feed {
             feed.set_expected_loss(reports.expected_loss);
@@ -311,18 +323,21 @@ impl Media {
     pub(super) fn send_report(&mut self, now: Now, unplayed: u64, bye: bool, out: &mut Out<'_>) {
         let (packets, octets) = self.tx.stream_totals();
         let sender = (packets != self.reports.sent_before).then(|| SenderInfo {
-            ntp: NtpTime::from_unix_millis(now.unix_ms),
+            ntp: self.reports.ntp(now.instant),
             rtp_timestamp: self.tx.position_at(now.instant),
             packets,
             octets,
         });
         self.reports.sent_before = packets;
-        let last_sr = self.reports.last_sr;
-        let report = self.stats.reception().map(|reception| Report {
-            reception,
-            last_sr: last_sr.map_or(0, |(time, _)| time),
-            delay_since_last_sr: last_sr
-                .map_or(0, |(_, came)| rtcp::in_units(now.instant.saturating_duration_since(came))),
+        let report = self.stats.reception().map(|reception| {
+            // LSR and DLSR are about the source that the block is about, not the one before it (RFC 3550 §6.4.1).
+            let last_sr = self.reports.last_sr.filter(|(ssrc, ..)| *ssrc == reception.ssrc);
+            let waited = |came| rtcp::in_units(now.instant.saturating_duration_since(came));
+            Report {
+                reception,
+                last_sr: last_sr.map_or(0, |(_, time, _)| time),
+                delay_since_last_sr: last_sr.map_or(0, |(.., came)| waited(came)),
+            }
         });
         let cname = std::str::from_utf8(&self.reports.cname).unwrap_or_default();
         let voip = self.config.voip_metrics.then(|| self.voip_metrics(unplayed)).flatten();

@@ -240,6 +240,63 @@ fn a_sender_whose_timestamps_run_twice_as_fast_is_heard_all_the_same() {
     }
 }
 
+#[test]
+fn what_is_left_of_the_round_before_hides_no_loss_of_a_source_that_began_at_zero() {
+    let mut stats = ReceiveStats::new(8000);
+    let now = Instant::now();
+    for n in [0u16, 1, 2, 4, 5] {
+        stats.record(1, n, None, now);
+    }
+    assert_eq!(stats.record(1, 65_535, None, now), Arrival::Duplicate, "before the first one");
+    assert_eq!((stats.lost(), stats.expected(), stats.unique(), stats.late()), (1, 6, 5, 0));
+}
+
+#[test]
+fn a_source_that_has_the_key_is_believed_with_its_second_packet() {
+    let mut stats = ReceiveStats::new(8000);
+    stats.set_authentic(true);
+    let start = Instant::now();
+    // A second with a stall of half a second in the middle.
+    for n in 0..50u32 {
+        let late = if n >= 25 { 500 * MS } else { Duration::ZERO };
+        stats.record(1, n as u16, Some(n * 160), start + 20 * MS * n + late);
+    }
+    let change = start + 1_500 * MS;
+    assert_eq!(stats.record(2, 900, Some(77), change), Arrival::Suspect);
+    assert_eq!(stats.record(2, 901, Some(237), change + 20 * MS), Arrival::First);
+    // The last packet of the one before, overtaken on its way, does not bring it back.
+    assert_eq!(stats.record(1, 50, Some(8_000), change + 21 * MS), Arrival::Suspect);
+    assert_eq!(stats.record(2, 902, Some(397), change + 40 * MS), Arrival::Next);
+    // Two at once: the one that is heard stays.
+    for n in 0..50u32 {
+        let now = change + 60 * MS + 20 * MS * n;
+        assert_eq!(stats.record(2, 903 + n as u16, Some(557 + n * 160), now), Arrival::Next);
+        assert_eq!(stats.record(1, 51 + n as u16, Some(8_160 + n * 160), now + MS), Arrival::Suspect);
+    }
+}
+
+#[test]
+fn one_stall_of_the_network_does_not_make_a_new_source_wait_for_the_rest_of_the_call() {
+    let believed = |talked: u32| {
+        let mut stats = ReceiveStats::new(8000);
+        let start = Instant::now();
+        let at = |ms: u32| start + MS * ms;
+        stats.record(1, 0, Some(0), at(0));
+        let mut n = 0;
+        for ms in (500..500 + talked).step_by(20) {
+            n += 1;
+            assert_eq!(stats.record(1, n, Some(ms * 8), at(ms)), Arrival::Next);
+        }
+        let gone = 500 + talked;
+        (0..60u32)
+            .find(|k| stats.record(2, 100 + *k as u16, Some(k * 160), at(gone + 20 * k)) == Arrival::First)
+    };
+    let soon = believed(1_000).unwrap();
+    assert!((28..=33).contains(&soon), "after {soon} packets: it may only be pausing");
+    let later = believed(120_000).unwrap();
+    assert!(later <= 5, "after {later} packets, two minutes behind the stall");
+}
+
 /// Numbers that look random, the same for each seed.
 fn numbers(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;

@@ -29,20 +29,24 @@ fn senders_report_packets_and_receivers_report_loss() {
 }
 
 /// The far side of the trunk's leg reports on the stream it gets, 40 ms after our SR, having waited 10 ms.
-fn answer_first_sr(call: &mut Call) {
-    let sr = call.rtcp_at_b[0].clone();
-    let our_ssrc = u32::from_be_bytes(sr[4..8].try_into().unwrap());
-    let last_sr = u32::from_be_bytes(sr[10..14].try_into().unwrap());
+fn answer_first_sr(call: &mut Call, fraction_lost: u8) {
+    let last_sr = u32::from_be_bytes(call.rtcp_at_b[0][10..14].try_into().unwrap());
     let now = NtpTime::from_unix_millis(call.now.unix_ms).middle();
     let delay = now.wrapping_sub(last_sr).wrapping_sub(65_536 * 30 / 1000);
-    let reception =
-        Reception { ssrc: our_ssrc, fraction_lost: 26, cumulative_lost: 4, highest_sequence: 1, jitter: 80 };
-    let report = Some(Report { reception, last_sr, delay_since_last_sr: delay });
+    report_on_first_sr(call, fraction_lost, delay, call.now.instant);
+}
+
+/// The same, having waited so many 65,536ths of a second; it arrives at `arrival` and is read now.
+fn report_on_first_sr(call: &mut Call, fraction_lost: u8, delay_since_last_sr: u32, arrival: Instant) {
+    let sr = call.rtcp_at_b[0].clone();
+    let ssrc = u32::from_be_bytes(sr[4..8].try_into().unwrap());
+    let last_sr = u32::from_be_bytes(sr[10..14].try_into().unwrap());
+    let reception = Reception { ssrc, fraction_lost, cumulative_lost: 4, highest_sequence: 1, jitter: 80 };
+    let report = Some(Report { reception, last_sr, delay_since_last_sr });
     let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "far", bye: false };
     let mut bytes = [0; rtcp::MAX_WRITTEN];
     let len = compound.write(&mut bytes).unwrap();
-    let from = call.config_b.remote_rtcp;
-    let datagram = Datagram { from, arrival: call.now.instant, bytes: &mut bytes[..len] };
+    let datagram = Datagram { from: call.config_b.remote_rtcp, arrival, bytes: &mut bytes[..len] };
     call.b.receive_rtcp(datagram, Channel::Rtcp, call.now);
 }
 
@@ -57,7 +61,7 @@ fn the_far_sides_report_gives_round_trip_loss_jitter_and_conversational_quality(
         trunk.say(&mut call, 160, &[0xd5; 160]);
     }
     assert_eq!(call.b.report().rtt_ms, None);
-    answer_first_sr(&mut call);
+    answer_first_sr(&mut call, 26);
     let report = call.b.report();
     let rtt = report.rtt_ms.unwrap();
     assert!((29.0..31.0).contains(&rtt), "{rtt}");
@@ -68,7 +72,86 @@ fn the_far_sides_report_gives_round_trip_loss_jitter_and_conversational_quality(
 }
 
 #[test]
+fn neither_a_calendar_that_is_set_nor_a_busy_thread_makes_the_round_trip_longer() {
+    for step in [-3_000, 0, 3_000] {
+        let mut call = Call::opus_to_pcma();
+        let mut app = Talker::new(Side::A, 111);
+        for packet in opus_speech(100, 0) {
+            call.until(call.now.instant - call.start + 20 * MS);
+            app.say(&mut call, 960, &packet);
+            if !call.rtcp_at_b.is_empty() {
+                break;
+            }
+        }
+        // Our SR left within the last 20 ms, and 50 ms later the peer's report is here, which it kept for 10.
+        let told = call.now.instant - call.start + 50 * MS;
+        call.until(told);
+        call.now.unix_ms += step;
+        let arrival = call.now.instant;
+        // It is read 40 ms late.
+        call.now = call.now.after(40 * MS);
+        report_on_first_sr(&mut call, 0, 65_536 * 10 / 1000, arrival);
+        let rtt = call.b.report().rtt_ms.unwrap();
+        assert!((39.0..61.0).contains(&rtt), "{rtt} ms with a step of {step} ms");
+        // And the next SR counts on from the first.
+        let ntp = |sr: &[u8]| u64::from_be_bytes(sr[8..16].try_into().unwrap());
+        for packet in opus_speech(500, 0) {
+            call.until(call.now.instant - call.start + 20 * MS);
+            app.say(&mut call, 960, &packet);
+        }
+        let spans = (ntp(call.rtcp_at_b.last().unwrap()) - ntp(&call.rtcp_at_b[0])) >> 32;
+        assert!((2..=11).contains(&spans), "{spans} s");
+    }
+}
+
+#[test]
+fn a_report_about_a_new_source_says_nothing_of_the_senders_report_of_the_one_before() {
+    let mut call = Call::opus_to_pcma();
+    let mut trunk = Talker::new(Side::B, 8);
+    for n in 0..40 {
+        call.until(20 * MS * n);
+        trunk.say(&mut call, 160, &[0xd5; 160]);
+    }
+    let ntp = NtpTime::from_unix_millis(call.now.unix_ms);
+    let sender = rtcp::SenderInfo { ntp, rtp_timestamp: 1, packets: 40, octets: 6_400 };
+    let compound =
+        Compound { ssrc: 0xabcd, sender: Some(sender), report: None, voip: None, cname: "far", bye: false };
+    let mut bytes = [0; rtcp::MAX_WRITTEN];
+    let len = compound.write(&mut bytes).unwrap();
+    let (from, arrival) = (call.config_b.remote_rtcp, call.now.instant);
+    let datagram = Datagram { from, arrival, bytes: &mut bytes[..len] };
+    call.b.receive_rtcp(datagram, Channel::Rtcp, call.now);
+
+    let next_report = |call: &mut Call, trunk: &mut Talker| {
+        let told = call.rtcp_at_b.len();
+        for _ in 0..500 {
+            call.until(call.now.instant - call.start + 20 * MS);
+            trunk.say(call, 160, &[0xd5; 160]);
+            if call.rtcp_at_b.len() > told {
+                break;
+            }
+        }
+        rtcp::parse(call.rtcp_at_b.last().unwrap(), trunk.ssrc).unwrap().about_us.unwrap()
+    };
+    let about = next_report(&mut call, &mut trunk);
+    assert_eq!(about.last_sr, ntp.middle());
+    assert!(about.delay_since_last_sr > 0);
+    // The far switch connects somebody else.
+    call.until(call.now.instant - call.start + 200 * MS);
+    (trunk.ssrc, trunk.sequence, trunk.timestamp) = (0x1234, 100, 7);
+    let about = next_report(&mut call, &mut trunk);
+    assert_eq!((about.last_sr, about.delay_since_last_sr), (0, 0));
+}
+
+#[test]
 fn loss_the_app_reports_brings_redundancy() {
+    // Ten percent, and less than one.
+    for (fraction_lost, least) in [(26, 30), (2, 20)] {
+        redundancy_after(fraction_lost, least);
+    }
+}
+
+fn redundancy_after(fraction_lost: u8, least: usize) {
     let mut app_side = config(AudioCodec::Opus);
     app_side.remote_rtcp = at("198.51.100.1:4001");
     let mut call = Call::new(config(AudioCodec::Pcma), app_side);
@@ -78,14 +161,15 @@ fn loss_the_app_reports_brings_redundancy() {
         call.until(20 * MS * n as u32);
         talker.say(&mut call, 160, packet);
         if n == 75 {
-            answer_first_sr(&mut call);
+            answer_first_sr(&mut call, fraction_lost);
         }
     }
     let redundant = |part: &[Got]| {
         part.iter().filter(|got| crate::media::codec::opus::has_redundancy(&got.payload)).count()
     };
     assert_eq!(redundant(&call.at_b[..75]), 0);
-    assert!(redundant(&call.at_b[78..]) > 30);
+    let after = redundant(&call.at_b[78..]);
+    assert!(after > least, "{after} packets after {fraction_lost} of 256 were lost");
 }
 
 #[test]

@@ -202,6 +202,123 @@ fn a_new_key_of_the_far_side_leaves_our_rollover_counter_alone() {
     }
 }
 
+/// A trunk's voice brings our numbers towards the secured leg to `goal`; the far side opens all of it.
+fn count_up_to(call: &mut Call, trunk: &mut Talker, opener: &mut srtp::Incoming, goal: u16) {
+    loop {
+        call.until(call.now.instant - call.start + 20 * MS);
+        trunk.say(call, 160, &[0xd5; 160]);
+        let mut got = call.at_a.pop().unwrap();
+        opener.unprotect_rtp(&mut got.bytes).unwrap();
+        let left = goal.wrapping_sub(got.sequence);
+        if left == 0 {
+            return;
+        }
+        // A relay keeps gaps.
+        trunk.sequence = trunk.sequence.wrapping_add(left.min(1_000) - 1);
+    }
+}
+
+/// The trunk talks on, the first ten packets are lost, and the rest is opened; gives what got through.
+fn lose_ten_and_open(call: &mut Call, trunk: &mut Talker, opener: &mut srtp::Incoming) -> Vec<Got> {
+    for packet in pcma_speech(40, 160) {
+        call.until(call.now.instant - call.start + 20 * MS);
+        trunk.say(call, 160, &packet);
+    }
+    let through = call.at_a.split_off(10);
+    for got in &through {
+        assert!(opener.unprotect_rtp(&mut got.bytes.clone()).is_ok(), "packet {}", got.sequence);
+    }
+    call.at_a.clear();
+    through
+}
+
+#[test]
+fn a_stream_with_another_clock_begins_where_a_receiver_that_lost_its_first_packets_still_opens_it() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let keys = || Some(SrtpKeys::new(suite, vec![7; 30], vec![8; 30]));
+    let secured = |codec| LegConfig { srtp: keys(), ..config(codec) };
+    let mut call = Call::new(secured(AudioCodec::Pcma), config(AudioCodec::Pcma));
+    let mut opener = srtp::Incoming::new(suite, &[7; 30]).unwrap();
+    let mut trunk = Talker::new(Side::B, 8);
+    count_up_to(&mut call, &mut trunk, &mut opener, 65_530);
+    call.a.configure(secured(AudioCodec::Opus), call.now).unwrap();
+    join(&mut call.a, &mut call.b);
+    let through = lose_ten_and_open(&mut call, &mut trunk, &mut opener);
+    assert_continuous(&through, 960);
+    assert_eq!(through.len(), 30);
+}
+
+#[test]
+fn a_new_key_near_the_wrap_of_the_numbers_begins_a_stream_and_any_other_does_not() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let secured = |key: u8| {
+        let keys = Some(SrtpKeys::new(suite, vec![key; 30], vec![8; 30]));
+        LegConfig { srtp: keys, ..config(AudioCodec::Pcma) }
+    };
+    for (at, begins) in [(20_000, false), (65_530, true)] {
+        let mut call = Call::new(secured(1), config(AudioCodec::Pcma));
+        let mut opener = srtp::Incoming::new(suite, &[1; 30]).unwrap();
+        let mut trunk = Talker::new(Side::B, 8);
+        count_up_to(&mut call, &mut trunk, &mut opener, 9_000);
+        trunk.say(&mut call, 160, &[0xd5; 160]);
+        let before = call.at_a.pop().unwrap();
+        opener.unprotect_rtp(&mut before.bytes.clone()).unwrap();
+        count_up_to(&mut call, &mut trunk, &mut opener, at);
+        call.a.configure(secured(2), call.now).unwrap();
+        join(&mut call.a, &mut call.b);
+        let mut opener = srtp::Incoming::new(suite, &[2; 30]).unwrap();
+        let through = lose_ten_and_open(&mut call, &mut trunk, &mut opener);
+        assert_continuous(&through, 160);
+        assert_eq!(through[0].ssrc != before.ssrc, begins, "at {at}");
+        // Time goes on alike: the packets are where they were going to be.
+        assert_eq!(through.len(), 30);
+    }
+}
+
+#[test]
+fn streams_of_one_key_never_have_the_same_source_twice() {
+    let keys = || Some(SrtpKeys::new(SrtpSuite::AesCm128HmacSha1_80, vec![7; 30], vec![8; 30]));
+    let secured = |codec| LegConfig { srtp: keys(), ..config(codec) };
+    let mut call = Call::new(secured(AudioCodec::Opus), config(AudioCodec::Pcma));
+    let mut trunk = Talker::new(Side::B, 8);
+    for n in 0..200u32 {
+        call.until(20 * MS * n);
+        trunk.say(&mut call, 160, &[0xd5; 160]);
+        let codec = if n % 2 == 0 { AudioCodec::Pcmu } else { AudioCodec::Opus };
+        call.a.configure(secured(codec), call.now).unwrap();
+        join(&mut call.a, &mut call.b);
+    }
+    let mut sources: Vec<u32> = call.at_a.iter().map(|got| got.ssrc).collect();
+    assert_eq!(sources.len(), 200);
+    sources.sort_unstable();
+    sources.dedup();
+    assert_eq!(sources.len(), 200);
+}
+
+#[test]
+fn who_comes_next_behind_a_switch_that_has_the_key_loses_one_packet_and_no_sentence() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let keys = SrtpKeys::new(suite, vec![1; 30], vec![2; 30]);
+    let secured = LegConfig { srtp: Some(keys), ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(config(AudioCodec::Opus), secured);
+    let (mut theirs, _) = srtp::session(&SrtpKeys::new(suite, vec![2; 30], vec![1; 30])).unwrap();
+    let mut trunk = Talker::new(Side::B, 8);
+    for n in 0..100u32 {
+        // A stall of half a second on the way; later somebody else, without any SDP.
+        call.until(20 * MS * n + if n >= 25 { 500 * MS } else { Duration::ZERO });
+        if n == 50 {
+            (trunk.ssrc, trunk.sequence, trunk.timestamp) = (0x1234, 100, 7);
+        }
+        let mut bytes = packet_of(trunk.next(160), &[0xd5; 160]);
+        let len = bytes.len();
+        bytes.resize(len + srtp::MAX_TRAILER, 0);
+        let sealed = theirs.protect_rtp(&mut bytes, len).unwrap();
+        call.arrive(Side::B, at(TRUNK), &bytes[..sealed]);
+    }
+    let report = call.b.report();
+    assert_eq!((report.packets_received, report.packets_discarded), (99, 1));
+}
+
 /// One datagram of a stranger's making, or one that nearly fits.
 #[derive(Debug, Clone)]
 enum Thrown {
