@@ -263,6 +263,14 @@ fn a_full_network_of_the_app_gets_longer_packets_and_fewer_bits_and_them_back_wh
     assert!(after > before * 9 / 10, "{after} bit/s of {before}");
 }
 
+/// A transfer: another trunk leg takes the place of the first.
+fn replace_trunk(call: &mut Call) {
+    part(&mut call.a, &mut call.b);
+    call.b = Leg::new(LegKind::Trunk, 77, call.now.instant);
+    call.b.configure(call.config_b.clone(), call.now).unwrap();
+    join(&mut call.a, &mut call.b);
+}
+
 #[test]
 fn what_an_app_has_reported_holds_for_whoever_speaks_to_it_next() {
     let mut call = Call::opus_to_pcma();
@@ -280,23 +288,40 @@ fn what_an_app_has_reported_holds_for_whoever_speaks_to_it_next() {
     talk(&mut call, 0..25, true);
     let sizes = |got: &[Got]| got.iter().map(|got| got.payload.len()).sum::<usize>() / got.len();
     let before = sizes(&call.at_a[call.at_a.len() - 50..]);
-    // A transfer: another trunk leg takes the place of the first.
-    part(&mut call.a, &mut call.b);
-    call.b = Leg::new(LegKind::Trunk, 77, call.now.instant);
-    call.b.configure(call.config_b.clone(), call.now).unwrap();
-    join(&mut call.a, &mut call.b);
+    replace_trunk(&mut call);
     let from = call.at_a.len();
     talk(&mut call, 25..30, false);
     let got = &call.at_a[from..];
     assert_eq!(packet_samples(&got[0].payload, 1_000), Some(60), "the first packet of the new source");
     assert!(sizes(got).abs_diff(before) < before / 4, "{} bytes after {before}", sizes(got));
-    // And so does what it loses: redundancy goes on.
-    let redundant = got.iter().filter(|got| crate::media::codec::opus::has_redundancy(&got.payload)).count();
-    let redundant_before = call.at_a[from - 50..from]
-        .iter()
-        .filter(|got| crate::media::codec::opus::has_redundancy(&got.payload))
-        .count();
-    assert!(redundant_before == 0 || redundant > 0, "{redundant} after {redundant_before}");
+}
+
+#[test]
+fn redundancy_for_what_an_app_has_reported_to_lose_goes_on_with_whoever_speaks_to_it_next() {
+    let mut call = Call::opus_to_pcma();
+    let mut trunk = Talker::new(Side::B, 8);
+    let voice = pcma_speech(250, 160);
+    for n in 0..500 {
+        call.until(20 * MS * n);
+        trunk.say(&mut call, 160, &voice[n as usize % 250]);
+        if n % 250 == 249 {
+            // A tenth: too little for a network that is full.
+            report_loss(&mut call, 26);
+        }
+    }
+    let redundant = |got: &[Got]| {
+        got.iter().filter(|got| crate::media::codec::opus::has_redundancy(&got.payload)).count()
+    };
+    let before = redundant(&call.at_a[call.at_a.len() - 200..]);
+    assert!(before > 60, "{before} of 200 packets");
+    replace_trunk(&mut call);
+    let from = call.at_a.len();
+    for n in 500..700 {
+        call.until(20 * MS * n);
+        trunk.say(&mut call, 160, &voice[n as usize % 250]);
+    }
+    let after = redundant(&call.at_a[from..]);
+    assert!(after > before / 2, "{after} of 200 packets after {before}");
 }
 
 /// An hour of packets whose sender's clock is off by so many millionths.
@@ -382,5 +407,41 @@ fn a_clock_that_is_200_ppm_off_leaves_no_trace_in_an_hour_from_the_trunk() {
         hour(&mut call, Side::B, ppm, &pcma_speech(150, 160), false);
         assert_continuous(&call.at_a, 2_880);
         assert_eq!(call.at_a.len(), 60_000);
+    }
+}
+
+#[test]
+fn a_clock_that_is_200_ppm_off_leaves_no_trace_in_an_hour_of_a_trunk_that_describes_its_silence() {
+    let voice = pcma_speech(150, 160);
+    for ppm in [-200i64, 200] {
+        let mut to = config(AudioCodec::Opus);
+        (to.opus.complexity, to.opus.dtx) = (0, true);
+        let mut call = Call::new(to, config(AudioCodec::Pcma));
+        let mut trunk = Talker::new(Side::B, 8);
+        let (begin, mut spoken, mut farthest) = (trunk.timestamp, 0, 0);
+        for n in 0..180_000u64 {
+            let true_nanos = n as i64 * 20_000_000;
+            call.until(Duration::from_nanos((true_nanos + true_nanos / 1_000_000 * ppm) as u64));
+            // Three seconds of voice, three in which it only says what its silence is like.
+            if n / 150 % 2 == 1 {
+                if n % 150 % 20 == 0 {
+                    let header = RtpHeader { payload_type: 13, ..trunk.next(160) };
+                    call.send(Side::B, header, &[60]);
+                } else {
+                    trunk.timestamp = trunk.timestamp.wrapping_add(160);
+                }
+                continue;
+            }
+            let before = call.at_a.len();
+            let said = trunk.timestamp.wrapping_sub(begin) * 6;
+            trunk.say(&mut call, 160, &voice[n as usize % 150]);
+            if let Some(got) = call.at_a.get(before) {
+                let heard = got.timestamp.wrapping_sub(call.at_a[0].timestamp);
+                spoken += 1;
+                farthest = farthest.max(heard.abs_diff(said));
+            }
+        }
+        assert!(spoken > 80_000, "{ppm} ppm: {spoken} packets of voice");
+        assert!(farthest <= 2 * 960, "{ppm} ppm: {farthest} units from where it was said");
     }
 }
