@@ -26,6 +26,18 @@ pub enum Purpose {
     Stray,
 }
 
+impl Purpose {
+    pub fn method(self) -> Method {
+        match self {
+            Purpose::Invite | Purpose::Reinvite => Method::Invite,
+            Purpose::Update => Method::Update,
+            Purpose::Prack => Method::Prack,
+            Purpose::Notify => Method::Notify,
+            Purpose::Bye | Purpose::Stray => Method::Bye,
+        }
+    }
+}
+
 /// Who gets the responses of a client transaction. Trunks are named, since a reload moves them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {

@@ -106,9 +106,8 @@ impl Leg {
 
     /// The answer to a PRACK changes nothing, but for a challenge, which is met.
     pub fn on_prack_answered(&mut self, core: &mut Core, now: Now, answer: &Response) {
-        let challenged = matches!(answer.status, 401 | 407)
-            && self.auth.as_mut().is_some_and(|auth| auth.challenged(answer).is_ok());
-        if let Some(tag) = answer.to_tag().filter(|_| challenged) {
+        let met = self.meets(answer);
+        if let Some(tag) = answer.to_tag().filter(|_| met) {
             self.send_prack(core, now, tag);
         }
     }

@@ -107,7 +107,7 @@ impl Leg {
             return Err(AuthRefused::NoChallenge);
         };
         let mut request = Request::clone(invite);
-        self.auth.as_mut().ok_or(AuthRefused::Unsupported)?.challenged(challenge)?;
+        self.take_challenge(challenge)?;
         let cseq = request.cseq().map_err(|_| AuthRefused::Unsupported)?;
         request.headers.set(HeaderName::CSeq, format!("{} INVITE", cseq.number + 1));
         self.send_invite(core, now, request, patience);
@@ -116,9 +116,35 @@ impl Leg {
 
     /// Puts the credentials on a request that the far end asked for before.
     pub fn authorize(&mut self, core: &mut Core, request: &mut Request) {
-        if let Some(auth) = self.auth.as_mut() {
+        let believed = self.is_where_it_was();
+        if let Some(auth) = self.auth.as_mut().filter(|_| believed) {
             let cnonce = core.token();
             auth.authorize(request, &cnonce);
         }
+    }
+
+    /// Takes a 401 or 407 to a request of ours; an error means that it can't be met.
+    fn take_challenge(&mut self, challenge: &Response) -> Result<(), AuthRefused> {
+        let believed = self.is_where_it_was();
+        self.auth.as_mut().filter(|_| believed).ok_or(AuthRefused::Unsupported)?.challenged(challenge)
+    }
+
+    /// True for a challenge that is met: the same request is to be sent again.
+    pub fn meets(&mut self, answer: &Response) -> bool {
+        matches!(answer.status, 401 | 407) && self.take_challenge(answer).is_ok()
+    }
+
+    /// A request of ours has its answer: the next of its kind may be challenged anew.
+    pub fn settled(&mut self, method: &Method, status: u16) {
+        // 422 is met by the same request once more, as a challenge is.
+        if let Some(auth) = self.auth.as_mut().filter(|_| !matches!(status, ..200 | 401 | 407 | 422)) {
+            auth.answered(method);
+        }
+    }
+
+    /// False where a caller, whose address is all that is known of it, wants our requests sent to another one: whoever
+    /// forged the one would learn there what our password makes of a nonce of its choice.
+    fn is_where_it_was(&self) -> bool {
+        self.attempt.is_some() || self.next_hop().remote.ip() == self.peer.remote.ip()
     }
 }

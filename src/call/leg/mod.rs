@@ -213,6 +213,7 @@ impl Leg {
         Leg {
             id,
             session: LegSession::new(&party),
+            auth: party.trunk().and_then(Trunk::client_auth).map(Box::new),
             party,
             peer,
             state,
@@ -227,7 +228,6 @@ impl Leg {
             ack: None,
             reinvite_ack: None,
             attempt: None,
-            auth: None,
             early: EarlyDialogs::default(),
             reliable: None,
             rules: None,

@@ -58,9 +58,6 @@ impl Call {
         self.note_connected(core, position, &answer);
         let leg = &mut self.callees[position];
         let agreed = take_answer(leg, &answer);
-        if let Some(auth) = leg.auth.as_mut() {
-            auth.succeeded();
-        }
         leg.state = LegState::AnswerHeld { response: Box::new(answer) };
         let winner = leg.id.index;
         let Ok(new) = agreed else {

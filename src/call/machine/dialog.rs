@@ -173,6 +173,9 @@ impl Call {
         purpose: Purpose,
         answer: Response,
     ) {
+        if let Some(leg) = self.leg_mut(index) {
+            leg.settled(&purpose.method(), answer.status);
+        }
         match purpose {
             Purpose::Invite => {
                 if let Some(position) = self.callee_position(index) {
@@ -197,9 +200,7 @@ impl Call {
         let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
             return;
         };
-        let challenged = matches!(answer.status, 401 | 407)
-            && leg.auth.as_mut().is_some_and(|auth| auth.challenged(answer).is_ok());
-        if challenged {
+        if leg.meets(answer) {
             leg.send_bye(core, now, &reason);
         } else {
             leg.vanish(core);

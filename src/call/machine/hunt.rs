@@ -85,13 +85,9 @@ impl Call {
         attempt: Attempt,
     ) {
         let id = self.next_leg_id();
-        let auth = match &party {
-            Party::Trunk(trunk) => trunk.client_auth(),
-            Party::User { .. } => None,
-        };
         let names = (core.token(), core.tag());
         let leg = Leg::new(id, party, peer, LegState::Allocating, names, LegMedia::new(policy));
-        let mut leg = Leg { attempt: Some(Box::new(attempt)), auth: auth.map(Box::new), ..leg };
+        let mut leg = Leg { attempt: Some(Box::new(attempt)), ..leg };
         leg.open_media(core, self.beside);
         // Most calls have one.
         self.callees.reserve_exact(1);

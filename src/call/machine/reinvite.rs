@@ -202,10 +202,8 @@ impl Call {
                     leg.session.postpone(now);
                 }
             }
-            401 | 407 => {
-                if leg.auth.as_mut().is_some_and(|auth| auth.challenged(&answer).is_ok()) {
-                    send_reinvite(leg, core, now, direction.filter(|_| !refresh));
-                }
+            401 | 407 if leg.meets(&answer) => {
+                send_reinvite(leg, core, now, direction.filter(|_| !refresh));
             }
             // RFC 4028 §7.3: the same again with what it can bear.
             422 if leg.session.raise(&answer) => {

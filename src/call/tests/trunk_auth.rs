@@ -2,7 +2,7 @@
 
 use super::far::Side;
 use super::world::*;
-use crate::config::{Config, TrunkAuth};
+use crate::config::{Config, Prack, TrunkAuth};
 use crate::sip::message::{HeaderName, Method, Request, Typed};
 use crate::types::{EndCause, Secret};
 
@@ -156,6 +156,200 @@ fn a_challenged_reinvite_is_sent_again_with_credentials() {
     let ack = w.request(callee.at, Method::Ack);
     assert!(ack.headers.contains(&HeaderName::Authorization));
     w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+const STALE: &str = ",stale=true";
+
+/// The operator's nonce has expired: it asks for the request once more, and gets it.
+fn expired(w: &mut World, side: &Side, method: Method) -> Request {
+    let first = w.request(side.at, method.clone());
+    challenge(w, side, &first, 407, STALE);
+    if method == Method::Invite {
+        w.request(side.at, Method::Ack);
+    }
+    let again = w.request(side.at, method);
+    let nonce = |request: &Request| {
+        let value = request.headers.get(&HeaderName::ProxyAuthorization)?;
+        value.split(',').find(|part| part.starts_with("nonce=")).map(str::to_owned)
+    };
+    assert!(nonce(&again).is_some() && nonce(&again) != nonce(&first), "another nonce");
+    again
+}
+
+/// The operator takes what a re-INVITE says.
+fn take(w: &mut World, side: &Side, reinvite: &Request) {
+    let held = String::from_utf8_lossy(&reinvite.body).contains("a=sendonly");
+    let sdp = directed(ANSWER, if held { "recvonly" } else { "sendrecv" });
+    w.send(side.at, side.response(reinvite, 200).with_body("application/sdp", sdp));
+    w.request(side.at, Method::Ack);
+}
+
+/// A call over a trunk that challenges each INVITE.
+fn talking_after_a_challenge(w: &mut World) -> (Side, Side) {
+    let mut alice = w.dial("alice", "0470123456");
+    let first = w.invited(A);
+    challenge(w, &first, &first.invite, 407, "");
+    w.request(first.at, Method::Ack);
+    let callee = w.invited(A);
+    w.reply_with(&callee, 200, ANSWER);
+    w.request(callee.at, Method::Ack);
+    w.ack(&mut alice);
+    (alice, callee)
+}
+
+fn hold_and_resume(w: &mut World, alice: &mut Side, mut told: impl FnMut(&mut World)) {
+    for way in ["sendonly", "sendrecv"] {
+        let change = alice.invite(&directed(OFFER, way));
+        w.send(alice.at, &change);
+        w.ack(alice);
+        told(w);
+    }
+}
+
+#[test]
+fn an_operator_whose_nonces_serve_a_single_request_hears_each_hold_and_the_end() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = talking_after_a_challenge(&mut w);
+    for _ in 0..3 {
+        hold_and_resume(&mut w, &mut alice, |w| {
+            let again = expired(w, &callee, Method::Invite);
+            take(w, &callee, &again);
+        });
+    }
+    w.bye(&mut alice);
+    expired(&mut w, &callee, Method::Bye);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn the_end_is_proven_though_the_nonce_that_served_the_whole_call_has_expired() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = talking_after_a_challenge(&mut w);
+    hold_and_resume(&mut w, &mut alice, |w| {
+        let change = w.request(callee.at, Method::Invite);
+        assert!(change.headers.contains(&HeaderName::ProxyAuthorization));
+        take(w, &callee, &change);
+    });
+    w.bye(&mut alice);
+    expired(&mut w, &callee, Method::Bye);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn an_operator_that_refused_a_hold_and_its_credentials_hears_the_end() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = talking_after_a_challenge(&mut w);
+    let hold = alice.invite(&directed(OFFER, "sendonly"));
+    w.send(alice.at, &hold);
+    w.ack(&mut alice);
+    for _ in 0..2 {
+        let change = w.request(callee.at, Method::Invite);
+        challenge(&mut w, &callee, &change, 407, "");
+        w.request(callee.at, Method::Ack);
+    }
+    assert!(w.heard(A).is_empty(), "the credentials are not sent a third time");
+    w.bye(&mut alice);
+    expired(&mut w, &callee, Method::Bye);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn who_challenges_only_after_many_requests_is_answered() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = w.talking();
+    for _ in 0..4 {
+        hold_and_resume(&mut w, &mut alice, |w| {
+            let change = w.request(callee.at, Method::Invite);
+            take(w, &callee, &change);
+        });
+    }
+    w.bye(&mut alice);
+    expired(&mut w, &callee, Method::Bye);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn each_refresh_of_a_session_may_be_challenged() {
+    const GRANTED: &[(HeaderName, &str)] = &[
+        (HeaderName::SessionExpires, "600;refresher=uac"),
+        (HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, UPDATE"),
+    ];
+    let mut w = World::with(|config| {
+        digest(config);
+        config.trunks[0].session_timer = Some(secs(600));
+        config.media.timeout = None;
+    });
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply_saying(&callee, 200, ANSWER, GRANTED);
+    w.request(callee.at, Method::Ack);
+    w.ack(&mut alice);
+    for _ in 0..5 {
+        w.pass(secs(300));
+        let again = expired(&mut w, &callee, Method::Update);
+        let mut answer = callee.response(&again, 200);
+        GRANTED.iter().for_each(|(name, value)| answer.headers.push(name.clone(), *value));
+        w.send(callee.at, answer);
+    }
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn each_acknowledgement_of_progress_may_be_challenged() {
+    let mut w = World::with(|config| {
+        digest(config);
+        config.trunks[0].prack = Prack::Supported;
+    });
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    for (rseq, status) in [("1", 180), ("2", 181), ("3", 182), ("4", 183)] {
+        let said = [(HeaderName::Require, "100rel"), (HeaderName::RSeq, rseq)];
+        w.reply_saying(&callee, status, "", &said);
+        let again = expired(&mut w, &callee, Method::Prack);
+        assert_eq!(again.rack().unwrap().rseq.to_string(), rseq);
+        w.send(callee.at, callee.response(&again, 200));
+    }
+    w.reply_with(&callee, 200, ANSWER);
+    w.request(callee.at, Method::Ack);
+    w.ack(&mut alice);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn who_called_us_is_told_the_end_with_the_credentials_it_asks_for() {
+    let mut w = World::with(digest);
+    let (caller, mut bob) = w.talking_in();
+    w.bye(&mut bob);
+    let again = expired(&mut w, &caller, Method::Bye);
+    assert!(again.headers.get(&HeaderName::ProxyAuthorization).unwrap().contains("username=\"gw\""));
+    w.ok(&caller, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn credentials_do_not_follow_a_caller_to_another_address() {
+    let mut w = World::with(digest);
+    w.register("bob", BOB);
+    let mut caller = w.call_in_with(A, "+3225550002", OFFER, |invite| {
+        invite.headers.set(HeaderName::Contact, format!("<sip:{STRANGER}>"));
+    });
+    let mut bob = w.invited(BOB);
+    w.reply_with(&bob, 200, OPUS_ANSWER);
+    w.request(bob.at, Method::Ack);
+    w.ack(&mut caller);
+    w.bye(&mut bob);
+    let stranger = STRANGER.parse().unwrap();
+    let bye = w.request(stranger, Method::Bye);
+    let value = "Digest realm=\"operator\",nonce=\"chosen\",qop=\"auth\"";
+    w.send(stranger, caller.response(&bye, 407).with_header(HeaderName::ProxyAuthenticate, value));
+    assert!(w.heard(STRANGER).is_empty());
     w.finish();
 }
 

@@ -1,7 +1,7 @@
 //! Answers the challenges of a far end for one leg or registration, and stops before it becomes a loop.
 
 use super::digest::{Algorithm, AlgorithmChoice, Computation, DigestParams, Protection, ha1, quote};
-use crate::sip::message::{HeaderName, Method, Request, Response, Uri};
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed, Uri};
 use crate::types::Secret;
 use std::fmt::Write;
 
@@ -26,11 +26,10 @@ pub enum AuthRefused {
     TooMany,
 }
 
-/// Requests with credentials for one realm before the far end is given up: the second is for a nonce that
-/// expired.
-const TRIES_PER_REALM: u8 = 2;
-/// Requests in all, whatever they were repeated for (a challenge, 422, 491).
-const TRIES: u8 = 5;
+/// Challenges of one realm that are met before the far end is given up: the second is for a nonce that expired.
+const MET_PER_REALM: u8 = 2;
+/// Challenges to one request that are met in all, so that it is sent five times at most.
+const MET: u8 = 4;
 /// Proxies that may each ask for credentials of their own.
 const MAX_REALMS: usize = 4;
 
@@ -162,14 +161,14 @@ fn best_of(challenges: impl Iterator<Item = Challenge>) -> Option<Challenge> {
 }
 
 /// The challenges one far end gave us and what we owe it: credentials for the next request, and an end to
-/// trying.
+/// trying. Requests of one kind are counted apart from those of another: a BYE must get through whatever the call before
+/// it was asked.
 #[derive(Debug, Clone)]
 pub struct ClientAuth {
     credentials: Credentials,
     /// Challenges of any other realm are not answered.
     only_realm: Option<String>,
     realms: Vec<Realm>,
-    sent: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -178,16 +177,27 @@ struct Realm {
     proxy: bool,
     challenge: Challenge,
     nc: u32,
-    /// The challenge came in answer to this attempt, not to one that succeeded before: its nonce is no reason
-    /// to refuse our credentials.
-    fresh: bool,
-    /// Requests with credentials for this realm since the last success.
-    sent: u8,
+    /// How many of its challenges to requests of a method were met since one was answered. A nonce from before that is
+    /// no reason to refuse our credentials.
+    met: Vec<(Method, u8)>,
+}
+
+impl Realm {
+    fn met(&self, method: &Method) -> u8 {
+        self.met.iter().find(|(known, _)| known == method).map_or(0, |(_, met)| *met)
+    }
+
+    fn note(&mut self, method: Method) {
+        match self.met.iter_mut().find(|(known, _)| *known == method) {
+            Some((_, met)) => *met += 1,
+            None => self.met.push((method, 1)),
+        }
+    }
 }
 
 impl ClientAuth {
     pub fn new(credentials: Credentials) -> ClientAuth {
-        ClientAuth { credentials, only_realm: None, realms: Vec::new(), sent: 0 }
+        ClientAuth { credentials, only_realm: None, realms: Vec::new() }
     }
 
     /// Answers challenges of this realm only; `None`: of any.
@@ -196,26 +206,18 @@ impl ClientAuth {
         self
     }
 
-    /// Puts credentials for every realm known so far on a request that is about to be sent, and counts it.
-    /// Call it for every attempt of a leg, also for those made for other reasons than a challenge.
+    /// Puts credentials for every realm known so far on a request that is about to be sent.
     pub fn authorize(&mut self, request: &mut Request, cnonce: &str) {
-        self.sent = self.sent.saturating_add(1);
         request.headers.remove(&HeaderName::Authorization);
         request.headers.remove(&HeaderName::ProxyAuthorization);
         let uri = request.uri.to_string();
         for realm in &mut self.realms {
             realm.nc = realm.nc.saturating_add(1);
-            realm.sent = realm.sent.saturating_add(1);
             let (credentials, body) = (&self.credentials, &request.body);
             let value = realm.challenge.answer(credentials, &request.method, &uri, realm.nc, cnonce, body);
             let name = if realm.proxy { HeaderName::ProxyAuthorization } else { HeaderName::Authorization };
             request.headers.push(name, value);
         }
-    }
-
-    /// True while another attempt of the leg is allowed (five in all).
-    pub fn may_try_again(&self) -> bool {
-        self.sent < TRIES
     }
 
     /// Takes a 401 or 407. `Ok` means: send the request again with the next CSeq after
@@ -246,7 +248,9 @@ impl ClientAuth {
         if best.is_empty() {
             return Err(AuthRefused::Unsupported);
         }
-        if !self.may_try_again() {
+        // A response without CSeq is none to a request of ours.
+        let method = response.cseq().map_err(|_| AuthRefused::NoChallenge)?.method;
+        if self.realms.iter().map(|realm| realm.met(&method)).sum::<u8>() >= MET {
             return Err(AuthRefused::TooMany);
         }
         for challenge in best {
@@ -257,32 +261,34 @@ impl ClientAuth {
                 .find(|old| old.proxy == proxy && old.challenge.realm == challenge.realm);
             match known {
                 Some(old) => {
-                    if old.sent >= TRIES_PER_REALM {
+                    let met = old.met(&method);
+                    if met >= MET_PER_REALM {
                         return Err(AuthRefused::TooMany);
                     }
-                    if old.sent > 0 && old.fresh && !challenge.stale {
+                    if met > 0 && !challenge.stale {
                         return Err(AuthRefused::Rejected);
                     }
                     if old.challenge.nonce != challenge.nonce {
                         old.nc = 0;
                     }
                     old.challenge = challenge;
-                    old.fresh = true;
+                    old.note(method.clone());
                 }
                 None if full => return Err(AuthRefused::TooMany),
-                None => self.realms.push(Realm { proxy, challenge, nc: 0, fresh: true, sent: 0 }),
+                None => self.realms.push(Realm { proxy, challenge, nc: 0, met: vec![(method.clone(), 1)] }),
             }
         }
         Ok(())
     }
 
-    /// The far end took the request: counting starts anew, and the realms' nonces serve the next requests.
+    /// The far end took our credentials: counting starts anew, and the realms' nonces serve the next requests.
     pub fn succeeded(&mut self) {
-        self.sent = 0;
-        for realm in &mut self.realms {
-            realm.sent = 0;
-            realm.fresh = false;
-        }
+        self.realms.iter_mut().for_each(|realm| realm.met = Vec::new());
+    }
+
+    /// A request of this method has an answer that is no challenge: the next of its kind may be challenged anew.
+    pub fn answered(&mut self, method: &Method) {
+        self.realms.iter_mut().for_each(|realm| realm.met.retain(|(known, _)| known != method));
     }
 }
 

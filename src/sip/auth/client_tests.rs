@@ -9,12 +9,22 @@ fn credentials() -> Credentials {
 }
 
 fn invite() -> Request {
-    Request::new(Method::Invite, Uri::parse("sip:+3225550001@sbc.example:5080").unwrap())
+    request(Method::Invite)
+}
+
+fn request(method: Method) -> Request {
+    let cseq = format!("1 {method}");
+    let uri = Uri::parse("sip:+3225550001@sbc.example:5080").unwrap();
+    Request::new(method, uri).with_header(HeaderName::CSeq, cseq)
 }
 
 fn challenge(status: u16, values: &[&str]) -> Response {
+    challenge_to(&invite(), status, values)
+}
+
+fn challenge_to(request: &Request, status: u16, values: &[&str]) -> Response {
     let name = if status == 407 { HeaderName::ProxyAuthenticate } else { HeaderName::WwwAuthenticate };
-    let mut response = Response::to_request(&invite(), status);
+    let mut response = Response::to_request(request, status);
     values.iter().for_each(|value| response.headers.push(name.clone(), *value));
     response
 }
@@ -120,18 +130,32 @@ fn a_stale_nonce_is_answered_once_more_and_no_further() {
 }
 
 #[test]
-fn five_requests_in_all_whatever_they_were_repeated_for() {
+fn requests_that_nobody_challenged_use_nothing_up() {
     let mut auth = ClientAuth::new(credentials());
-    // 422 and 491 count as well.
-    for _ in 0..5 {
-        assert!(auth.may_try_again());
-        auth.authorize(&mut invite(), "x");
+    (0..20).for_each(|_| auth.authorize(&mut invite(), "x"));
+    auth.challenged(&challenge(401, &[r#"Digest realm="a", nonce="n1""#])).unwrap();
+}
+
+#[test]
+fn each_kind_of_request_is_counted_by_itself_until_it_is_answered() {
+    let stale = |method, n: u32| {
+        let value = format!(r#"Digest realm="a", nonce="n{n}", stale=true, qop="auth""#);
+        challenge_to(&request(method), 401, &[&value])
+    };
+    let mut auth = ClientAuth::new(credentials());
+    for n in [1, 2] {
+        auth.challenged(&stale(Method::Update, n)).unwrap();
     }
-    assert!(!auth.may_try_again());
-    let first = challenge(401, &[r#"Digest realm="a", nonce="n1""#]);
-    assert_eq!(auth.challenged(&first), Err(AuthRefused::TooMany));
-    auth.succeeded();
-    assert!(auth.may_try_again());
+    assert_eq!(auth.challenged(&stale(Method::Update, 3)), Err(AuthRefused::TooMany));
+    // The BYE has its own tries, and the nonce that is known.
+    auth.challenged(&stale(Method::Bye, 4)).unwrap();
+    let mut bye = request(Method::Bye);
+    auth.authorize(&mut bye, "x");
+    assert!(value(&bye, &HeaderName::Authorization).contains("nonce=\"n4\""));
+    auth.answered(&Method::Bye);
+    assert_eq!(auth.challenged(&stale(Method::Update, 5)), Err(AuthRefused::TooMany));
+    auth.answered(&Method::Update);
+    assert_eq!(auth.challenged(&stale(Method::Update, 6)), Ok(()));
 }
 
 #[test]
