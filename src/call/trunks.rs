@@ -280,6 +280,13 @@ impl Trunks {
         self.sides[index].targets.failed(now.instant, route, None)
     }
 
+    /// A call was answered as by a trunk that can't take it.
+    pub fn doubted(&mut self, now: Now, name: &str) {
+        if let Some(index) = self.index_of(name) {
+            self.table.handle_doubt(trunk_index(index), now.instant);
+        }
+    }
+
     /// A call failed in a way that is the trunk's fault.
     pub fn failed(&mut self, now: Now, name: &str) {
         if let Some(index) = self.index_of(name) {

@@ -61,7 +61,7 @@ impl Health {
 /// What was learnt of a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
-    /// It answered something that shows it works: OPTIONS, a call, a registration.
+    /// It answered something that shows it works: OPTIONS, a registration, a call that rings or that somebody decided.
     Alive,
     /// It answered nothing, its transport failed, or it says that it does not work.
     Failed,
@@ -179,12 +179,25 @@ impl TrunkHealth {
     /// A call, or a registration, showed something.
     pub fn handle_call(&mut self, now: Instant, evidence: Evidence) {
         self.learn(now, evidence);
-        match (self.probing, evidence) {
-            // A call that failed is a reason to ask at once.
-            (Probing::Idle { next_at: Some(at) }, Evidence::Failed) => {
-                self.probing = Probing::Idle { next_at: Some(at.min(now)) };
-            }
-            (Probing::Idle { .. } | Probing::Asked { .. }, Evidence::Alive | Evidence::Failed) => {}
+        match evidence {
+            Evidence::Failed => self.ask_at_once(now),
+            Evidence::Alive => {}
+        }
+    }
+
+    /// A call was answered as by a trunk that can't take it: 503, 408. That may be true of the one number that was called;
+    /// where OPTIONS are sent, their answer tells.
+    pub fn handle_doubt(&mut self, now: Instant) {
+        match self.settings.interval {
+            Some(_) => self.ask_at_once(now),
+            None => self.learn(now, Evidence::Failed),
+        }
+    }
+
+    /// A call that failed is a reason to ask.
+    fn ask_at_once(&mut self, now: Instant) {
+        if let Probing::Idle { next_at: Some(at) } = self.probing {
+            self.probing = Probing::Idle { next_at: Some(at.min(now)) };
         }
     }
 
@@ -348,12 +361,31 @@ mod tests {
 
     #[test]
     fn a_failed_call_asks_at_once() {
+        for doubt in [false, true] {
+            let start = Instant::now();
+            let mut health = TrunkHealth::new(HealthSettings::default(), start);
+            run(&mut health, start, Duration::from_secs(1), |_| Some(Alive));
+            let later = start + Duration::from_secs(10);
+            if doubt {
+                health.handle_doubt(later)
+            } else {
+                health.handle_call(later, Failed)
+            }
+            assert_eq!(health.poll_timeout(), Some(later));
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_answered_as_if_it_were_down_brings_it_down_only_where_nothing_else_tells() {
         let start = Instant::now();
-        let mut health = TrunkHealth::new(HealthSettings::default(), start);
-        run(&mut health, start, Duration::from_secs(1), |_| Some(Alive));
-        let later = start + Duration::from_secs(10);
-        health.handle_call(later, Failed);
-        assert_eq!(health.poll_timeout(), Some(later));
+        for (settings, down) in [(HealthSettings::default(), Health::Up), (unasked(), Health::Down)] {
+            let mut health = TrunkHealth::new(settings, start);
+            health.handle_call(start, Alive);
+            for _ in 0..10 {
+                health.handle_doubt(start);
+            }
+            assert_eq!(health.health(), down);
+        }
     }
 
     fn unasked() -> HealthSettings {

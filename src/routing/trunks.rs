@@ -305,6 +305,14 @@ impl TrunkTable {
         }
     }
 
+    /// A call was answered as by a trunk that can't take it.
+    pub fn handle_doubt(&mut self, trunk: TrunkIndex, now: Instant) {
+        if let Some(entry) = self.entry(trunk) {
+            entry.health.handle_doubt(now);
+            self.collect(trunk);
+        }
+    }
+
     /// The trunk takes no call until then: its failover table or its Retry-After says so.
     pub fn pause(&mut self, trunk: TrunkIndex, until: Instant) {
         if let Some(entry) = self.entry(trunk) {

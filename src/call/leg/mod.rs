@@ -194,6 +194,8 @@ pub struct Attempt {
     pub answered: Option<Now>,
     pub ended: Option<(Now, u16, EndCause)>,
     pub progressed: bool,
+    /// It was taken as a sign that the trunk lives, once.
+    pub lives: bool,
     /// The trunk's channel this attempt uses.
     pub channel: Option<Channel>,
     /// Its end was told to the counters.

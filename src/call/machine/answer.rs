@@ -6,7 +6,6 @@ use crate::call::core::{Core, Purpose, response};
 use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
 use crate::call::leg::{self, Leg, LegState, Party};
-use crate::call::targets::Route;
 use crate::call::trunks::Trunks;
 use crate::sdp::AnswerError;
 use crate::sip::answer_retransmit::{AnswerRetransmit, AnswerStep};
@@ -30,6 +29,7 @@ impl Call {
         if self.is_repeated_answer(core, now, position, &answer) {
             return;
         }
+        self.note_life(trunks, now, position);
         let leg = &mut self.callees[position];
         if !matches!(leg.state, LegState::Inviting { .. } | LegState::Cancelling) {
             return;
@@ -81,9 +81,6 @@ impl Call {
                 let after = now.instant - attempt.started.instant;
                 core.event(Event::TrunkProgress { trunk, after });
             }
-        }
-        if let Some(trunk) = self.callees[position].party.trunk_name() {
-            trunks.succeeded(now, &trunk, Route::of(&self.callees[position].peer));
         }
         self.record_answer(core, now);
     }

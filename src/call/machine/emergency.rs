@@ -9,7 +9,6 @@ use crate::call::emergency::CALLS_BACK;
 use crate::call::leg::{self, Leg, LegState, Party};
 use crate::call::location::Location;
 use crate::call::settings::Trunk;
-use crate::call::targets::Route;
 use crate::call::trunks::Trunks;
 use crate::routing::FailoverAction;
 use crate::sip::message::HeaderName;
@@ -181,17 +180,8 @@ impl Call {
         failed: Failed,
     ) {
         let Failed { status, cause, why, far } = failed;
-        match trunk.config.failover.action(why) {
-            FailoverAction::Next => {
-                let route = Route::of(&self.callees[position].peer);
-                let elsewhere = is_unreachable(why) && trunks.target_failed(now, &trunk.name, route);
-                if !elsewhere {
-                    trunks.failed(now, &trunk.name);
-                }
-            }
-            FailoverAction::FinalAndBlock(pause) => trunks.pause(now, &trunk.name, pause),
-            // What somebody decided says nothing about the trunk.
-            FailoverAction::Final => {}
+        if let FailoverAction::FinalAndBlock(pause) = trunk.config.failover.action(why) {
+            trunks.pause(now, &trunk.name, pause);
         }
         self.failure = Some((cause, cause.sip_code(), far));
         self.ring_back(core, now);

@@ -1,5 +1,6 @@
 //! Finding somebody who answers: devices all at once, trunks one after the other.
 
+use super::life::proves_life;
 use super::reason::FarReason;
 use super::record::AttemptEnd;
 use super::{Call, Device, Plan, Stage, TrunkCandidate, emergency};
@@ -70,6 +71,7 @@ impl Call {
             answered: None,
             ended: None,
             progressed: false,
+            lives: false,
             channel: None,
             counted: false,
         };
@@ -156,6 +158,7 @@ impl Call {
             answered: None,
             ended: None,
             progressed: false,
+            lives: false,
             channel: Some(channel),
             counted: false,
         };
@@ -346,6 +349,7 @@ impl Call {
             100 => self.heard(position),
             101..=199 => {
                 self.heard(position);
+                self.note_life(trunks, now, position);
                 self.on_progress(core, now, position, answer);
             }
             200..=299 => self.on_answer(core, trunks, now, position, answer),
@@ -385,6 +389,9 @@ impl Call {
             if leg.raise_interval(core, now, answer, patience) {
                 return;
             }
+        }
+        if proves_life(status) {
+            self.note_life(trunks, now, position);
         }
         if let Some(sent_on) = self.redirected(position, status, answer) {
             self.follow(core, trunks, now, position, answer, sent_on);
@@ -459,6 +466,7 @@ impl Call {
             let route = Route::of(&self.callees[position].peer);
             trunks.pause_target(now, &trunk, route, Duration::from_secs(seconds.into()));
         }
+        self.note_failure(trunks, now, position, why);
         match self.callees[position].party.clone() {
             Party::Trunk(trunk) if self.help.is_some() => {
                 self.help_failed(core, trunks, now, &trunk, position, Failed { status, cause, why, far });
@@ -466,12 +474,6 @@ impl Call {
             Party::User { .. } => self.device_failed(core, now, (cause, status, far)),
             Party::Trunk(trunk) => match trunk.config.failover.action(why) {
                 FailoverAction::Next => {
-                    let route = Route::of(&self.callees[position].peer);
-                    let elsewhere = is_unreachable(why) && trunks.target_failed(now, &trunk.name, route);
-                    // While another address of the trunk is there, the trunk itself is.
-                    if !elsewhere {
-                        trunks.failed(now, &trunk.name);
-                    }
                     self.failure = Some((cause, cause.sip_code(), far));
                     let attempts = self.callees.len();
                     self.try_next_target(core, trunks, now, why);

@@ -16,6 +16,7 @@ mod dialog;
 mod emergency;
 mod forward;
 mod hunt;
+mod life;
 mod line;
 mod progress;
 mod reason;

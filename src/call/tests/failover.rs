@@ -210,7 +210,7 @@ fn a_trunk_that_keeps_failing_is_passed_over_until_its_trial() {
     for _ in 0..3 {
         let alice = w.dial("alice", "0470123456");
         let first = w.invited(A);
-        w.reply(&first, 500);
+        w.reply(&first, 503);
         w.invited(B);
         w.cancel(&alice);
         w.heard(A);

@@ -17,6 +17,7 @@ mod forward;
 mod header_rules;
 mod identity;
 mod journal;
+mod life;
 mod lines;
 mod loss;
 mod memory;
