@@ -18,6 +18,8 @@ use std::time::Duration;
 /// First pause after a failed registration; doubled up to [`LONGEST_PAUSE`] (RFC 5626 §4.5 has the same shape).
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// A pause that a trunk asks for is no longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// Seconds; a registration that is asked about less than once a day is none.
 const LONGEST_LIFETIME: u32 = 86_400;
 /// So many addresses of a trunk are asked how they are; of a longer list the calls themselves tell.
@@ -166,7 +168,7 @@ fn address_failed(
     retry_after: Option<u32>,
 ) {
     let Some(side) = exchange.trunks.side_mut(index) else { return };
-    let rest = retry_after.map_or(silent_rest(side), |seconds| Duration::from_secs(seconds.into()));
+    let rest = retry_after.map_or(silent_rest(side), asked_pause);
     side.targets.failed(now.instant, question.route, Some(rest));
     let round = &side.upkeep.options;
     if round.open.is_empty() && !round.alive {
@@ -279,7 +281,7 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
             register(core, side, now);
         }
         status => {
-            let wait = answer.retry_after().map(u64::from);
+            let wait = answer.retry_after().map(asked_pause);
             register_failed(core, side, now, format!("answers REGISTER with {status}"), wait);
         }
     }
@@ -292,10 +294,10 @@ pub fn on_register_lost(exchange: &mut Exchange, now: Now, trunk: &str) {
     }
 }
 
-fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait: Option<u64>) {
+fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait: Option<Duration>) {
     let doubled = FIRST_PAUSE * 2u32.pow(side.upkeep.failures.min(8));
     side.upkeep.failures += 1;
-    let pause = wait.map_or(doubled.min(LONGEST_PAUSE), Duration::from_secs);
+    let pause = wait.unwrap_or(doubled.min(LONGEST_PAUSE));
     side.upkeep.at = Some(now.instant + pause);
     // Whatever was learnt of its challenges may be what is wrong.
     side.upkeep.auth = side.settings.client_auth();
@@ -304,6 +306,11 @@ fn register_failed(core: &mut Core, side: &mut Side, now: Now, why: String, wait
     side.registration = OwnRegistration::Failed { why: why.clone() };
     let trunk = side.settings.name.clone();
     core.event(Event::TrunkRegistered { trunk, registered: false, why });
+}
+
+/// What a Retry-After asks for, within reason: at once would be a flood, and in a hundred years never.
+fn asked_pause(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into()).clamp(FIRST_PAUSE, LONGEST_WAIT)
 }
 
 /// The way of our calls that comes with a registration (RFC 3608 §5). A route that is no loose one would take the called
