@@ -338,8 +338,8 @@ impl Exchange {
         if held && !self.admit(now, key, &peer, &request) {
             return;
         }
-        let in_dialog = request.to_tag().is_some();
-        if in_dialog && request.method != Method::Register && request.method != Method::Options {
+        // OPTIONS too (RFC 3261 §12.2.2): who keeps a call alive by them must learn that it is gone.
+        if request.to_tag().is_some() && request.method != Method::Register {
             self.refuse(key, &request, 481, RefusedFor::UnknownDialog);
             return;
         }

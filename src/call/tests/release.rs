@@ -268,6 +268,28 @@ fn requests_inside_a_call_that_are_not_served_say_so() {
 }
 
 #[test]
+fn who_keeps_a_call_alive_by_options_learns_that_it_is_gone() {
+    let mut w = World::new();
+    let (mut alice, mut callee) = w.talking();
+    for side in [&mut alice, &mut callee] {
+        let options = side.request(Method::Options);
+        w.send(side.at, &options);
+    }
+    assert_eq!((w.heard(ALICE), w.heard(A)), (vec!["200 OPTIONS".into()], vec!["200 OPTIONS".into()]));
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+    // The second gateway is the first one after a restart.
+    for mut gateway in [w, World::new()] {
+        for side in [&mut alice, &mut callee] {
+            gateway.inbox(side.at).clear();
+            let options = side.request(Method::Options);
+            gateway.send(side.at, &options);
+            assert_eq!(gateway.any_response(side.at).status, 481);
+        }
+    }
+}
+
+#[test]
 fn a_lost_connection_does_not_end_the_call() {
     let mut w = World::new();
     let connection = w.over_tcp(ALICE);
