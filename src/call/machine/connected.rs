@@ -7,7 +7,7 @@ use crate::call::core::Core;
 use crate::call::identity::Identity;
 use crate::call::leg::Party;
 use crate::call::settings::Trunk;
-use crate::sip::message::{HeaderName, NameAddr, Request, Response, Uri};
+use crate::sip::message::{HeaderName, NameAddr, Request, Response, Typed, Uri};
 use crate::types::{E164, HostPort};
 
 /// What a callee said of itself.
@@ -15,6 +15,8 @@ use crate::types::{E164, HostPort};
 pub(super) struct Connected {
     /// The index of its leg: nobody else's word is told in its place.
     pub leg: u8,
+    /// Of several phones behind it, the one that said so.
+    tag: Option<String>,
     number: E164,
     /// Nobody outside the trust domain may be told.
     withheld: bool,
@@ -29,8 +31,9 @@ impl Call {
     pub(super) fn note_connected(&mut self, core: &Core, position: usize, response: &Response) {
         let callee = &self.callees[position];
         let leg = callee.id.index;
+        let tag = response.to_tag().map(str::to_owned);
         // Whoever spoke before is not the one who is connected.
-        self.connected.take_if(|connected| connected.leg != leg);
+        self.connected.take_if(|connected| connected.leg != leg || connected.tag != tag);
         let (number, withheld) = match &callee.party {
             // RFC 3325 §5: what stands in a response counts as what stands in a request does.
             Party::Trunk(trunk) if tells(trunk) && trunk.config.trusted => {
@@ -45,7 +48,9 @@ impl Call {
             }
         };
         match (number, &mut self.connected) {
-            (Some(number), _) => self.connected = Some(Box::new(Connected { leg, number, withheld })),
+            (Some(number), _) => {
+                self.connected = Some(Box::new(Connected { leg, tag, number, withheld }));
+            }
             // It may say only later that what it has told is not for everybody.
             (None, Some(connected)) => connected.withheld |= withheld,
             (None, None) => {}

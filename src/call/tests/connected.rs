@@ -131,6 +131,20 @@ fn who_failed_is_not_the_one_who_is_connected() {
 }
 
 #[test]
+fn of_several_phones_behind_a_number_only_the_one_that_answers_is_named() {
+    let mut w = World::with(tells_all);
+    let mut alice = w.dial("alice", "0470123456");
+    let rings = w.invited(A);
+    w.reply_saying(&rings, 183, "", REACHED);
+    let answers = Side::called(rings.at, rings.invite.clone(), "another", "UDP");
+    w.reply_with(&answers, 200, ANSWER);
+    w.request(answers.at, Method::Ack);
+    assert_eq!(asserted(&w.ack(&mut alice)), None);
+    w.hang_up(&mut alice, &answers);
+    w.finish();
+}
+
+#[test]
 fn who_asks_only_with_the_answer_not_to_be_named_is_not_named_there() {
     let (mut w, mut caller, callee) = in_transit(|config| {
         tells_all(config);
