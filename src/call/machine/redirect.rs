@@ -85,7 +85,10 @@ impl Call {
             (Some((candidate, tried)), Some(channel)) => {
                 self.attempt_trunk(core, now, candidate, tried, channel, target);
             }
-            _ => self.try_next_trunk(core, trunks, now),
+            (_, channel) => {
+                self.freed_channels.extend(channel);
+                self.try_next_trunk(core, trunks, now);
+            }
         }
         self.count_attempt(core, position, true);
     }
