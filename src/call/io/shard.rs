@@ -12,8 +12,9 @@ use crate::media::io::Family;
 use crate::media::{MediaCommand, MediaEvent, MediaWorkers, PortAllocator, WorkerId};
 use crate::routing::Dialplan;
 use crate::sip::io::{TransportEvent, Transports};
+use crate::sip::overload::Queue;
 use crate::types::{CallId, EndCause, LegId, LegKind, LegReport, NetworkId, Now, QualitySample, StirResult};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,8 +163,8 @@ pub struct Shard {
     media: HashMap<CallId, CallMedia>,
     tickets: HashMap<u64, (CallId, RecordStep)>,
     next_ticket: u64,
-    /// Requests that begin something, in the order they came.
-    newcomers: VecDeque<TransportEvent>,
+    /// Requests that begin something.
+    newcomers: Queue<TransportEvent>,
     /// What the door of the transports was told last.
     told: Option<(Arc<Settings>, Arc<Dialplan>)>,
     /// What it turned away, as far as it was counted.
@@ -188,7 +189,7 @@ impl Shard {
             media: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 1,
-            newcomers: VecDeque::new(),
+            newcomers: Queue::default(),
             told: None,
             turned_away: 0,
             stopping: false,
@@ -217,7 +218,7 @@ impl Shard {
             }
             self.take_waiting();
             for _ in 0..NEWCOMERS {
-                let Some(event) = self.newcomers.pop_front() else { break };
+                let Some(event) = self.newcomers.pop() else { break };
                 self.on_transport(Now::read(), event);
             }
             let now = Now::read();
@@ -265,10 +266,9 @@ impl Shard {
     /// Works off what belongs to something that goes on; what begins something waits its turn, and so does the end of
     /// a stream that may have brought it, and the CANCEL of what may wait.
     fn sort_in(&mut self, event: TransportEvent) {
-        if event.begins() || event.goes_behind(&self.newcomers) {
-            self.newcomers.push_back(event);
-        } else {
-            self.on_transport(Now::read(), event);
+        match event.line().or_else(|| event.goes_behind(&self.newcomers)) {
+            Some(line) => self.newcomers.push(line, event),
+            None => self.on_transport(Now::read(), event),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::gate::Waiting;
 use crate::sip::message::{Message, Method, ParseErrorKind};
+use crate::sip::overload::{Line, Queue};
 use crate::types::{ConnectionId, Peer};
 use bytes::Bytes;
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The place a message takes among those that wait. Dropped with the event, it lets a stream read on.
@@ -73,33 +74,34 @@ pub enum TransportEvent {
 }
 
 impl TransportEvent {
-    /// True for a request outside any dialog, which may wait until all that belongs to running calls is done.
-    pub fn begins(&self) -> bool {
+    /// Where it waits until all that belongs to running calls is done, if it is a request outside any dialog.
+    pub fn line(&self) -> Option<Line> {
         match self {
             TransportEvent::Message { turn, .. } | TransportEvent::Malformed { turn, .. } => {
-                turn.newcomer.is_some()
+                turn.newcomer.as_ref().map(|waiting| waiting.line)
             }
             TransportEvent::Failed { .. }
             | TransportEvent::Undelivered { .. }
-            | TransportEvent::Closed { .. } => false,
+            | TransportEvent::Closed { .. } => None,
         }
     }
 
-    /// True for what may be about one of those that wait, and is nothing before it: the end of a stream, and a CANCEL
-    /// from where one came.
-    pub fn goes_behind(&self, waiting: &VecDeque<TransportEvent>) -> bool {
-        match self {
-            TransportEvent::Closed { .. } => !waiting.is_empty(),
+    /// The line of one that waits which this may be about, so that it is nothing before it: the end of the stream it came
+    /// by, and a CANCEL from where it came.
+    pub fn goes_behind(&self, waiting: &Queue<TransportEvent>) -> Option<Line> {
+        let remote = match self {
+            TransportEvent::Closed { peer, .. } => peer.remote,
             TransportEvent::Message { peer, message: Message::Request(request), .. }
                 if request.method == Method::Cancel =>
             {
-                waiting.iter().any(|event| event.comes_from() == Some(peer.remote))
+                peer.remote
             }
             TransportEvent::Message { .. }
             | TransportEvent::Malformed { .. }
             | TransportEvent::Failed { .. }
-            | TransportEvent::Undelivered { .. } => false,
-        }
+            | TransportEvent::Undelivered { .. } => return None,
+        };
+        waiting.line_of_last(|event| event.comes_from() == Some(remote))
     }
 
     fn comes_from(&self) -> Option<SocketAddr> {
@@ -144,10 +146,14 @@ mod tests {
     #[test]
     fn a_cancel_does_not_overtake_the_invite_that_waits() {
         let (one, other) = ("198.51.100.1:5060", "198.51.100.2:5060");
-        let waiting = VecDeque::from([event("INVITE", one)]);
-        assert!(event("CANCEL", one).goes_behind(&waiting));
-        assert!(!event("CANCEL", other).goes_behind(&waiting), "nothing of it waits");
-        assert!(!event("CANCEL", one).goes_behind(&VecDeque::new()));
-        assert!(!event("BYE", one).goes_behind(&waiting), "what runs goes before");
+        let mut waiting = Queue::default();
+        assert_eq!(event("CANCEL", one).goes_behind(&waiting), None);
+        waiting.push(Line::STRANGERS, event("INVITE", one));
+        assert_eq!(event("CANCEL", one).goes_behind(&waiting), Some(Line::STRANGERS));
+        assert_eq!(event("CANCEL", other).goes_behind(&waiting), None, "nothing of it waits");
+        assert_eq!(event("BYE", one).goes_behind(&waiting), None, "what runs goes before");
+        let TransportEvent::Message { peer, .. } = event("INVITE", one) else { panic!() };
+        let closed = TransportEvent::Closed { connection: ConnectionId(1), peer };
+        assert_eq!(closed.goes_behind(&waiting), Some(Line::STRANGERS));
     }
 }

@@ -5,7 +5,7 @@ use super::stats::TransportStats;
 use crate::sip::glance::{self, Glance, glance};
 use crate::sip::mark::Marks;
 use crate::sip::message::{HeaderName, Limits, Message, Method, Response, Uri, parse_with};
-use crate::sip::overload::{Newcomer, Overload, OverloadSettings, Sender, Verdict};
+use crate::sip::overload::{Line, Newcomer, Overload, OverloadSettings, Sender, Verdict};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -33,7 +33,7 @@ pub(super) enum Passage {
 /// A newcomer on its way to the layer above.
 pub(super) struct Waiting {
     since: Instant,
-    stranger: bool,
+    pub(super) line: Line,
     gate: Arc<Gate>,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for Waiting {
 /// Taken in or lost: it waits no longer.
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.gate.overload().left(self.stranger);
+        self.gate.overload().left(self.line);
         self.gate.room.iter().for_each(Notify::notify_one);
     }
 }
@@ -117,8 +117,8 @@ impl Gate {
         let verdict = overload.admit(now, newcomer);
         drop(overload);
         match verdict {
-            Verdict::Admit { stranger } => {
-                Passage::In { newcomer: Some(Waiting { since: now, stranger, gate: Arc::clone(self) }) }
+            Verdict::Admit { line } => {
+                Passage::In { newcomer: Some(Waiting { since: now, line, gate: Arc::clone(self) }) }
             }
             Verdict::Refuse { retry_after } => {
                 stats.add(&stats.shed);
@@ -166,7 +166,8 @@ impl Gate {
 
     pub(super) fn handled(&self, turn: &Turn, now: Instant) {
         if let Some(waiting) = &turn.newcomer {
-            self.overload().handled(now, now.saturating_duration_since(waiting.since));
+            let waited = now.saturating_duration_since(waiting.since);
+            self.overload().handled(now, waiting.line, waited);
         }
     }
 

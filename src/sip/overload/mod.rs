@@ -3,19 +3,22 @@
 //! The measure is how long new requests wait for the layer above, which takes all that belongs to running calls before
 //! them. While they wait too long, all of them together get a budget, what the layer above was just able to take less what
 //! waits already, and the sources share it max-min fair: whoever brings less than the level is not touched, whoever brings
-//! more is held to it. A source that keeps bringing many times its share, whatever it is answered, gets less and less of it. Sources that are nobody's share one part, so
+//! more is held to it. Each source waits in a line of its own, and the lines are served in turn, so that nobody waits for
+//! the calls of another; a line takes no more than a part of the room that is left. A source that keeps bringing many times its share, whatever it is answered, gets less and less of it. Sources that are nobody's share one part, so
 //! that forged addresses gain nothing. While nothing waits, nothing is held. What comes by a stream is never dropped:
 //! nobody repeats it, and its address is proven, so that datagrams from there are another source.
 
 mod bucket;
 mod level;
 mod networks;
+mod queue;
 mod recent;
 
 use bucket::Bucket;
 use ipnet::IpNet;
 use level::Demand;
 use networks::Networks;
+pub use queue::Queue;
 use recent::Recent;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,7 +31,7 @@ pub struct OverloadSettings {
     /// How long all of them have to wait longer before it counts: a burst that is worked off is none.
     pub interval: Duration,
     /// New requests that may wait at all: less than what a gateway handles within T1 (500 ms), after which they come again.
-    /// Half of it is closed to strangers.
+    /// One trunk or user alone may fill four fifths of it with datagrams, strangers half.
     pub room: u32,
     /// New requests a second that are let in together however far behind we are.
     pub floor: u32,
@@ -47,7 +50,7 @@ impl Default for OverloadSettings {
         OverloadSettings {
             target: Duration::from_millis(20),
             interval: Duration::from_millis(100),
-            room: 768,
+            room: 1_024,
             floor: 50,
             refusals: 500,
             refusals_per_source: 50,
@@ -61,8 +64,8 @@ impl Default for OverloadSettings {
 /// What to do with a request that would begin something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It waits from now on, among strangers or not, until it [left](Overload::left).
-    Admit { stranger: bool },
+    /// It waits from now on, in this line, until it [left](Overload::left).
+    Admit { line: Line },
     /// Answer 503 with this Retry-After.
     Refuse { retry_after: Duration },
     /// Say nothing.
@@ -91,10 +94,25 @@ pub struct Newcomer {
     pub urgent: bool,
 }
 
+/// Where a request waits: behind the others of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Line(Option<Key>);
+
+impl Line {
+    /// That of all who are nobody's.
+    pub const STRANGERS: Line = Line(None);
+
+    pub fn is_strangers(self) -> bool {
+        self == Line::STRANGERS
+    }
+}
+
 /// A source that keeps bringing this many times its fair share is held shorter, and no more once it brings half of that.
 const DEAF: f64 = 4.0;
 /// The least part of a share that such a source keeps.
 const LEAST_WEIGHT: f64 = 1.0 / 64.0;
+/// A line is no longer than so many times the room that is left.
+const LINE: u32 = 4;
 /// Intervals in a row that have to be behind, so that a pause of the machine is not taken for overload.
 const PATIENCE: u32 = 2;
 /// From so many on they wait for each other; a few that wait on an idle gateway wait for the machine.
@@ -135,6 +153,10 @@ struct Source {
     bucket: Bucket,
     refusals: Bucket,
     urgent: Bucket,
+    /// Admitted, and neither handled nor lost.
+    waiting: u32,
+    /// Of those handled in the running interval.
+    least_wait: Option<Duration>,
 }
 
 /// The admission of one gateway.
@@ -154,12 +176,10 @@ pub struct Overload {
     admitted: Recent,
     /// When the running interval began, and what was seen in it.
     begun: Instant,
-    least_wait: Option<Duration>,
     handled: u32,
     held_back: u32,
-    /// Admitted, and neither handled nor lost.
+    /// Those of all lines.
     waiting: u32,
-    strangers_waiting: u32,
     /// New requests handled a second while some waited, smoothed: all that can be handled.
     capacity: Option<f64>,
     behind: u32,
@@ -181,6 +201,8 @@ impl Source {
             bucket: Bucket::full(now),
             refusals: Bucket::full(now),
             urgent: Bucket::full(now),
+            waiting: 0,
+            least_wait: None,
         }
     }
 }
@@ -199,11 +221,9 @@ impl Overload {
             refusals: Bucket::full(now),
             admitted: Recent::new(REPEATED_WITHIN, now),
             begun: now,
-            least_wait: None,
             handled: 0,
             held_back: 0,
             waiting: 0,
-            strangers_waiting: 0,
             capacity: None,
             behind: 0,
             calm: 0,
@@ -266,24 +286,24 @@ impl Overload {
 
     /// True while new requests may be turned away: then it is worth while to see which of them help.
     pub fn is_limiting(&self) -> bool {
-        self.budget.is_some() || !self.has_room(true)
+        // With less nobody is without room.
+        self.budget.is_some() || self.waiting >= self.settings.room / 2
     }
 
     /// Asked for each request outside a dialog as it comes in.
     pub fn admit(&mut self, now: Instant, newcomer: Newcomer) -> Verdict {
         self.look_at_time(now);
         let limiting = self.budget.is_some();
-        let key = self.key_of(now, newcomer.sender);
-        let stranger = key.is_none();
+        let line = self.line_of(now, newcomer.sender);
         let stream = newcomer.sender.stream;
-        let room = self.has_room(stranger);
+        let room = self.has_room(line, stream);
         // What was let in goes in again: a refusal would end a call that is about to begin.
         let repeated = limiting && room && self.admitted.repeats(newcomer.identity);
         let (settings, level, silent_up_to) = (self.settings, self.level, self.silent_up_to);
-        let source = self.source(now, key);
+        let source = self.source(now, line);
         source.offered += 1;
         if room && (!limiting || repeated) {
-            return self.let_in(now, newcomer.identity, stranger);
+            return self.let_in(now, newcomer.identity, line);
         }
         let helped = newcomer.urgent
             && source.urgent.take(now, f64::from(settings.urgent_rate), f64::from(settings.urgent_burst));
@@ -293,13 +313,13 @@ impl Overload {
                 source.offered -= 1;
             }
             self.held_back += 1;
-            return if stream { Verdict::Full { stranger } } else { Verdict::Drop };
+            return if stream { Verdict::Full { stranger: line.is_strangers() } } else { Verdict::Drop };
         }
         let weight = source.weight;
         let allowed = level * weight;
         // A quarter of a second's worth at once: phones do not call by the metronome.
         if helped || source.bucket.take(now, allowed, (allowed / 4.0).max(8.0)) {
-            return self.let_in(now, newcomer.identity, stranger);
+            return self.let_in(now, newcomer.identity, line);
         }
         let per_source = f64::from(settings.refusals_per_source);
         let speaks = source.rate > silent_up_to && source.refusals.take(now, per_source, per_source);
@@ -314,31 +334,42 @@ impl Overload {
         }
     }
 
-    fn let_in(&mut self, now: Instant, identity: u64, stranger: bool) -> Verdict {
+    fn let_in(&mut self, now: Instant, identity: u64, line: Line) -> Verdict {
         if self.budget.is_some() || self.waiting >= CROWD {
             self.admitted.note(now, identity);
         }
         self.waiting += 1;
-        self.strangers_waiting += u32::from(stranger);
-        Verdict::Admit { stranger }
+        self.source(now, line).waiting += 1;
+        Verdict::Admit { line }
     }
 
-    fn has_room(&self, stranger: bool) -> bool {
-        self.waiting < self.settings.room
-            && (!stranger || self.strangers_waiting < self.settings.room.div_ceil(2))
+    /// A line fills no more than a part of what the others leave, so that there is always room for one that is short
+    /// (dynamic thresholds). What comes by streams is held by them.
+    fn has_room(&self, line: Line, stream: bool) -> bool {
+        let free = self.settings.room.saturating_sub(self.waiting);
+        let own = || self.known_source(line).map_or(0, |source| source.waiting);
+        match (line.0, stream) {
+            (None, _) => own() < free,
+            (Some(_), true) => free > 0,
+            (Some(_), false) => own() < LINE * free,
+        }
     }
 
     /// A new request that was admitted waits no longer, handled or lost.
-    pub fn left(&mut self, stranger: bool) {
+    pub fn left(&mut self, line: Line) {
         self.waiting = self.waiting.saturating_sub(1);
-        self.strangers_waiting = self.strangers_waiting.saturating_sub(u32::from(stranger));
+        if let Some(source) = self.known_source_mut(line) {
+            source.waiting = source.waiting.saturating_sub(1);
+        }
     }
 
-    /// The layer above took a new request in that had waited this long.
-    pub fn handled(&mut self, now: Instant, waited: Duration) {
+    /// The layer above took a new request of a line in that had waited this long.
+    pub fn handled(&mut self, now: Instant, line: Line, waited: Duration) {
         self.look_at_time(now);
         self.handled += 1;
-        self.least_wait = Some(self.least_wait.map_or(waited, |least| least.min(waited)));
+        if let Some(source) = self.known_source_mut(line) {
+            source.least_wait = Some(source.least_wait.map_or(waited, |least| least.min(waited)));
+        }
     }
 
     /// What a source of full weight may bring a second; `None` while nothing is limited.
@@ -346,12 +377,25 @@ impl Overload {
         self.budget.map(|_| self.level)
     }
 
-    fn source(&mut self, now: Instant, key: Option<Key>) -> &mut Source {
+    /// Where it waits. Whoever is known and finds the table full is one of the strangers for this once.
+    fn line_of(&self, now: Instant, sender: Sender) -> Line {
         let full = self.sources.len() >= self.settings.capacity;
-        match key.filter(|key| !full || self.sources.contains_key(key)) {
+        Line(self.key_of(now, sender).filter(|key| !full || self.sources.contains_key(key)))
+    }
+
+    fn source(&mut self, now: Instant, line: Line) -> &mut Source {
+        match line.0 {
             Some(key) => self.sources.entry(key).or_insert_with(|| Source::new(now)),
             None => &mut self.strangers,
         }
+    }
+
+    fn known_source(&self, line: Line) -> Option<&Source> {
+        line.0.map_or(Some(&self.strangers), |key| self.sources.get(&key))
+    }
+
+    fn known_source_mut(&mut self, line: Line) -> Option<&mut Source> {
+        line.0.map_or(Some(&mut self.strangers), |key| self.sources.get_mut(&key))
     }
 
     /// Whose share it takes; `None` for a stranger.
@@ -376,14 +420,17 @@ impl Overload {
         let seconds = elapsed.as_secs_f64();
         let intervals = (seconds / self.settings.interval.as_secs_f64()) as u32;
         self.begun = now;
-        let wait = self.least_wait.take().unwrap_or(Duration::ZERO);
         let handled = f64::from(std::mem::take(&mut self.handled)) / seconds;
         let held_back = std::mem::take(&mut self.held_back);
+        let mut waiting_long = 0;
         for source in self.sources.values_mut().chain([&mut self.strangers]) {
+            if source.least_wait.take().is_some_and(|wait| wait > self.settings.target) {
+                waiting_long += source.waiting;
+            }
             let offered = f64::from(std::mem::take(&mut source.offered)) / seconds;
             source.rate = if intervals > 1 { offered } else { (source.rate + offered) / 2.0 };
         }
-        let late = wait > self.settings.target && self.waiting >= CROWD;
+        let late = waiting_long >= CROWD;
         self.behind = if late { self.behind + 1 } else { 0 };
         let floor = f64::from(self.settings.floor);
         if late {
@@ -415,11 +462,13 @@ impl Overload {
     fn share(&mut self) {
         let Some(budget) = self.budget else {
             (self.level, self.silent_up_to) = (f64::INFINITY, f64::INFINITY);
-            self.sources.clear();
-            self.strangers.weight = 1.0;
+            self.sources.retain(|_, source| source.waiting > 0);
+            for source in self.sources.values_mut().chain([&mut self.strangers]) {
+                source.weight = 1.0;
+            }
             return;
         };
-        self.sources.retain(|_, source| source.rate >= 0.01 || source.weight < 1.0);
+        self.sources.retain(|_, source| source.rate >= 0.01 || source.weight < 1.0 || source.waiting > 0);
         let all = || self.sources.values().chain([&self.strangers]);
         // While a heap is worked off the budget is small, and nobody's fault.
         let all_of_it = self.capacity.unwrap_or(budget).max(budget);
