@@ -158,8 +158,8 @@ fn signalling(config: &Config, trunk: &TrunkConfig) -> Section {
         row("Address families", families),
         row("We send to", format!("{} over {}", listed(&trunk.proxy), trunk.transport.as_str())),
         row("Names are looked up", if trunk.naptr { "NAPTR, SRV, A, AAAA" } else { "SRV, A, AAAA" }),
-        row("We take your calls from", peers),
-        row("We know your calls by", known_by(trunk)),
+        row("We take your calls from", format!("{peers}{}", carried_by(trunk))),
+        row("We know your calls by", known_by(config, trunk)),
         row("We prove ourselves", auth),
         row(
             "SIP timers",
@@ -440,10 +440,20 @@ fn capacity(config: &Config, trunk: &TrunkConfig) -> Section {
 }
 
 /// What tells the trunk's calls from others of the same address.
-fn known_by(trunk: &TrunkConfig) -> String {
+fn carried_by(trunk: &TrunkConfig) -> &'static str {
+    match trunk.calls_over() {
+        Transport::Udp => "",
+        Transport::Tcp | Transport::Ws => ", over TCP or TLS",
+        Transport::Tls | Transport::Wss => ", over TLS",
+    }
+}
+
+fn known_by(config: &Config, trunk: &TrunkConfig) -> String {
+    let asked = config.tls.client_ca.is_some() && trunk.is_known_by_name();
+    let name = trunk.tls_name.as_ref().filter(|_| asked).map(|name| format!("your certificate, {name}"));
     let host = trunk.match_host.as_ref().map(|host| format!("the host they call, {host}"));
     let group = trunk.match_trunk_group.as_ref().map(|group| format!("their trunk group, {group}"));
-    let marks: Vec<String> = [host, group].into_iter().flatten().collect();
+    let marks: Vec<String> = [name, host, group].into_iter().flatten().collect();
     if marks.is_empty() { "where they come from".to_owned() } else { marks.join(" and ") }
 }
 

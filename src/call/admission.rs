@@ -169,6 +169,7 @@ impl Exchange {
         let tls_names = peer.connection.and_then(|connection| self.tls_names.get(&connection));
         let index = self.peers.lookup(Origin {
             network: peer.network,
+            transport: peer.transport,
             remote: peer.remote,
             tls_names: tls_names.map_or(&[], |names| names),
             request_host,

@@ -50,6 +50,8 @@ impl Config {
             trunk: TrunkIndex(index as u16),
             network: trunk.network,
             tls_name: trunk.tls_name.clone().unwrap_or_default(),
+            named: self.tls.client_ca.is_some() && trunk.is_known_by_name(),
+            over: trunk.calls_over(),
             matches: trunk.peers.clone(),
             match_host: trunk.match_host.clone(),
             match_trunk_group: trunk.match_trunk_group.clone(),

@@ -308,6 +308,27 @@ fn a_trunk_is_read_as_it_is_written() {
 }
 
 #[test]
+fn calls_come_over_no_less_than_the_transport_unless_the_file_says_so_and_then_check_warns() {
+    let trunk = |keys: &str| {
+        let trunk = format!("[[trunk]]\nname = \"a\"\nproxy = [\"192.0.2.7\"]\n{keys}\n");
+        let client_ca = "[tls]\nclient_ca = \"clients.pem\"\n";
+        let config = parse(&format!("{client_ca}{trunk}")).unwrap();
+        let warnings: Vec<String> = checked("calls-over", &trunk, "")
+            .into_iter()
+            .filter(|said| said.contains("calls_over"))
+            .collect();
+        (config.trunks[0].calls_over(), config.trunks[0].is_known_by_name(), warnings.len())
+    };
+    assert_eq!(trunk(""), (Transport::Udp, false, 0));
+    assert_eq!(trunk("transport = \"tcp\""), (Transport::Tcp, false, 0));
+    assert_eq!(trunk("calls_over = \"tcp\""), (Transport::Tcp, false, 0));
+    let tls = "transport = \"tls\"\ntls_name = \"sbc.example\"";
+    assert_eq!(trunk(tls), (Transport::Tls, true, 0));
+    assert_eq!(trunk(&format!("{tls}\ncalls_over = \"tcp\"")), (Transport::Tcp, false, 0));
+    assert_eq!(trunk(&format!("{tls}\ncalls_over = \"udp\"")), (Transport::Udp, false, 1));
+}
+
+#[test]
 fn prices_are_exact_and_the_longest_prefix_counts() {
     let config = parse(
         "[[trunk]]\nname = \"a\"\nproxy = [\"a\"]\n\

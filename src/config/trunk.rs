@@ -100,6 +100,8 @@ pub struct TrunkConfig {
     pub called_from: CalledFrom,
     /// Where its calls come from; empty: the addresses its proxies resolve to.
     pub peers: Vec<PeerMatch>,
+    /// The least that carries its calls where their address is what they are known by; `None`: `transport`.
+    pub calls_over: Option<Transport>,
     /// Only calls to this host are this trunk's: tells two trunks of one SBC apart.
     pub match_host: Option<String>,
     /// Only calls that name this trunk group are this trunk's (RFC 4904).
@@ -200,6 +202,7 @@ impl TrunkConfig {
             register_bulk: false,
             called_from: CalledFrom::Uri,
             peers: Vec::new(),
+            calls_over: None,
             match_host: None,
             match_trunk_group: None,
             trunk_group: None,
@@ -247,6 +250,16 @@ impl TrunkConfig {
         }
     }
 
+    /// The least that carries its calls: where a forged source would do, an operator has to say so.
+    pub fn calls_over(&self) -> Transport {
+        self.calls_over.unwrap_or(self.transport)
+    }
+
+    /// Whether its certificate names it when it calls, where certificates are asked for.
+    pub fn is_known_by_name(&self) -> bool {
+        self.tls_name.is_some() && self.calls_over().is_secure()
+    }
+
     /// Whether it learns the numbers of those who withhold them.
     pub fn knows_withheld(&self) -> bool {
         self.tell_withheld.unwrap_or(self.trusted)
@@ -281,10 +294,12 @@ pub(super) fn read(
     let default = TrunkConfig::new(name.as_ref().map_or("", |name| &name.value), proxy);
     let trusted = s.flag("trusted", default.trusted);
     let identity = s.parsed("identity", identity).unwrap_or(default.identity);
+    let carried = s.parsed("transport", transport).unwrap_or(default.transport);
+    let calls_over = s.parsed("calls_over", transport);
     let trunk = TrunkConfig {
         carrier: s.text_or("carrier", default.carrier),
         network: s.parsed("network", network).unwrap_or(default.network),
-        transport: s.parsed("transport", transport).unwrap_or(default.transport),
+        transport: carried,
         naptr: s.flag("naptr", default.naptr),
         auth: s.parsed("auth", auth).unwrap_or(default.auth),
         username: s.text_or("username", default.username),
@@ -295,6 +310,7 @@ pub(super) fn read(
         register_bulk: s.flag("register_bulk", default.register_bulk),
         called_from: s.parsed("called_from", called_from).unwrap_or(default.called_from),
         peers: s.values("peers", default.peers, values::peer),
+        calls_over: calls_over.filter(|over| *over != carried),
         match_host: s.parsed("match_host", host).flatten(),
         match_trunk_group: s.parsed("match_trunk_group", group).flatten(),
         trunk_group: trunk_group(s),
@@ -451,6 +467,11 @@ fn check(s: &Section<'_>, trunk: &TrunkConfig) {
             s.place("transfer"),
             "trunk.transfer = \"all\" would let the trunk call phone numbers; write \"users\" or \"off\"",
         ),
+    }
+    if trunk.transport.is_reliable() && trunk.calls_over() == Transport::Udp {
+        let message = "calls_over = \"udp\" takes whoever writes one of the trunk's addresses as the source of a datagram for the \
+                       trunk; leave it out if its calls come by connections";
+        s.source.warning(s.place("calls_over"), message);
     }
     match trunk.srtp {
         SrtpMode::Off => {}

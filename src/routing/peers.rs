@@ -1,7 +1,7 @@
 //! Which trunk a request comes from, by its TLS name or its address.
 
 use super::TrunkIndex;
-use crate::types::NetworkId;
+use crate::types::{NetworkId, Transport};
 use ipnet::IpNet;
 use std::{
     cmp::Ordering,
@@ -32,6 +32,10 @@ pub struct TrunkPeers {
     pub network: NetworkId,
     /// The name its client certificate carries (RFC 5922 §7), lower case; empty where it has none.
     pub tls_name: String,
+    /// Nothing less than that name makes a request its own: whoever calls is asked for a certificate.
+    pub named: bool,
+    /// The least that carries its calls where their address is what they are known by.
+    pub over: Transport,
     pub matches: Vec<PeerMatch>,
     /// The host of the Request-URI its calls carry, lower case; tells two trunks of one peer apart.
     pub match_host: Option<String>,
@@ -43,6 +47,7 @@ pub struct TrunkPeers {
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     pub network: NetworkId,
+    pub transport: Transport,
     pub remote: SocketAddr,
     /// Names of the verified client certificate.
     pub tls_names: &'a [String],
@@ -112,7 +117,8 @@ impl PeerTable {
         matches.chain(resolved.map(|address| IpNet::from(address.ip().to_canonical())))
     }
 
-    /// The trunk a request comes from: by certificate name, then exact address and port, then longest prefix.
+    /// The trunk a request comes from: by certificate name, then exact address and port, then longest prefix; by address
+    /// only where what carried it proves that as well as what carries the trunk's calls.
     /// Among equals the trunk whose `match_host` and `match_trunk_group` are the request's wins over those that ask for less;
     /// where two are still equal the request is nobody's, rather than charged to the wrong one.
     pub fn lookup(&self, origin: Origin<'_>) -> Option<TrunkIndex> {
@@ -146,6 +152,9 @@ impl PeerTable {
             && origin.tls_names.iter().any(|name| name.eq_ignore_ascii_case(&trunk.tls_name))
         {
             return Some(Exactness::TlsName);
+        }
+        if trunk.named || !proves_as_well(origin.transport, trunk.over) {
+            return None;
         }
         let remote = canonical(origin.remote);
         let by_socket = |address: SocketAddr| (canonical(address) == remote).then_some(Exactness::Socket);
@@ -196,6 +205,16 @@ impl PeerTable {
     }
 }
 
+/// Whether what came this way is known to come from its address as well as what comes by `least`. The source of a
+/// datagram is whatever its sender wrote; behind a connection somebody answers there, though others may read along.
+fn proves_as_well(came: Transport, least: Transport) -> bool {
+    match least {
+        Transport::Udp => true,
+        Transport::Tcp | Transport::Ws => came.is_reliable(),
+        Transport::Tls | Transport::Wss => came.is_secure(),
+    }
+}
+
 /// An IPv4 peer of a dual-stack socket shows as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2).
 fn canonical(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = address.ip().to_canonical();
@@ -218,6 +237,8 @@ mod tests {
             trunk: TrunkIndex(index),
             network: NetworkId(0),
             tls_name: String::new(),
+            named: false,
+            over: Transport::Udp,
             matches,
             match_host: None,
             match_trunk_group: None,
@@ -227,6 +248,7 @@ mod tests {
     fn from(remote: &str) -> Origin<'static> {
         Origin {
             network: NetworkId(0),
+            transport: Transport::Udp,
             remote: remote.parse().unwrap(),
             tls_names: &[],
             request_host: "gw.example",
@@ -268,6 +290,38 @@ mod tests {
         let names = ["SBC.example".to_owned()];
         let origin = Origin { tls_names: &names, serves_users: true, ..from("192.0.2.7:5061") };
         assert_eq!(table.lookup(origin), Some(TrunkIndex(1)));
+    }
+
+    #[test]
+    fn an_address_counts_only_where_what_carried_it_proves_it_as_well_as_the_trunks_own_transport() {
+        use Transport::{Tcp, Tls, Udp};
+        for (over, known) in [(Udp, &[Udp, Tcp, Tls][..]), (Tcp, &[Tcp, Tls]), (Tls, &[Tls])] {
+            let mut table = PeerTable::new(vec![
+                TrunkPeers { over, ..trunk(0, &["192.0.2.0/28", "198.51.100.7:5061"]) },
+                TrunkPeers { over, ..trunk(1, &[]) },
+            ]);
+            table.set_resolved(TrunkIndex(1), vec!["203.0.113.9:5061".parse().unwrap()]);
+            for transport in [Udp, Tcp, Tls] {
+                for (remote, whose) in
+                    [("192.0.2.7:5061", 0), ("198.51.100.7:5061", 0), ("203.0.113.9:5061", 1)]
+                {
+                    let found = table.lookup(Origin { transport, ..from(remote) });
+                    let expected = known.contains(&transport).then_some(TrunkIndex(whose));
+                    assert_eq!(found, expected, "{remote} over {transport:?}, calls over {over:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_trunk_that_certificates_name_is_not_known_by_its_address() {
+        let mut named = trunk(0, &["192.0.2.0/28", "192.0.2.7:5061"]);
+        (named.tls_name, named.named, named.over) = ("sbc.example".into(), true, Transport::Tls);
+        let table = PeerTable::new(vec![named]);
+        let origin = Origin { transport: Transport::Tls, ..from("192.0.2.7:5061") };
+        assert_eq!(table.lookup(origin), None, "a connection from there that shows no certificate");
+        let names = ["sbc.example".to_owned()];
+        assert_eq!(table.lookup(Origin { tls_names: &names, ..origin }), Some(TrunkIndex(0)));
     }
 
     #[test]

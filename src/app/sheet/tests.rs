@@ -120,7 +120,7 @@ const RANGE: [(&str, &str); 1] = [("calling_ranges", "[\"+3225550\"]")];
 type Flip = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
 /// Each key of a trunk.
-const FLIPS: [Flip; 58] = [
+const FLIPS: [Flip; 59] = [
     ("name", &[], "\"operator-b\""),
     ("carrier", &[], "\"Operator B\""),
     ("network", &[], "\"ipx\""),
@@ -135,6 +135,7 @@ const FLIPS: [Flip; 58] = [
     ("register_bulk", &REGISTER, "true"),
     ("called_from", &[], "\"to\""),
     ("peers", &[], "[\"192.0.2.0/28\"]"),
+    ("calls_over", &TLS, "\"tcp\""),
     ("match_host", &[], "\"a.example\""),
     ("match_trunk_group", &[], "\"TG-1\""),
     ("trunk_group", &[("trunk_context", "\"example.com\"")], "\"TG-1\""),
@@ -251,6 +252,10 @@ fn a_trunk_over_tls_hears_what_our_certificate_says_and_until_when() {
     let mut asking = config.clone();
     asking.tls.client_ca = Some("clients.pem".into());
     assert!(Sheet::of(&asking, &tls).markdown().contains("we ask who connects to us for a certificate"));
+    let named = TrunkConfig { tls_name: Some("sbc.operator.example".into()), ..tls };
+    let by_name = "| We know your calls by | your certificate, sbc.operator.example |";
+    assert!(Sheet::of(&asking, &named).markdown().contains(by_name));
+    assert!(!Sheet::of(&config, &named).markdown().contains(by_name), "nobody is asked for one");
 }
 
 #[test]

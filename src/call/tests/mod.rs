@@ -21,6 +21,7 @@ mod life;
 mod lines;
 mod loss;
 mod memory;
+mod peers;
 mod progress;
 mod provenance;
 mod reason;
