@@ -29,6 +29,8 @@ pub struct Head<'a> {
     pub cseq: &'a [u8],
     /// The topmost one.
     pub via: &'a [u8],
+    /// Where some operators name the called number: To and P-Called-Party-ID.
+    pub named: [&'a [u8]; 2],
 }
 
 /// How the To tag of a refusal at the door begins.
@@ -61,6 +63,9 @@ pub fn glance<'a>(marks: &Marks, message: &'a [u8]) -> Glance<'a> {
         };
         if is(b"to", b"t") {
             tag = tag_of(value);
+            head.named[0] = value.trim_ascii();
+        } else if is(b"p-called-party-id", b"") {
+            head.named[1] = value.trim_ascii();
         } else if is(b"call-id", b"i") {
             head.call_id = value.trim_ascii();
         } else if is(b"cseq", b"") {
@@ -185,6 +190,7 @@ mod tests {
             call_id: b"a b",
             cseq: b"7 INVITE",
             via: b"SIP/2.0/UDP a;branch=z9hG4bK1",
+            named: [b"<sip:112@h>", b""],
         };
         assert_eq!(glance(message), Glance::Begins(head));
         // A repetition is the same to the octet; with another branch or another CSeq it is another request.

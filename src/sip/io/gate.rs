@@ -2,7 +2,7 @@
 
 use super::event::Turn;
 use super::stats::TransportStats;
-use crate::sip::glance::{self, Glance, glance};
+use crate::sip::glance::{self, Glance, Head, glance};
 use crate::sip::mark::Marks;
 use crate::sip::message::{HeaderName, Limits, Message, Method, Response, Uri, parse_with};
 use crate::sip::overload::{Line, Newcomer, Overload, OverloadSettings, Sender, Verdict};
@@ -112,7 +112,7 @@ impl Gate {
         let urgent = !claims
             && overload.is_limiting()
             && head.method == Method::Invite.as_str().as_bytes()
-            && self.is_urgent(head.uri);
+            && self.is_urgent(&head);
         let newcomer = Newcomer { sender, identity: glance::identity(sender.address, &head), urgent };
         let verdict = overload.admit(now, newcomer);
         drop(overload);
@@ -156,12 +156,15 @@ impl Gate {
         }
     }
 
-    fn is_urgent(&self, uri: &[u8]) -> bool {
+    /// A call for help, wherever its operator names the number: whose it is nobody knows here.
+    fn is_urgent(&self, head: &Head<'_>) -> bool {
+        use crate::sip::message::NameAddr;
         let Some(urgent) = &*self.urgent.load() else { return false };
-        std::str::from_utf8(uri)
-            .ok()
-            .and_then(|uri| uri.parse::<Uri>().ok())
-            .is_some_and(|uri| urgent(&uri.called()))
+        let text = |octets| std::str::from_utf8(octets).ok();
+        let uri = text(head.uri).and_then(|uri| uri.parse::<Uri>().ok());
+        let named = head.named.into_iter().filter(|value| !value.is_empty());
+        let named = named.filter_map(|value| NameAddr::parse(text(value)?.trim()).ok());
+        uri.into_iter().chain(named.map(|address| address.uri)).any(|uri| urgent(&uri.called()))
     }
 
     pub(super) fn handled(&self, turn: &Turn, now: Instant) {
@@ -276,6 +279,25 @@ mod tests {
         gate.set_user(now, datagram.address, Duration::from_secs(1));
         assert!(!waits(datagram, request("BYE", ";tag=1")));
         assert!(waits(datagram, request("INVITE", "")));
+    }
+
+    #[test]
+    fn a_call_for_help_is_one_wherever_its_operator_names_the_number() {
+        let gate = gate(OverloadSettings::default());
+        gate.set_urgent(Box::new(|called| called == "112"));
+        let urgent = |uri: &str, to: &str, more: &str| {
+            let text = format!("INVITE {uri} SIP/2.0\r\nTo: {to}\r\nCall-ID: c\r\n{more}\r\n");
+            match glance(&Marks::new(7), text.as_bytes()) {
+                Glance::Begins(head) => gate.is_urgent(&head),
+                other => panic!("{other:?}"),
+            }
+        };
+        let ours = "sip:registered@192.0.2.1";
+        assert!(urgent("sip:112@192.0.2.1", "<sip:b@h>", ""));
+        assert!(urgent(ours, "\"Help\" <sip:112@h>", ""));
+        assert!(urgent(ours, "<sip:b@h>", "P-Called-Party-ID: <sip:112@h>\r\n"));
+        assert!(!urgent(ours, "<sip:b@h>", "P-Asserted-Identity: <sip:112@h>\r\n"));
+        assert!(!urgent(ours, "<sip:1120@h>", "P-Called-Party-ID: 112\r\n"));
     }
 
     #[test]
