@@ -433,6 +433,24 @@ mod tests {
     }
 
     #[test]
+    fn a_trunk_that_moved_its_call_away_and_left_costs_until_it_left() {
+        let table =
+            RateTable::new([row(Side::Sell, None, "+32", 2_000_000), row(Side::Buy, None, "+32", 1_000_000)])
+                .unwrap();
+        for (carried_ms, sell_ms, buy_ms) in
+            [(None, 60_000, 61_000), (Some(20_000), 20_000, 20_000), (Some(70_000), 60_000, 61_000)]
+        {
+            let mut cdr = answered(Direction::AppToTrunk, "+32470123456");
+            cdr.carried_ms = carried_ms;
+            table.rate(&mut cdr);
+            let (Some(Rated::Charge(sell)), Some(Rated::Charge(buy))) = (&cdr.sell, &cdr.buy) else {
+                panic!("{cdr:?}")
+            };
+            assert_eq!((sell.billable_ms, buy.billable_ms), (sell_ms, buy_ms), "{carried_ms:?}");
+        }
+    }
+
+    #[test]
     fn what_has_no_price_says_why() {
         let table = RateTable::new([row(Side::Sell, None, "+32", 2_000_000)]).unwrap();
         let reason = |mut cdr: Cdr| {

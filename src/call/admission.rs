@@ -8,7 +8,7 @@ use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::progress::ReliableProgress;
 use super::leg::rules::LegRules;
 use super::leg::{Leg, LegState, Party, credentials_of};
-use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate, with_hints};
+use super::machine::{ANONYMOUS, Admitted, Call, Device, Plan, TrunkCandidate, refusal_of, with_hints};
 use super::provenance::Provenance;
 use super::settings::Trunk;
 use super::trunks::{self, trunk_index};
@@ -93,18 +93,18 @@ impl Exchange {
                 None => return,
             },
         };
-        if let Source::Trunk(trunk) = &source
-            && self.is_runaway(now, trunk, &request)
-        {
-            self.refuse_runaway(key, &request);
-            return;
-        }
         let mut rules = rules_of(&source.party(), &mut request);
         if let Source::Trunk(trunk) = &source
             && name_called(trunk, &mut request)
             && let Some(rules) = &mut rules
         {
             rules.called = request.uri.subscriber();
+        }
+        if let Source::Trunk(trunk) = &source
+            && self.is_runaway(now, trunk, &request)
+        {
+            self.refuse_runaway(key, &request);
+            return;
         }
         // From here on it is a call attempt, whatever comes of it, and has a record.
         let call = CallId::from_parts(now.unix_ms, self.core.octets());
@@ -116,16 +116,24 @@ impl Exchange {
         let ordinary = first.or(extension.map(Refusal::from)).or(unusable);
         let urgent = fault.map(FormFault::refusal).or(extension.map(Refusal::from)).or(unusable);
         let hindrance = Hindrance { ordinary, urgent };
-        let mut admitted = self.route(now, call, &source, &peer, &request, hindrance);
-        let held = ordinary.is_some() || admitted.is_held_by_limit();
-        match self.take_over(&source, &request).filter(|_| !held) {
-            Some(Ok(remaining)) => admitted.take_over(remaining),
+        let identity = Identity::of_source(&request, &source, &self.dialplan.numbers);
+        let mut admitted = self.route(now, call, &source, &peer, &request, identity);
+        // Wherever its number leads: a call that takes another over goes there, and the limits hold it as any.
+        match self.take_over(&source, &request) {
+            Some(Ok(remaining)) => admitted.plan = Plan::TakesOver { remaining },
             Some(Err(cause)) => admitted.plan = Plan::Refused { cause, status: None },
             None => {}
         }
-        match &source {
-            Source::Trunk(trunk) => self.check_identity(now, trunk, &request, &mut admitted),
-            Source::User(_) => {}
+        self.hold(now, &source, &mut admitted, hindrance);
+        if let Plan::TakesOver { remaining } = admitted.plan {
+            admitted.take_over(remaining);
+        }
+        if let Source::Trunk(trunk) = &source {
+            if self.is_shed(now, trunk, &admitted) {
+                self.shed(key, &request, &admitted);
+                return;
+            }
+            self.check_identity(now, trunk, &request, &mut admitted);
         }
         let mut caller = self.caller_leg(call, &admitted, key, peer, request);
         caller.rules = rules;
@@ -140,13 +148,31 @@ impl Exchange {
         self.refuse_with(key, request, answer, fault.counted());
     }
 
-    /// True for a call of a trunk that has been refused many within a second because a limit is reached, and would be
-    /// refused as well. A call for help, or one that may be the answer to it, is looked at anyway.
+    /// True for a call of a trunk that has been refused many within a second, and that a limit would refuse as well. A call
+    /// for help, or one that may be the answer to it, is looked at anyway.
     fn is_runaway(&mut self, now: Now, trunk: &Trunk, request: &Request) -> bool {
         self.trunks.is_deaf(now, &trunk.name)
             && (self.gateway_is_full() || self.trunks.would_take_incoming(now, &trunk.name).is_err())
             && !self.dialplan.is_emergency_number(&request.uri.called())
             && !self.may_call_back(now, trunk, request)
+    }
+
+    /// True for a call that is refused before anything rings where its trunk was refused so many within this second that
+    /// one more is not worth a record, whatever it is refused for. What would be taken is taken.
+    pub(super) fn is_shed(&mut self, now: Now, trunk: &Trunk, admitted: &Admitted) -> bool {
+        let refused = matches!(admitted.plan, Plan::Refused { .. }) && admitted.emergency.is_none();
+        let shed = refused && self.trunks.is_deaf(now, &trunk.name);
+        if refused && !shed {
+            self.trunks.note_refused(now, &trunk.name);
+        }
+        shed
+    }
+
+    /// Its caller hears what it would have heard, and nothing is kept.
+    fn shed(&mut self, key: ServerKey, request: &Request, admitted: &Admitted) {
+        let Plan::Refused { cause, status } = admitted.plan else { return };
+        let answer = refusal_of(request, &admitted.caller, cause, status, admitted.warning);
+        self.refuse_with(key, request, answer, RefusedFor::Overload);
     }
 
     /// Such a call costs no record and no memory: the records hold fifty of that second, and whoever does not hear them
@@ -230,7 +256,7 @@ impl Exchange {
         }
     }
 
-    /// Asks the dialplan and the limits. A call that is refused already is only led as far as its record tells.
+    /// Asks the dialplan. Nothing is held against the call yet.
     pub(super) fn route(
         &mut self,
         now: Now,
@@ -238,7 +264,7 @@ impl Exchange {
         source: &Source,
         peer: &Peer,
         request: &Request,
-        hindrance: Hindrance,
+        identity: Identity,
     ) -> Admitted {
         let called = request.uri.called();
         let portability = match source {
@@ -246,10 +272,6 @@ impl Exchange {
             Source::Trunk(_) => request.uri.portability(),
         };
         let from = request.from().ok().map(|from| from.uri.subscriber());
-        let identity = match source {
-            Source::User(_) => Identity::of_user(request),
-            Source::Trunk(trunk) => Identity::of_trunk(request, trunk, &self.dialplan.numbers),
-        };
         let index = match source {
             Source::User(_) => TrunkIndex(0),
             Source::Trunk(trunk) => trunk_index(self.trunks.index_of(&trunk.name).unwrap_or_default()),
@@ -271,7 +293,6 @@ impl Exchange {
         let decision = self.dialplan.route(&wanted, &*self.directory, &cost);
         let (decision, emergency) = self.emergency_of(now, source, index, request, &wanted, decision);
         let location = (emergency == Some(Emergency::Call)).then(|| self.location_of(now, source, request));
-        let refusal = if emergency.is_some() { hindrance.urgent } else { hindrance.ordinary };
         let (party, account) = match source {
             Source::User(user) => {
                 (Party::User { name: user.name.clone() }, Some(user.account.as_str().into()))
@@ -339,11 +360,6 @@ impl Exchange {
         if emergency == Some(Emergency::Call) {
             self.expect_callback(now, id, source, &plan);
         }
-        let (plan, incoming_channel) = match refusal {
-            Some(Refusal { cause, status, .. }) => (Plan::Refused { cause, status }, None),
-            None if emergency.is_some() => (plan, self.channel_anyway(now, source)),
-            None => self.limit(now, source, plan),
-        };
         // A user that has two calls may want to join them.
         let user = party.user_name();
         let users = user.as_deref().into_iter().chain(callee_user.as_deref());
@@ -359,17 +375,36 @@ impl Exchange {
             number: decision.number,
             callee_user,
             max_forwards: request.max_forwards().unwrap_or(70).saturating_sub(1),
-            incoming_channel,
+            incoming_channel: None,
             plan,
             provenance,
             attestation: None,
             identity: if emergency == Some(Emergency::Call) { identity.disclosed() } else { identity },
             emergency,
             location: location.flatten(),
-            warning: refusal.and_then(|refusal| refusal.warning),
+            warning: None,
             transfer_of: None,
             forward: None,
             beside,
+        }
+    }
+
+    /// Holds a routed call against what stands in its way and what its source may use; takes the channel of the trunk it
+    /// comes from. One that is refused already is only led as far as its record tells.
+    pub(super) fn hold(&mut self, now: Now, source: &Source, admitted: &mut Admitted, hindrance: Hindrance) {
+        let urgent = admitted.emergency.is_some();
+        let refusal = if urgent { hindrance.urgent } else { hindrance.ordinary };
+        let channel = match refusal {
+            Some(refusal) => Err(refusal),
+            None if urgent => Ok(self.channel_anyway(now, source)),
+            None => self.limit(now, source, &admitted.plan).map_err(Refusal::from),
+        };
+        match channel {
+            Ok(channel) => admitted.incoming_channel = channel,
+            Err(Refusal { cause, status, warning }) => {
+                admitted.plan = Plan::Refused { cause, status };
+                admitted.warning = warning;
+            }
         }
     }
 
@@ -381,41 +416,24 @@ impl Exchange {
         }
     }
 
-    /// Holds the call against what its source may use; takes the channel of the trunk it comes from.
-    fn limit(&mut self, now: Now, source: &Source, plan: Plan) -> (Plan, Option<Channel>) {
-        let refused = |cause| (Plan::Refused { cause, status: None }, None);
+    /// What its source may use: the channel of the trunk it comes from, or the limit in its way.
+    fn limit(&mut self, now: Now, source: &Source, plan: &Plan) -> Result<Option<Channel>, EndCause> {
         if matches!(plan, Plan::Refused { .. }) {
-            let Source::Trunk(trunk) = source else { return (plan, None) };
-            let Err(refusal) = self.trunks.count_incoming(now, &trunk.name) else { return (plan, None) };
-            self.trunks.note_refused(now, &trunk.name);
-            return refused(end_cause(refusal));
+            let Source::Trunk(trunk) = source else { return Ok(None) };
+            return self.trunks.count_incoming(now, &trunk.name).map(|()| None).map_err(end_cause);
         }
         if self.gateway_is_full() {
-            if let Source::Trunk(trunk) = source {
-                self.trunks.note_refused(now, &trunk.name);
-            }
             if self.media_busy {
                 self.core.event(Event::RefusedForMedia);
             }
-            return refused(EndCause::GatewayCongested);
+            return Err(EndCause::GatewayCongested);
         }
-        let limits = &self.core.settings.limits;
         match source {
             Source::User(user) => {
-                let most = user.max_calls.unwrap_or(limits.max_calls_per_user) as usize;
-                if self.live_calls_of(&user.name) >= most {
-                    refused(EndCause::UserLimit)
-                } else {
-                    (plan, None)
-                }
+                let most = user.max_calls.unwrap_or(self.core.settings.limits.max_calls_per_user) as usize;
+                if self.live_calls_of(&user.name) >= most { Err(EndCause::UserLimit) } else { Ok(None) }
             }
-            Source::Trunk(trunk) => match self.trunks.take_incoming(now, &trunk.name) {
-                Ok(channel) => (plan, Some(channel)),
-                Err(refusal) => {
-                    self.trunks.note_refused(now, &trunk.name);
-                    refused(end_cause(refusal))
-                }
-            },
+            Source::Trunk(trunk) => self.trunks.take_incoming(now, &trunk.name).map(Some).map_err(end_cause),
         }
     }
 
@@ -469,23 +487,8 @@ impl Exchange {
 }
 
 impl Admitted {
-    /// True where nothing but a limit is in the way, which holds for a call that takes another over as well.
-    fn is_held_by_limit(&self) -> bool {
-        matches!(
-            self.plan,
-            Plan::Refused {
-                cause: EndCause::GatewayCongested
-                    | EndCause::UserLimit
-                    | EndCause::TrunkCongested
-                    | EndCause::TrunkUnavailable,
-                status: None
-            }
-        )
-    }
-
     /// Nobody is called: the caller goes on with whom its user, or its trunk, talks to already.
     fn take_over(&mut self, remaining: LegId) {
-        self.plan = Plan::TakesOver { remaining };
         self.direction = match self.caller {
             Party::User { .. } => Direction::AppToApp,
             Party::Trunk(_) => Direction::TrunkToApp,

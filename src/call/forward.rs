@@ -7,6 +7,7 @@
 use super::admission::{Hindrance, Source};
 use super::exchange::Exchange;
 use super::forwarding::Forwarding;
+use super::identity::Identity;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::{Leg, LegState, Party};
 use super::machine::{ANONYMOUS, Call, Forward, Plan, SentOn};
@@ -110,7 +111,9 @@ impl Exchange {
         let hindrance = hindrance.map(Into::into);
         let hindrance = Hindrance { ordinary: hindrance, urgent: hindrance };
         let source = Source::User(user.clone());
-        let mut admitted = self.route(now, next, &source, &sent_on.device, &invite, hindrance);
+        let said = Identity::of_user(&invite);
+        let mut admitted = self.route(now, next, &source, &sent_on.device, &invite, said);
+        self.hold(now, &source, &mut admitted, hindrance);
         if let Some(cause) = self.refusal(&admitted.plan, admitted.callee_user.as_ref(), &passed) {
             admitted.plan = Plan::Refused { cause, status: None };
         }

@@ -1,5 +1,6 @@
 //! Who calls, as SIP tells it beside From: P-Asserted-Identity, P-Preferred-Identity, Privacy, Remote-Party-ID.
 
+use super::admission::Source;
 use super::forwarding::{Forwarding, hides_history};
 use super::leg::Party;
 use super::settings::Trunk;
@@ -69,6 +70,14 @@ impl Identity {
         }
     }
 
+    /// Reads what an INVITE of this one says.
+    pub fn of_source(request: &Request, source: &Source, numbers: &NumberPlan) -> Identity {
+        match source {
+            Source::User(_) => Identity::of_user(request),
+            Source::Trunk(trunk) => Identity::of_trunk(request, trunk, numbers),
+        }
+    }
+
     fn of(request: &Request) -> Identity {
         let anonymous = request.from().is_ok_and(|from| {
             from.uri.host.host.eq_ignore_ascii_case(ANONYMOUS_HOST)
@@ -110,6 +119,17 @@ impl Identity {
             Party::User { .. } => true,
         };
         self.name.as_deref().filter(|_| told)
+    }
+
+    /// Of a call that moves another one on whose caller said this: it is the same caller, and what it hid there it hides
+    /// here. `said` is what it says now.
+    pub fn moved_on(&self, said: Identity) -> Identity {
+        let wishes = Wishes {
+            none: self.wishes.none || said.wishes.none,
+            history: self.wishes.history || said.wishes.history,
+            critical: self.wishes.critical || said.wishes.critical,
+        };
+        Identity { withheld: self.withheld || said.withheld, wishes, forwarding: None, ..self.clone() }
     }
 
     /// The same of a call for help: who answers it must know who calls.

@@ -8,6 +8,7 @@ use super::admission::{Hindrance, Source};
 use super::core::{response, unsupported};
 use super::event::Output;
 use super::exchange::Exchange;
+use super::identity::Identity;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::{Leg, LegState, Party};
 use super::machine::{Asked, Call, Note, Plan, TrunkCandidate};
@@ -88,7 +89,8 @@ impl Exchange {
         }
     }
 
-    /// A blind transfer: a call of its own towards the target, routed, limited and charged as the transferor's.
+    /// A blind transfer: a call of its own towards the target, routed, limited and charged as the transferor's. Who hid
+    /// its number in the first call, or hides it in the REFER, hides it in this one.
     fn transfer_to_number(
         &mut self,
         now: Now,
@@ -99,6 +101,9 @@ impl Exchange {
         policy: Transfer,
         asked: &Asked,
     ) {
+        if !self.costs_nobody(source, remaining) {
+            return self.refuse_refer(now, asked, 403);
+        }
         let id = CallId::from_parts(now.unix_ms, self.core.octets());
         let Some((party, peer, from)) = self.leg(leg).and_then(|leg| {
             let from = leg.dialog.as_ref()?.remote.to_string();
@@ -106,12 +111,22 @@ impl Exchange {
         }) else {
             return;
         };
-        let wanted = Request::new(Method::Invite, uri)
+        let mut wanted = Request::new(Method::Invite, uri)
             .with_header(HeaderName::From, from)
             .with_header(HeaderName::MaxForwards, "70");
+        for privacy in asked.request.headers.all(&HeaderName::Privacy) {
+            wanted.headers.push(HeaderName::Privacy, privacy);
+        }
+        let said = Identity::of_source(&wanted, source, &self.dialplan.numbers);
+        let first = self.calls.get(&leg.call).and_then(|call| call.identity_of(leg.index));
+        let identity = match first {
+            Some(first) => first.moved_on(said),
+            None => said,
+        };
         let draining = self.draining.then_some(EndCause::Draining.into());
         let hindrance = Hindrance { ordinary: draining, urgent: None };
-        let mut admitted = self.route(now, id, source, &peer, &wanted, hindrance);
+        let mut admitted = self.route(now, id, source, &peer, &wanted, identity);
+        self.hold(now, source, &mut admitted, hindrance);
         let allowed = match (&admitted.plan, policy) {
             (Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Refused { .. }, _)
             | (Plan::Trunks(_), Transfer::All) => true,
@@ -129,6 +144,14 @@ impl Exchange {
         let nobody = matches!(&admitted.plan, Plan::Trunks(candidates) if candidates.is_empty());
         if !allowed || nobody {
             admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
+        }
+        if let Source::Trunk(trunk) = source
+            && self.is_shed(now, trunk, &admitted)
+        {
+            if let Some(channel) = admitted.incoming_channel {
+                self.trunks.release(channel);
+            }
+            return self.refuse_refer(now, asked, 503);
         }
         admitted.transfer_of = Some(leg.call);
         admitted.beside = Some(leg.call);

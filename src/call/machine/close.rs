@@ -251,6 +251,22 @@ fn with_reason(mut response: Response, cause: EndCause) -> Response {
     response
 }
 
+/// What an INVITE is answered that is refused without a call.
+pub fn refusal_of(
+    request: &Request,
+    party: &Party,
+    cause: EndCause,
+    status: Option<u16>,
+    warned: Option<u16>,
+) -> Response {
+    let status = told(cause, status);
+    let mut refusal = with_hints(with_reason(response(request, status, ""), cause), request, Some(party));
+    if matches!(status, 406 | 488 | 606) {
+        refusal.headers.push(HeaderName::Warning, warning(warned.unwrap_or(399)));
+    }
+    refusal
+}
+
 /// Adds what a refused request should have been like, where its status asks for that. `party` is who sent it, where that
 /// is known.
 pub fn with_hints(mut response: Response, request: &Request, party: Option<&Party>) -> Response {

@@ -97,6 +97,7 @@ impl Call {
                 leg.vanish(core);
                 leg.close_media(core);
             }
+            self.part_from(core, now, index);
             reply(core, now, &asked, 200);
             return;
         }

@@ -309,10 +309,12 @@ impl Call {
         }
     }
 
-    /// Who moved the call here (RFC 3892). Only devices of our own users are told: an operator need not know.
+    /// Who moved the call here (RFC 3892). Only devices of our own users are told: an operator need not know, and who
+    /// hides its number is not named either.
     fn referred_by(&self, core: &Core, position: usize) -> Option<String> {
+        let told = self.is_transferred() && !self.identity.withheld;
         let (Party::User { .. }, Some(user), true) =
-            (&self.callees[position].party, self.caller.party.user_name(), self.is_transferred())
+            (&self.callees[position].party, self.caller.party.user_name(), told)
         else {
             return None;
         };

@@ -28,7 +28,7 @@ mod session_timer;
 mod transfer;
 mod update;
 
-pub use close::with_hints;
+pub use close::{refusal_of, with_hints};
 pub use forward::{Forward, SentOn};
 pub use hunt::ANONYMOUS;
 pub use reason::FarReason;

@@ -4,11 +4,13 @@
 //! before:  remaining ── first call ── transferor ── (second call) ── target
 //! after:   remaining ── first call ═══ joined ═══ second call ── target
 //! ```
-//! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk.
+//! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk. A trunk that
+//! moved its call away and left carries nothing any more: it has its channel back, and what it costs ends there.
 
 use super::record::AttemptEnd;
 use super::{Asked, Call, Callee, Plan, Stage};
 use crate::call::core::{Core, Purpose, response};
+use crate::call::identity::Identity;
 use crate::call::leg::{Leg, LegState, Party};
 use crate::sip::message::{HeaderName, Method, Status, Typed};
 use crate::types::{CallId, EndCause, LegId, MediaDirection, Now, ReleasedBy};
@@ -59,6 +61,11 @@ pub struct Joined {
 }
 
 impl Call {
+    /// What the far end of a leg said of itself where it called.
+    pub fn identity_of(&self, index: u8) -> Option<&Identity> {
+        (index == 0).then_some(&self.identity)
+    }
+
     /// Who would be left if this leg's far end moved the call away; `None` where there is no conversation to move, or
     /// it is being moved already.
     pub fn remaining(&self, index: u8) -> Option<LegId> {
@@ -178,22 +185,30 @@ impl Call {
                 leg.close_media(core);
             }
         }
-        self.let_go_of_trunk(core, now, keep);
+        for index in [Some(0), self.winner].into_iter().flatten().filter(|index| *index != keep) {
+            self.part_from(core, now, index);
+        }
         self.supervise_media(core);
         self.tell_directions(core, now);
     }
 
-    /// A trunk that left its side of the call to somebody else has its channel back, and nobody pays for it any longer.
-    fn let_go_of_trunk(&mut self, core: &mut Core, now: Now, keep: u8) {
-        let Some(position) =
-            self.winner.filter(|winner| *winner != keep).and_then(|index| self.callee_position(index))
-        else {
+    /// The far end of a leg has left a conversation that goes on. Where it is a trunk it has its channel back, and nobody
+    /// pays for it any longer.
+    pub(super) fn part_from(&mut self, core: &mut Core, now: Now, index: u8) {
+        if index == 0 {
+            self.freed_channels.extend(self.incoming_channel.take());
             return;
-        };
-        if self.callees[position].party.trunk_name().is_some() {
-            self.cdr.carried_ms = self.duration_ms(now);
         }
-        self.end_attempt(core, now, position, AttemptEnd { status: 200, cause: EndCause::NormalClearing });
+        let Some(position) = self.callee_position(index) else { return };
+        let running = self.callees[position].attempt.as_ref().is_some_and(|attempt| attempt.ended.is_none());
+        let carried = running && self.callees[position].party.trunk_name().is_some();
+        let end = AttemptEnd { status: 200, cause: EndCause::NormalClearing };
+        self.end_attempt(core, now, position, end);
+        if carried {
+            self.cdr.carried_ms = self.duration_ms(now);
+            // Whoever finds the record after a crash must know it.
+            self.write_record(core, now, None);
+        }
     }
 
     /// A phone takes a running call of its user over: it is answered at once, and pays nothing by itself.

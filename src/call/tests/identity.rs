@@ -1,7 +1,8 @@
 //! Who calls: what trunks and devices are told of it, and what is kept from them.
 
+use super::transfer::{refer, refer_saying, report};
 use super::world::*;
-use crate::config::{Config, IdentityHeader};
+use crate::config::{Config, IdentityHeader, Transfer};
 use crate::routing::{NumberFormat, Screening, ScreeningAction};
 use crate::sip::message::{HeaderName, Method, Request, Typed};
 use crate::types::EndCause;
@@ -280,4 +281,93 @@ fn a_user_chooses_by_its_preferred_identity_which_of_its_own_numbers_is_asserted
         // From names no number of alice's, so that the one that is asserted is shown too.
         assert!(told.starts_with(invite.from().unwrap().uri.user()), "{preferred}");
     }
+}
+
+/// The INVITE that a REFER of alice's brings to a far end, which refuses the call.
+fn brought(w: &mut World, at: &str) -> Request {
+    let target = w.invited(at);
+    w.reply(&target, 486);
+    w.request(target.at, Method::Ack);
+    target.invite
+}
+
+#[test]
+fn who_hides_its_number_hides_it_from_whom_it_moves_its_call_to() {
+    // It hides it in its call, in the REFER, or not at all.
+    for (in_call, in_refer) in [(true, false), (false, true), (true, true), (false, false)] {
+        let hides = in_call || in_refer;
+        let mut w = World::with(asserting);
+        w.register("carol", CAROL);
+        let shape = |invite: &mut Request| {
+            if in_call {
+                withheld(invite)
+            }
+        };
+        let mut alice = w.dial_with("alice", "0470123456", OFFER, shape);
+        let callee = w.invited(A);
+        w.reply_with(&callee, 200, ANSWER);
+        w.heard(A);
+        w.ack(&mut alice);
+        let fields = [(HeaderName::Privacy, "id")];
+        let fields = if in_refer { &fields[..] } else { &[] };
+        for (to, at) in [("<sip:carol@example.org>", CAROL), ("<sip:0499123456@example.org>", A)] {
+            assert_eq!(refer_saying(&mut w, &mut alice, to, fields), 202);
+            report(&mut w, &alice);
+            let invite = brought(&mut w, at);
+            assert!(report(&mut w, &alice).1);
+            let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+            let told = text.contains("3225550001") || text.contains("alice");
+            assert_eq!(told, !hides, "{in_call} {in_refer}: {text}");
+            assert_eq!(invite.from().unwrap().uri.user() == "anonymous", hides, "{text}");
+            let asks = field(&invite, &HeaderName::Privacy);
+            assert_eq!(asks, (hides && at == A).then_some("id"), "{text}");
+        }
+        w.hang_up(&mut alice, &callee);
+        w.finish_all();
+    }
+}
+
+#[test]
+fn the_number_that_a_caller_chose_goes_along_where_it_moves_its_call_to() {
+    let mut w = World::with(|config| {
+        asserting(config);
+        config.users[0].caller_ids.push("+3225559999".parse().unwrap());
+    });
+    let mut alice = w.dial_with("alice", "0470123456", OFFER, |invite| {
+        invite.headers.push(HeaderName::PPreferredIdentity, "<sip:+3225559999@example.org>");
+    });
+    let callee = w.invited(A);
+    w.reply_with(&callee, 200, ANSWER);
+    w.heard(A);
+    w.ack(&mut alice);
+    assert_eq!(refer(&mut w, &mut alice, "<sip:0499123456@example.org>"), 202);
+    report(&mut w, &alice);
+    let invite = brought(&mut w, A);
+    report(&mut w, &alice);
+    assert!(field(&invite, &HeaderName::PAssertedIdentity).unwrap().contains("+3225559999@"), "{invite:?}");
+    w.hang_up(&mut alice, &callee);
+    w.finish_all();
+}
+
+#[test]
+fn a_hidden_caller_of_a_trunk_is_not_shown_to_the_user_it_is_moved_to() {
+    let mut w = World::with(|config| {
+        (config.trunks[0].trusted, config.trunks[0].transfer) = (true, Transfer::Users);
+    });
+    w.register("bob", BOB);
+    w.register("carol", CAROL);
+    let mut caller = w.call_in_with(A, "+3225550002", OFFER, withheld);
+    let mut bob = w.invited(BOB);
+    w.reply_with(&bob, 200, OPUS_ANSWER);
+    w.heard(BOB);
+    w.ack(&mut caller);
+    assert_eq!(refer(&mut w, &mut caller, "<sip:+3225550003@192.0.2.1>"), 202);
+    report(&mut w, &caller);
+    let invite = brought(&mut w, CAROL);
+    report(&mut w, &caller);
+    let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+    assert!(!text.contains("33123456789"), "{text}");
+    assert_eq!(invite.from().unwrap().uri.user(), "anonymous");
+    w.hang_up(&mut bob, &caller);
+    w.finish_all();
 }

@@ -34,6 +34,7 @@ mod reliable;
 mod reload;
 mod replaces;
 mod ringback;
+mod runaway;
 mod service_route;
 mod session_timer;
 mod setup;

@@ -2,6 +2,7 @@
 
 use super::far::Side;
 use super::world::*;
+use crate::config::Config;
 use crate::sip::message::{HeaderName, Method, Request};
 use crate::types::{Direction, EndCause};
 
@@ -113,15 +114,25 @@ fn nobody_takes_over_what_is_not_its_own() {
 }
 
 #[test]
-fn taking_a_call_over_is_no_way_around_a_limit() {
-    let mut w = World::with(|config| config.limits.max_calls_per_user = 1);
-    let (mut alice, callee) = w.talking();
-    let replaces = dialog(&alice);
-    let side = take_over_calling(&mut w, "0499123456", "alice", SECOND, OFFER, &replaces);
-    w.refused(&side, 403);
-    assert!(w.heard(ALICE).is_empty() && w.heard(A).is_empty());
-    w.hang_up(&mut alice, &callee);
-    w.finish_all();
+fn taking_a_call_over_is_no_way_around_a_limit_whatever_number_it_names() {
+    type Limit = (u16, fn(&mut Config));
+    let limits: [Limit; 2] = [
+        (403, |config| config.limits.max_calls_per_user = 1),
+        (503, |config| config.limits.max_calls = Some(1)),
+    ];
+    for (status, limit) in limits {
+        for called in ["0499123456", "whoever", "090012345"] {
+            let mut w = World::with(limit);
+            let (mut alice, callee) = w.talking();
+            let replaces = dialog(&alice);
+            let side = take_over_calling(&mut w, called, "alice", SECOND, OFFER, &replaces);
+            w.refused(&side, status);
+            assert!(w.heard(ALICE).is_empty() && w.heard(A).is_empty(), "{called}");
+            w.hang_up(&mut alice, &callee);
+            w.finish_all();
+            assert!(w.ends().iter().all(|cdr| cdr.transfer_of.is_none()), "{called}");
+        }
+    }
 }
 
 #[test]

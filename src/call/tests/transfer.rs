@@ -9,7 +9,13 @@ use crate::types::{Direction, EndCause, ReleasedBy};
 
 /// A user's phone sends a REFER and proves itself; the final status.
 pub(super) fn refer(w: &mut World, side: &mut Side, to: &str) -> u16 {
-    let request = side.request(Method::Refer).with_header(HeaderName::ReferTo, to);
+    refer_saying(w, side, to, &[])
+}
+
+/// The same with more fields.
+pub(super) fn refer_saying(w: &mut World, side: &mut Side, to: &str, fields: &[(HeaderName, &str)]) -> u16 {
+    let mut request = side.request(Method::Refer).with_header(HeaderName::ReferTo, to);
+    fields.iter().for_each(|(name, value)| request.headers.push(name.clone(), *value));
     w.send(side.at, &request);
     let answer = w.any_response(side.at);
     if answer.status != 401 {

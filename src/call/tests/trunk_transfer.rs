@@ -8,7 +8,7 @@ use crate::config::{Config, Transfer};
 use crate::sip::message::{HeaderName, Message, Method, Typed};
 use crate::types::{Currency, Rate};
 
-fn may(config: &mut Config) {
+pub(super) fn may(config: &mut Config) {
     config.trunks.iter_mut().for_each(|trunk| trunk.transfer = Transfer::Users);
 }
 
@@ -206,6 +206,9 @@ fn a_trunk_joins_nobody_whom_somebody_pays_for_and_no_call_of_another_trunk() {
         });
         w.refused(&caller, 403);
     }
+    let to_bob = "<sip:+3225550002@192.0.2.1>";
+    assert_eq!(refer(&mut w, &mut through, to_bob), 403, "who stays is a trunk, without a second call too");
+    assert_eq!(refer(&mut w, &mut other, to_bob), 403);
     // One that still rings at another trunk.
     let mut rings = w.call_in(A, "+31201234568");
     let rung = w.invited(B);
@@ -233,4 +236,91 @@ fn a_trunk_joins_nobody_whom_somebody_pays_for_and_no_call_of_another_trunk() {
         w.ok(trunk, Method::Bye);
     }
     w.finish_all();
+}
+
+#[test]
+fn a_call_costs_its_user_nothing_once_the_trunk_it_went_to_has_moved_it_to_a_user_and_left() {
+    // It leaves when the other user has answered, or at once.
+    for at_once in [false, true] {
+        let mut w = World::with(may);
+        w.register("carol", CAROL);
+        let (mut alice, mut callee) = w.talking();
+        w.pass(secs(10));
+        assert_eq!(refer(&mut w, &mut callee, "<sip:+3225550003@192.0.2.1>"), 202);
+        report(&mut w, &callee);
+        let carol = w.invited(CAROL);
+        assert_eq!(channels(&w), 2, "that of the call, and that of who moves it");
+        if at_once {
+            w.bye(&mut callee);
+            w.response(callee.at, 200);
+            assert_eq!(channels(&w), 1);
+        }
+        let before = w.record_names().iter().filter(|name| **name == "interim").count();
+        w.pass(secs(5));
+        w.reply_with(&carol, 200, OPUS_ANSWER);
+        w.heard(CAROL);
+        if !at_once {
+            assert_eq!(w.record_names().iter().filter(|name| **name == "interim").count(), before + 1);
+            report(&mut w, &callee);
+            w.ok(&callee, Method::Bye);
+        }
+        assert_eq!(channels(&w), 0, "it carries nothing any more");
+        w.pass(secs(20));
+        w.bye(&mut alice);
+        w.ok(&carol, Method::Bye);
+        w.finish_all();
+        let first = w.ends().into_iter().find(|cdr| cdr.transfer_of.is_none()).unwrap();
+        let left_after = if at_once { 10_000 } else { 15_000 };
+        assert_eq!((first.duration_ms, billable(first)), (35_000, [Some(left_after); 2]), "{at_once}");
+    }
+}
+
+#[test]
+fn a_trunk_has_its_channels_back_once_it_has_left_two_users_to_each_other() {
+    let mut w = World::with(|config| {
+        may(config);
+        config.trunks[0].max_channels = Some(2);
+    });
+    w.register("bob", BOB);
+    w.register("carol", CAROL);
+    let (mut first, mut bob) = calls(&mut w, "+3225550002", BOB);
+    let (second, carol) = calls(&mut w, "+3225550003", CAROL);
+    assert_eq!(channels(&w), 2);
+    assert_eq!(refer(&mut w, &mut first, &replacing(&second, false)), 202);
+    report(&mut w, &first);
+    report(&mut w, &first);
+    let_go(&mut w, &[&first, &second]);
+    assert_eq!((w.exchange.live_calls(), channels(&w)), (2, 0));
+    w.bye(&mut bob);
+    w.ok(&carol, Method::Bye);
+    w.finish_all();
+}
+
+#[test]
+fn a_call_that_takes_another_over_takes_a_channel_of_its_trunk_whatever_number_it_names() {
+    for most in [1, 2] {
+        let mut w = World::with(|config| {
+            may(config);
+            config.trunks[0].max_channels = Some(most);
+        });
+        w.register("bob", BOB);
+        let (first, mut bob) = calls(&mut w, "+3225550002", BOB);
+        let (to, from) = (first.other.tag().unwrap(), first.own.tag().unwrap());
+        let dialog = format!("{};to-tag={to};from-tag={from}", first.call_id);
+        let mut second = w.call_in_with(A, "whoever", OFFER, |invite| {
+            invite.headers.push(HeaderName::Replaces, dialog.clone());
+        });
+        if most == 1 {
+            w.refused(&second, 503);
+            w.bye(&mut bob);
+            w.ok(&first, Method::Bye);
+        } else {
+            w.ack(&mut second);
+            w.ok(&first, Method::Bye);
+            assert_eq!(channels(&w), 1, "its own; the one of the call it took over is free");
+            w.bye(&mut bob);
+            w.ok(&second, Method::Bye);
+        }
+        w.finish_all();
+    }
 }
