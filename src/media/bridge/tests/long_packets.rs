@@ -97,7 +97,7 @@ fn what_was_partly_made_up_before_its_redundancy_came_counts_as_concealed() {
     let packets = voice(60, 60, 10);
     let holder = (40..60).find(|n| has_redundancy(&packets[*n])).unwrap();
     let arrive = |n: usize| {
-        let late = if n == holder { 40 * MS } else { Duration::ZERO };
+        let late = if n == holder { 15 * MS } else { Duration::ZERO };
         (n + 1 != holder).then_some(60 * MS * n as u32 + late)
     };
     let arrivals: Vec<_> = (0..packets.len()).map(arrive).collect();
