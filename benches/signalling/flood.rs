@@ -1,4 +1,4 @@
-//! A flood at ten times the clean rate, of a stranger and of a trunk: what becomes of the calls of those who behave?
+//! A flood at ten times the clean rate, of a stranger and of trunks: what becomes of the calls of those who behave?
 
 use super::HOLD;
 use super::machine::Noise;
@@ -21,12 +21,26 @@ const HELD_FOR: Duration = Duration::from_secs(22);
 /// No interconnect is without; it keeps a trunk that never acknowledges from all media ports.
 const CHANNELS: &str = "max_channels = 100";
 
-pub fn rows(clean: u32) {
-    row("stranger", clean, false);
-    row("trunk", clean, true);
+/// Who sends it, and whom it calls.
+struct Flooder {
+    who: &'static str,
+    /// Its settings, where it is a trunk.
+    trunk: Option<&'static str>,
+    called: &'static str,
 }
 
-fn row(who: &str, clean: u32, is_trunk: bool) {
+const FLOODERS: [Flooder; 3] = [
+    Flooder { who: "stranger", trunk: None, called: "+3225551234" },
+    Flooder { who: "trunk", trunk: Some(CHANNELS), called: "+3225551234" },
+    Flooder { who: "trunk without limits, for nobody", trunk: Some(""), called: "nobody" },
+];
+
+pub fn rows(clean: u32) {
+    FLOODERS.iter().for_each(|flooder| row(flooder, clean));
+}
+
+fn row(flooder: &Flooder, clean: u32) {
+    let who = flooder.who;
     let admin =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let holder = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
@@ -34,8 +48,8 @@ fn row(who: &str, clean: u32, is_trunk: bool) {
     let source = UdpSocket::bind("127.0.0.2:0").expect("a socket");
     let from = source.local_addr().expect("an address");
     let mut trunks = vec![("holder", holder, "")];
-    if is_trunk {
-        trunks.push(("runaway", from, CHANNELS));
+    if let Some(settings) = flooder.trunk {
+        trunks.push(("runaway", from, settings));
     }
     let server = Server::gateway_with("flood", &admin.to_string(), &trunks);
     server.sipp().run(Load::of(300, 100, HOLD));
@@ -50,7 +64,7 @@ fn row(who: &str, clean: u32, is_trunk: bool) {
     let to = server.address();
     let (sent, answers, peak) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            let counts = send(&source, to, clean * FLOOD / 10);
+            let counts = send(&source, to, flooder.called, clean * FLOOD / 10);
             over.store(true, Ordering::Relaxed);
             counts
         });
@@ -90,10 +104,10 @@ fn row(who: &str, clean: u32, is_trunk: bool) {
 }
 
 /// Sends as evenly as one thread can; how many went out, and how many answers came.
-fn send(socket: &UdpSocket, to: SocketAddr, rate: u32) -> (u64, u64) {
+fn send(socket: &UdpSocket, to: SocketAddr, called: &str, rate: u32) -> (u64, u64) {
     let from = socket.local_addr().expect("an address");
     socket.set_nonblocking(true).expect("a socket that does not wait");
-    let template = invite(from, to);
+    let template = invite(from, to, called);
     // Where the number stands in the datagram: each is another call.
     let places: Vec<usize> = template.match_indices(NUMBER).map(|(at, _)| at).collect();
     let mut datagram = template.into_bytes();
@@ -120,15 +134,15 @@ fn send(socket: &UdpSocket, to: SocketAddr, rate: u32) -> (u64, u64) {
 
 const NUMBER: &str = "########";
 
-fn invite(from: SocketAddr, to: SocketAddr) -> String {
+fn invite(from: SocketAddr, to: SocketAddr, called: &str) -> String {
     let body = format!(
         "v=0\r\no=flood 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8 0 101\r\n\
          a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n",
         ip = from.ip()
     );
     format!(
-        "INVITE sip:+3225551234@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{NUMBER};rport\r\n\
-         Max-Forwards: 70\r\nFrom: <sip:+33123456789@{from}>;tag={NUMBER}\r\nTo: <sip:+3225551234@{to}>\r\n\
+        "INVITE sip:{called}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{NUMBER};rport\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:+33123456789@{from}>;tag={NUMBER}\r\nTo: <sip:{called}@{to}>\r\n\
          Call-ID: {NUMBER}@{from}\r\nCSeq: 1 INVITE\r\nContact: <sip:flood@{from}>\r\n\
          Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
