@@ -114,6 +114,10 @@ impl Exchange {
         let said = Identity::of_user(&invite);
         let mut admitted = self.route(now, next, &source, &sent_on.device, &invite, said);
         self.hold(now, &source, &mut admitted, hindrance);
+        // Whatever a rule makes of the number.
+        if admitted.emergency.take().is_some() {
+            admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
+        }
         if let Some(cause) = self.refusal(&admitted.plan, admitted.callee_user.as_ref(), &passed) {
             admitted.plan = Plan::Refused { cause, status: None };
         }

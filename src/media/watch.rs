@@ -19,6 +19,8 @@ const LONGEST_PERIOD: Duration = Duration::from_millis(1_500);
 const SURE: Duration = Duration::from_millis(3_500);
 /// Packets in a period from which somebody talks.
 const TALKING: u64 = 3;
+/// Packets of nothing at all that no microphone gives while it opens; an encoder says ten before it pauses.
+const DEAD: u64 = 8;
 
 /// What came from one side, in packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,8 +32,8 @@ pub struct Tally {
     pausing: bool,
     /// Something other than a dead line was heard.
     sounded: bool,
-    /// A dead line was heard, and so the sender's microphone is not merely said to pause.
-    dead: bool,
+    /// Packets of a dead line: enough of them, and the sender's microphone is not merely said to pause.
+    dead: u64,
 }
 
 impl Tally {
@@ -50,7 +52,7 @@ impl Tally {
             Level::Dead | Level::Quiet | Level::Talk => {
                 self.pausing = false;
                 self.sounded |= level != Level::Dead;
-                self.dead |= level == Level::Dead;
+                self.dead += u64::from(level == Level::Dead);
                 self.talk += u64::from(level == Level::Talk);
             }
         }
@@ -58,7 +60,7 @@ impl Tally {
 
     /// Somebody else speaks from now on: what was heard of the one before does not count.
     pub fn forget_sound(&mut self) {
-        (self.sounded, self.dead) = (false, false);
+        (self.sounded, self.dead) = (false, 0);
     }
 }
 
@@ -111,6 +113,9 @@ impl Watch {
         let period = self.period.replace(Period { began: now, own, peer })?;
         let took = now.saturating_duration_since(period.began);
         if took > LONGEST_PERIOD {
+            if peer.packets > period.peer.packets {
+                self.missing = Findings::default();
+            }
             return None;
         }
         let own_talk = own.talk - period.own.talk;
@@ -122,7 +127,7 @@ impl Watch {
             self.missing.add(took);
         }
         // A room is heard before its first pause; who begins with nothing and then pauses has no microphone.
-        let mute = peer.dead && (packets > 0 || peer.pausing);
+        let mute = peer.dead >= DEAD && (packets > 0 || peer.pausing);
         if peer.sounded {
             self.silent = Findings::default();
         } else if mute && own_talk >= TALKING {
@@ -239,6 +244,18 @@ mod tests {
         assert!(scene.found[0].0 < Duration::from_secs(5), "{:?}", scene.found[0].0);
         let mut scene = Scene::new();
         scene.run(1, TALK, DEAD).run(1, TALK, QUIET).run(60, TALK, PAUSE);
+        assert_eq!(scene.fault(), None);
+        // A microphone that only opens is not dead.
+        let mut scene = Scene::new();
+        (0..5).for_each(|_| scene.peer.note_level(Level::Dead));
+        scene.run(60, TALK, PAUSE);
+        assert_eq!(scene.fault(), None);
+    }
+
+    #[test]
+    fn what_was_missed_before_a_long_pause_of_ours_is_forgotten_where_the_other_was_heard_in_it() {
+        let mut scene = Scene::new();
+        scene.run(1, TALK, TALK).run(3, TALK, None).run(20, None, TALK).run(1, TALK, None);
         assert_eq!(scene.fault(), None);
     }
 

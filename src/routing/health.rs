@@ -99,6 +99,8 @@ pub struct TrunkHealth {
     /// Of the kind that contradicts `health`, in a row.
     streak: u32,
     probing: Probing,
+    /// When it was asked last.
+    asked: Option<Instant>,
     /// Where it is down and not asked.
     trial: Option<Trial>,
     rtt: Option<Duration>,
@@ -113,6 +115,7 @@ impl TrunkHealth {
             health: Health::Unknown,
             streak: 0,
             probing: Probing::Idle { next_at: settings.interval.map(|_| first_probe_at) },
+            asked: None,
             trial: None,
             rtt: None,
             outputs: Default::default(),
@@ -194,10 +197,11 @@ impl TrunkHealth {
         }
     }
 
-    /// A call that failed is a reason to ask.
+    /// A call that failed is a reason to ask, though not for each of many: a trunk with too much to do has no time for it.
     fn ask_at_once(&mut self, now: Instant) {
         if let Probing::Idle { next_at: Some(at) } = self.probing {
-            self.probing = Probing::Idle { next_at: Some(at.min(now)) };
+            let soonest = self.asked.map_or(now, |asked| now.max(asked + self.settings.recheck));
+            self.probing = Probing::Idle { next_at: Some(at.min(soonest)) };
         }
     }
 
@@ -205,6 +209,7 @@ impl TrunkHealth {
         match self.probing {
             Probing::Idle { next_at: Some(at) } if at <= now => {
                 self.probing = Probing::Asked { since: now, give_up_at: now + self.settings.probe_timeout };
+                self.asked = Some(now);
                 self.outputs.push_back(HealthOutput::Probe);
             }
             Probing::Asked { give_up_at, .. } if give_up_at <= now => {

@@ -157,7 +157,7 @@ impl Feed {
         let Some(carried) = self.carrier.carry(event, packet.timestamp, 0, self.event_rate, 8_000) else {
             return;
         };
-        if carried.marker || self.press.is_none() {
+        if carried.marker {
             let wall = tx.position_at(now);
             let sounded = carried.total.saturating_mul(tx.clock_rate() / 8_000);
             let start = self.start_of(packet.timestamp, wall, tx).unwrap_or(wall.wrapping_sub(sounded));

@@ -155,8 +155,9 @@ struct Source {
     urgent: Bucket,
     /// Admitted, and neither handled nor lost.
     waiting: u32,
-    /// Of those handled in the running interval.
+    /// Of those handled in the running interval, and how many they were.
     least_wait: Option<Duration>,
+    handled: u32,
 }
 
 /// The admission of one gateway.
@@ -203,6 +204,7 @@ impl Source {
             urgent: Bucket::full(now),
             waiting: 0,
             least_wait: None,
+            handled: 0,
         }
     }
 }
@@ -369,6 +371,7 @@ impl Overload {
         self.handled += 1;
         if let Some(source) = self.known_source_mut(line) {
             source.least_wait = Some(source.least_wait.map_or(waited, |least| least.min(waited)));
+            source.handled += 1;
         }
     }
 
@@ -422,15 +425,17 @@ impl Overload {
         self.begun = now;
         let handled = f64::from(std::mem::take(&mut self.handled)) / seconds;
         let held_back = std::mem::take(&mut self.held_back);
-        let mut waiting_long = 0;
+        let mut waited_long = 0;
         for source in self.sources.values_mut().chain([&mut self.strangers]) {
+            // Those handled count as well: of many sources that bring one each none waits behind another.
+            let handled = std::mem::take(&mut source.handled);
             if source.least_wait.take().is_some_and(|wait| wait > self.settings.target) {
-                waiting_long += source.waiting;
+                waited_long += source.waiting + handled;
             }
             let offered = f64::from(std::mem::take(&mut source.offered)) / seconds;
             source.rate = if intervals > 1 { offered } else { (source.rate + offered) / 2.0 };
         }
-        let late = waiting_long >= CROWD;
+        let late = waited_long >= CROWD && self.waiting >= CROWD;
         self.behind = if late { self.behind + 1 } else { 0 };
         let floor = f64::from(self.settings.floor);
         if late {

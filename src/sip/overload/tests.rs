@@ -376,6 +376,19 @@ fn many_that_wait_a_little_are_behind_together() {
 }
 
 #[test]
+fn a_crowd_that_brings_one_each_is_an_overload_too() {
+    let mut world = World::new(10, 1_000.0);
+    for user in 0..4_000_u32 {
+        let address = IpAddr::from((0x0a00_0000 + user).to_be_bytes());
+        world.overload.set_user(world.now, address, world.now + 60 * SECOND);
+    }
+    world.run_from(SECOND, &[(0, 3_000.0)], |world, _| {
+        IpAddr::from((0x0a00_0000 + world.serial as u32).to_be_bytes())
+    });
+    assert!(world.overload.level().is_some(), "{} wait", world.overload.waiting);
+}
+
+#[test]
 fn a_line_that_is_full_leaves_room_for_others() {
     let mut world = World::new(7, 0.0);
     let fates = world.run(50 * STEP, &[(1, 100_000.0)]);

@@ -259,6 +259,34 @@ fn a_new_source_is_heard_pressing_its_keys_wherever_its_timestamps_begin() {
 }
 
 #[test]
+fn an_end_that_comes_again_behind_the_voice_sounds_no_second_key() {
+    let to = LegConfig { dtmf: None, ptime_ms: 30, ..config(AudioCodec::Pcmu) };
+    let mut call = Call::new(config(AudioCodec::Pcma), to);
+    let mut trunk = Talker::new(Side::A, 8);
+    say(&mut call, &mut trunk, 160, &pcma_speech(10, 160));
+    let (spoken, pressed) = (call.at_b.len(), trunk.timestamp);
+    let part = |call: &mut Call, trunk: &mut Talker, n: u16| {
+        let event = Event { code: 1, end: n >= 5, volume: 10, duration: 160 * n.min(5) };
+        let header = RtpHeader { payload_type: 101, marker: n == 1, timestamp: pressed, ..trunk.header() };
+        trunk.sequence = trunk.sequence.wrapping_add(1);
+        call.until(call.now.instant - call.start + 20 * MS);
+        call.send(trunk.side, header, &event.to_bytes());
+    };
+    (1..=5).for_each(|n| part(&mut call, &mut trunk, n));
+    trunk.timestamp = pressed.wrapping_add(5 * 160);
+    for n in 6..=7 {
+        // The voice goes on before the end has been said three times.
+        say(&mut call, &mut trunk, 160, &[vec![0xd5; 160]]);
+        part(&mut call, &mut trunk, n);
+        trunk.timestamp = trunk.timestamp.wrapping_add(160);
+    }
+    say(&mut call, &mut trunk, 160, &vec![vec![0xd5; 160]; 10]);
+    let heard = call.at_b[spoken - 1..].iter().flat_map(|got| &got.payload);
+    let heard: Vec<i16> = heard.map(|code| Law::Mu.expand(*code)).collect();
+    assert_eq!(keys_in(&heard), [1]);
+}
+
+#[test]
 fn a_key_pressed_twice_is_heard_twice_though_nothing_came_between() {
     // The app is silent: none of its packets falls between the presses.
     for pause in [20u32, 100, 2_000] {
