@@ -350,7 +350,7 @@ fn quality(truth: &Truth, panels: &mut Panels) {
     );
     add("Added latency", End, vec![between(1e-6, 0.02), between(1e-6, 0.1)]);
     // Fifty pairs each, of which bob's call has two.
-    add("Media ports", Live, vec![is(98.0), is(100.0), is(0.0)]);
+    add("Media ports", Live, vec![is(98.0), is(100.0), is(0.0), is(0.0)]);
 }
 
 fn records(truth: &Truth, panels: &mut Panels) {
