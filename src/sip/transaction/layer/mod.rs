@@ -19,7 +19,8 @@ use std::time::Instant;
 /// How many requests of far ends are held at once. Beyond that a request is refused without being remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests outside dialogs. The default serves 3,000 new calls a second, each remembered for 32 s.
+    /// Requests at which no more are taken outside dialogs. The default serves 3,000 calls a second, INVITE and BYE each
+    /// remembered for 32 s.
     pub requests: usize,
     /// Room on top for requests inside dialogs and for CANCEL, so that a flood of new calls can't keep
     /// running ones from ending.
@@ -28,7 +29,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { requests: 100_000, reserved_for_dialogs: 50_000 }
+        Limits { requests: 200_000, reserved_for_dialogs: 50_000 }
     }
 }
 
