@@ -113,6 +113,20 @@ impl Track {
         self.shift = self.shift.saturating_sub(units);
     }
 
+    /// Goes so much further behind the true time; false, changing nothing, where that is more than is ever played late.
+    pub fn fall_behind(&mut self, units: u32) -> bool {
+        let fits = self.shift + units <= self.latest();
+        if fits {
+            self.shift += units;
+        }
+        fits
+    }
+
+    /// The most that is played late, in units of our clock.
+    fn latest(&self) -> u32 {
+        self.to_rate / 1000 * MAX_SHIFT.as_millis() as u32
+    }
+
     /// How much is missing between what was played and a timestamp of the received stream; negative if that has passed.
     pub fn missing_before(&self, timestamp: u32) -> Option<i32> {
         self.map(timestamp).map(|place| timestamp_distance(self.position, place))
@@ -145,7 +159,7 @@ impl Track {
             return Place::Play { missing: ahead as u32 - given_back };
         }
         let shift = self.shift + ahead.unsigned_abs();
-        if shift <= self.to_rate / 1000 * MAX_SHIFT.as_millis() as u32 {
+        if shift <= self.latest() {
             self.shift = shift;
         } else if self.stall.is_some() {
             return Place::TooLate;

@@ -140,6 +140,9 @@ impl OpusToG711 {
             Place::Play { missing } | Place::Restart { missing } => missing as usize,
         };
         let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
+        let in_time = missing == 0;
+        let room = self.room_for_redundancy(missing, &incoming);
+        let missing = missing + room;
         if missing <= MAX_BURST && !self.pressed {
             if missing >= STEP {
                 self.fill_gap(missing - missing % STEP, incoming, tx, out);
@@ -160,7 +163,7 @@ impl OpusToG711 {
             Ok(level) => outcome.level = level,
             Err(_) => return Outcome { transcoded: false, unusable: true, ..outcome },
         }
-        self.note_pace(missing == 0, self.track.behind() > behind);
+        self.note_pace(in_time, self.track.behind() > behind + room as u32);
         self.made_up = 0;
         self.described = None;
         (self.slack, self.length) = (slack.after, samples);
@@ -173,6 +176,19 @@ impl OpusToG711 {
         };
         self.pace = Some(Pace { slot: now + duration, grace });
         outcome
+    }
+
+    /// What is lost behind a silence is in the redundancy of the packet behind it, and its time was filled as it passed,
+    /// however long the packets are. It is played late, as it would be had it come late itself. In the middle of a voice
+    /// what was made up for it stays. Gives the samples that room was made for.
+    fn room_for_redundancy(&mut self, missing: usize, incoming: &Incoming<'_>) -> usize {
+        let payload = incoming.packet.payload;
+        let lost = matches!(incoming.arrival, Arrival::Gap(_)) && (self.silent || self.quiet);
+        if !lost || self.pressed || self.clear || self.decoder.is_none() || !has_redundancy(payload) {
+            return 0;
+        }
+        let room = frame_samples(payload, SAMPLE_RATE).saturating_sub(missing - missing % STEP);
+        if self.track.fall_behind(room as u32) { room } else { 0 }
     }
 
     /// The length of the last packet.
@@ -210,7 +226,7 @@ impl OpusToG711 {
         if filled.is_err() {
             pcm.fill(0);
         }
-        self.emit(samples, incoming.now, tx, out);
+        self.play(samples, incoming.now, tx, out);
     }
 
     fn decode(
@@ -227,15 +243,20 @@ impl OpusToG711 {
         let samples = decoder.decode(payload, &mut out.work.pcm)?;
         let level = Level::of_samples(&out.work.pcm[..samples]);
         self.quiet = self.background.is_all_of(&out.work.pcm[..samples]);
+        self.play(samples, now, tx, out);
+        Ok(level)
+    }
+
+    /// Sends the source's own sound; where it is behind its time, less what can be left out of it.
+    #[inline]
+    fn play(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         let behind = self.track.behind() as usize;
         if behind == 0 || self.clear {
-            self.emit(samples, now, tx, out);
-            return Ok(level);
+            return self.emit(samples, now, tx, out);
         }
         let kept = self.catch_up.shorten(&mut out.work.pcm[..samples], behind);
         self.track.give_back((samples - kept) as u32);
         self.emit(kept, now, tx, out);
-        Ok(level)
     }
 
     /// Sends what lies in the first samples of the workspace.

@@ -105,6 +105,89 @@ fn what_was_partly_made_up_before_its_redundancy_came_counts_as_concealed() {
     assert_eq!((outcomes[holder].recovered_fec, outcomes[holder].recovered_plc), (0, 1));
 }
 
+/// Six seconds of an app with DTX that loses much, in packets of `ms`: a second of voice, a pause of the room alone until
+/// the sample `onset`, a voice without pauses. `None` for what it does not send.
+fn paused(ms: usize, onset: usize) -> Vec<Option<Vec<u8>>> {
+    let mut encoder = Encoder::new(8_000, OpusSettings { dtx: true, ..OpusSettings::default() }).unwrap();
+    encoder.set_expected_loss(20);
+    let length = ms * 8;
+    let voice = |n: usize| {
+        let seconds = n as f32 / 8_000.0;
+        let phase = (seconds * 140.0 + (seconds * 9.0).sin()) * std::f32::consts::TAU;
+        let harmonics = (1..12).map(|k| (phase * k as f32).sin() / k as f32).sum::<f32>();
+        (harmonics * 4_000.0) as i16
+    };
+    (0..6_000 / ms)
+        .map(|n| {
+            let mut pcm = super::silence::room(n * length, length);
+            let spoken = |sample: usize| sample < 8_000 || sample >= onset;
+            pcm.iter_mut().zip(n * length..).filter(|(_, n)| spoken(*n)).for_each(|(pcm, n)| *pcm += voice(n));
+            let mut packet = [0; 1276];
+            match encoder.encode(&pcm, &mut packet).unwrap() {
+                Encoded::Packet(len) => Some(packet[..len].to_vec()),
+                Encoded::Silence => None,
+            }
+        })
+        .collect()
+}
+
+/// What a trunk hears of them without packet `lost`, the one behind it so late; and what became of that one.
+fn hear_paused(packets: &[Option<Vec<u8>>], ms: u32, lost: usize, late: u32) -> (Vec<i16>, Outcome) {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let mut became = Outcome::NOTHING;
+    for (n, packet) in packets.iter().enumerate() {
+        let Some(packet) = packet else {
+            app.timestamp = app.timestamp.wrapping_add(ms * 48);
+            continue;
+        };
+        let header = app.next(ms * 48);
+        if n == lost {
+            continue;
+        }
+        call.until(MS * (ms * n as u32 + if n == lost + 1 { late } else { 0 }));
+        let outcome = call.send(Side::A, header, packet);
+        if n == lost + 1 {
+            became = outcome;
+        }
+    }
+    assert_continuous(&call.at_b, 160);
+    (listen_pcma(&call.at_b), became)
+}
+
+#[test]
+fn the_first_packet_behind_a_pause_is_recovered_though_its_time_was_filled() {
+    for ms in [20u32, 40, 60] {
+        let length = ms as usize * 8;
+        let mut found = 0;
+        for part in 0..6 {
+            let onset = 20_000 + part * length / 6;
+            let packets = paused(ms as usize, onset);
+            // The first of the voice, where nothing came right before it and the next one repeats it.
+            let first = (onset / length..).find(|n| packets[*n].is_some()).unwrap();
+            let repeated = packets[first + 1].as_ref().is_some_and(|next| has_redundancy(next));
+            if packets[first - 1].is_some() || !repeated {
+                continue;
+            }
+            found += 1;
+            let (clean, _) = hear_paused(&packets, ms, usize::MAX - 1, 0);
+            for late in [0, 15] {
+                let case = format!("{ms} ms, part {part}, {late} ms late");
+                let (heard, became) = hear_paused(&packets, ms, first, late);
+                assert_eq!((became.recovered_fec, became.recovered_plc), (1, 0), "{case}");
+                let begins = onset.max(first * length);
+                let said = &clean[begins..(first + 1) * length];
+                let (_, alike) = best_match(said, &heard[begins..], 2 * length);
+                assert!(alike > 0.6, "{case}: {alike}");
+                // Two seconds later nothing is late any more.
+                let (clean, heard) = (&clean[onset + 17_000..46_000], &heard[onset + 17_000..46_000]);
+                assert!(likeness(clean, heard) > 0.9, "{case}: {} after two seconds", likeness(clean, heard));
+            }
+        }
+        assert!(found >= 2, "{found} of {ms} ms");
+    }
+}
+
 #[test]
 fn the_end_of_a_word_that_fills_no_packet_is_sent_at_once_and_whole() {
     use crate::media::codec::opus::packet_samples;
