@@ -174,6 +174,8 @@ pub struct Received {
     pub sender_time: Option<u32>,
     /// Its report block about our stream.
     pub about_us: Option<Report>,
+    /// The first other block that answers a sender report of somebody.
+    pub about_another: Option<Report>,
     /// What its extended report says of our stream.
     pub voip: Option<VoipMetrics>,
     pub bye: bool,
@@ -226,8 +228,11 @@ impl Received {
             return Err(NotRtcp);
         }
         for block in blocks.chunks_exact(REPORT_LEN).take(count) {
-            if word(block, 0) == Some(our_ssrc) {
-                self.about_us = Some(read_report(block));
+            let report = read_report(block);
+            if report.reception.ssrc == our_ssrc {
+                self.about_us = Some(report);
+            } else if report.last_sr != 0 {
+                self.about_another.get_or_insert(report);
             }
         }
         Ok(())

@@ -17,6 +17,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// known sooner.
 const FIRST: Duration = Duration::from_millis(800);
 
+/// Sender reports of ours that are remembered: a peer answers the last that it got, and some are lost.
+const TOLD: usize = 4;
+
 /// What reports are made of and what they brought.
 pub(super) struct Reports {
     next: Instant,
@@ -28,6 +31,11 @@ pub(super) struct Reports {
     anchor: Now,
     /// The peer's last SR: whose it was, the middle of its time, and when it came.
     last_sr: Option<(u32, u32, Instant)>,
+    /// The peer's reports name the source that its packets name.
+    keyed: bool,
+    /// Our last SRs, the oldest of which is replaced next: whose, and the middle of their times.
+    told: [(u32, u32); TOLD],
+    oldest: usize,
     rtt: Option<Duration>,
     remote: Option<Remote>,
     /// The peer's last extended report of our stream.
@@ -58,6 +66,9 @@ impl Reports {
             sent_before: 0,
             anchor: now,
             last_sr: None,
+            keyed: false,
+            told: [(0, 0); TOLD],
+            oldest: 0,
             rtt: None,
             remote: None,
             voip: None,
@@ -68,6 +79,26 @@ impl Reports {
 
     pub(super) fn poll_timeout(&self) -> Instant {
         self.next
+    }
+
+    fn note_told(&mut self, ssrc: u32, time: NtpTime) {
+        self.told[self.oldest] = (ssrc, time.middle());
+        self.oldest = (self.oldest + 1) % TOLD;
+    }
+
+    /// True for a block that answers an SR of this source of ours, whatever source it names: some peers report from, and
+    /// on, another than their packets do (a switch that numbers streams anew and passes reports on). Nobody knows the
+    /// time in it who did not get one.
+    fn is_answer(&self, report: &Report, ssrc: u32) -> bool {
+        report.last_sr != 0 && self.told.contains(&(ssrc, report.last_sr))
+    }
+
+    /// LSR and DLSR are about the source that the block is about, not the one before it (RFC 3550 §6.4.1). A peer whose
+    /// reports never named the source of its packets has no other SR to be answered.
+    fn answer(&mut self, ssrc: u32) -> Option<(u32, Instant)> {
+        let (sender, time, came) = self.last_sr?;
+        self.keyed |= sender == ssrc;
+        (sender == ssrc || !self.keyed).then_some((time, came))
     }
 
     /// A moment as our SRs state it. Round trips are differences of such times: where the calendar is set while a report
@@ -278,8 +309,11 @@ impl Media {
         }
         if let Some(time) = received.sender_time {
             self.reports.last_sr = Some((received.ssrc, time, arrival));
+            self.reports.keyed |= self.stats.ssrc() == Some(received.ssrc);
         }
-        if let Some(about_us) = received.about_us {
+        let ours = self.tx.ssrc();
+        let answer = received.about_another.filter(|report| self.reports.is_answer(report, ours));
+        if let Some(about_us) = received.about_us.or(answer) {
             self.take_report(&about_us, arrival, now);
         }
         self.reports.voip = received.voip.or(self.reports.voip);
@@ -329,14 +363,16 @@ impl Media {
             octets,
         });
         self.reports.sent_before = packets;
+        if let Some(sender) = &sender {
+            self.reports.note_told(self.tx.ssrc(), sender.ntp);
+        }
         let report = self.stats.reception().map(|reception| {
-            // LSR and DLSR are about the source that the block is about, not the one before it (RFC 3550 §6.4.1).
-            let last_sr = self.reports.last_sr.filter(|(ssrc, ..)| *ssrc == reception.ssrc);
+            let last_sr = self.reports.answer(reception.ssrc);
             let waited = |came| rtcp::in_units(now.instant.saturating_duration_since(came));
             Report {
                 reception,
-                last_sr: last_sr.map_or(0, |(_, time, _)| time),
-                delay_since_last_sr: last_sr.map_or(0, |(.., came)| waited(came)),
+                last_sr: last_sr.map_or(0, |(time, _)| time),
+                delay_since_last_sr: last_sr.map_or(0, |(_, came)| waited(came)),
             }
         });
         let cname = std::str::from_utf8(&self.reports.cname).unwrap_or_default();

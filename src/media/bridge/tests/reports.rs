@@ -71,6 +71,55 @@ fn the_far_sides_report_gives_round_trip_loss_jitter_and_conversational_quality(
     assert!(report.mos_lq.unwrap() > report.mos_cq.unwrap());
 }
 
+/// The trunk's far side reports as `sender` on a source that is not ours: its SR, and a block with this LSR that it kept
+/// for 10 ms.
+fn report_as_another(call: &mut Call, sender: u32, from: SocketAddr, last_sr: u32) -> NtpTime {
+    let ntp = NtpTime::from_unix_millis(call.now.unix_ms - 7_000);
+    let info = rtcp::SenderInfo { ntp, rtp_timestamp: 1, packets: 40, octets: 6_400 };
+    let reception =
+        Reception { ssrc: 0x7777, fraction_lost: 26, cumulative_lost: 4, highest_sequence: 1, jitter: 80 };
+    let report = Some(Report { reception, last_sr, delay_since_last_sr: 65_536 * 10 / 1000 });
+    let compound = Compound { ssrc: sender, sender: Some(info), report, voip: None, cname: "far", bye: false };
+    let mut bytes = [0; rtcp::MAX_WRITTEN];
+    let len = compound.write(&mut bytes).unwrap();
+    let datagram = Datagram { from, arrival: call.now.instant, bytes: &mut bytes[..len] };
+    call.b.receive_rtcp(datagram, Channel::Rtcp, call.now);
+    ntp
+}
+
+#[test]
+fn a_peer_whose_reports_name_other_sources_than_its_packets_has_a_round_trip_too() {
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let mut talk = |call: &mut Call, reports: usize| {
+        let voice = opus_speech(10, 0);
+        while call.rtcp_at_b.len() < reports {
+            call.until(call.now.instant - call.start + 20 * MS);
+            app.say(call, 960, &voice[0]);
+            trunk.say(call, 160, &[0xd5; 160]);
+        }
+        call.until(call.now.instant - call.start + 50 * MS);
+    };
+    talk(&mut call, 1);
+    let told = u32::from_be_bytes(call.rtcp_at_b[0][10..14].try_into().unwrap());
+    let agreed = call.config_b.remote_rtcp;
+    // Whoever does not know the time of our SR, or sends from elsewhere, is not believed.
+    report_as_another(&mut call, 5, agreed, told ^ 1);
+    report_as_another(&mut call, 5, at("203.0.113.66:5001"), told);
+    report_as_another(&mut call, 5, at("192.0.2.1:9"), told);
+    assert_eq!((call.b.report().rtt_ms, call.b.report().remote_loss), (None, None));
+    let ntp = report_as_another(&mut call, 5, agreed, told);
+    let report = call.b.report();
+    assert!(report.rtt_ms.is_some_and(|rtt| (39.0..61.0).contains(&rtt)), "{:?}", report.rtt_ms);
+    assert_eq!(report.remote_jitter_ms, Some(10.0));
+    assert!(report.remote_loss.is_some() && report.mos_cq.is_some());
+    // It gets its own round trip as well.
+    talk(&mut call, 2);
+    let about = rtcp::parse(&call.rtcp_at_b[1], 0xabcd).unwrap().about_us.unwrap();
+    assert_eq!(about.last_sr, ntp.middle());
+    assert!(about.delay_since_last_sr > 0);
+}
+
 #[test]
 fn neither_a_calendar_that_is_set_nor_a_busy_thread_makes_the_round_trip_longer() {
     for step in [-3_000, 0, 3_000] {
