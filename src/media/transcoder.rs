@@ -35,9 +35,14 @@ const REST_GRACE: Duration = Duration::from_millis(10);
 /// A network that scatters packets more than this is not waited for: the rest goes ahead.
 const REST_SLACK: Duration = Duration::from_millis(60);
 
+/// Where the next packet is lost, the one behind it brings what fills the frame: that one is waited for too unless it is
+/// further away than this, else each packet lost would make a frame shorter.
+const ONE_MORE: Duration = Duration::from_millis(40);
+
 /// When what waits behind so many samples goes out without the rest of its frame: nobody speaks on.
 fn rest_due(now: Instant, samples: usize, slack: Duration) -> Instant {
-    now + Duration::from_micros(samples as u64 * 125) + slack.min(REST_SLACK) + REST_GRACE
+    let packet = Duration::from_micros(samples as u64 * 125);
+    now + packet + packet.min(ONE_MORE) + slack.min(REST_SLACK) + REST_GRACE
 }
 
 /// What became of a packet.

@@ -211,7 +211,7 @@ fn the_end_of_a_word_that_fills_no_packet_is_sent_at_once_and_whole() {
             }
             said += word;
             let spoken = call.now.instant - call.start;
-            call.until(spoken + 35 * MS);
+            call.until(spoken + 55 * MS);
             let samples = |got: &Got| match codec {
                 AudioCodec::Opus => packet_samples(&got.payload, 8_000).unwrap(),
                 AudioCodec::Pcma | AudioCodec::Pcmu => got.payload.len(),
@@ -236,6 +236,41 @@ fn the_end_of_a_word_that_fills_no_packet_is_sent_at_once_and_whole() {
             };
             assert!(step >= length as u32 * units, "nothing lies over another");
         }
+    }
+}
+
+#[test]
+fn a_packet_that_is_lost_makes_none_of_ours_shorter() {
+    use crate::media::codec::opus::packet_samples;
+    for (codec, ptime_ms, trunk_ms) in [
+        (AudioCodec::Opus, 60, 20u32),
+        (AudioCodec::Opus, 40, 20),
+        (AudioCodec::Opus, 60, 30),
+        (AudioCodec::Opus, 20, 30),
+        (AudioCodec::Opus, 60, 40),
+        (AudioCodec::Opus, 20, 10),
+        (AudioCodec::Pcma, 60, 20),
+        (AudioCodec::Pcmu, 30, 20),
+        (AudioCodec::Pcma, 20, 30),
+    ] {
+        let mut call = Call::new(config(AudioCodec::Pcma), LegConfig { ptime_ms, ..config(codec) });
+        let mut trunk = Talker::new(Side::A, 8);
+        let samples = trunk_ms as usize * 8;
+        for (n, packet) in pcma_speech(400, samples).iter().enumerate() {
+            call.until(MS * trunk_ms * n as u32);
+            // Every place in a frame loses one.
+            if n > 10 && n % 7 == 0 {
+                trunk.next(samples as u32);
+            } else {
+                trunk.say(&mut call, samples as u32, packet);
+            }
+        }
+        let lengths = call.at_b.iter().map(|got| match codec {
+            AudioCodec::Opus => packet_samples(&got.payload, 1_000).unwrap(),
+            AudioCodec::Pcma | AudioCodec::Pcmu => got.payload.len() / 8,
+        });
+        let others = lengths.filter(|length| *length != usize::from(ptime_ms)).count();
+        assert_eq!(others, 0, "{codec} of {ptime_ms} ms, from packets of {trunk_ms} ms");
     }
 }
 
