@@ -136,6 +136,14 @@ impl Media {
         if config.codec != self.config.codec {
             self.heard_in = config.codec;
         }
+        if self.config.direction.sends() && !config.direction.sends() {
+            // What waits to be sent, and what would be made up, is old when something may be sent again.
+            let echo = match &mut self.attendant {
+                Some(Attendant::Echo(feed)) => Some(&mut **feed),
+                Some(Attendant::Plays(_)) | None => None,
+            };
+            [self.feed.as_mut(), echo].into_iter().flatten().for_each(Feed::forget);
+        }
         self.config = config;
     }
 

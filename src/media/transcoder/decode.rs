@@ -309,9 +309,10 @@ impl OpusToG711 {
         self.pressing = None;
     }
 
-    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile. What waited is older than that.
     pub fn forget(&mut self) {
         self.track.forget();
+        self.packer.clear();
         self.pace = None;
         self.pressing = None;
         self.silent = false;

@@ -266,10 +266,12 @@ impl G711ToOpus {
         self.track.played(units);
     }
 
-    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile. What waited is older than that.
     pub fn forget(&mut self) {
         self.track.forget();
         self.len = 0;
+        self.frame = self.next_frame;
+        self.rest_due = None;
         self.concealer = Concealer::default();
     }
 

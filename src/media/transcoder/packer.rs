@@ -62,6 +62,12 @@ impl Packer {
         }
     }
 
+    /// Leaves out what waits.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.frame = self.next_frame;
+    }
+
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -136,9 +136,11 @@ impl G711ToG711 {
         self.track.played(samples as u32);
     }
 
-    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile. What waited is older than that.
     pub fn forget(&mut self) {
         self.track.forget();
+        self.packer.clear();
+        self.rest_due = None;
         self.concealer = Concealer::default();
     }
 

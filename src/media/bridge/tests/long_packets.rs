@@ -293,3 +293,65 @@ fn a_word_that_goes_on_after_a_short_pause_keeps_what_waited_before_it() {
     let sent: usize = call.at_b.iter().map(|got| packet_samples(&got.payload, 8_000).unwrap()).sum();
     assert_eq!(sent, 40 * 160);
 }
+
+#[test]
+fn what_waited_before_a_tone_or_a_hold_is_not_sent_behind_it() {
+    use crate::media::codec::opus::packet_samples;
+    use crate::media::{Ringing, Tone};
+    for (from, to, ptime_ms) in [
+        (AudioCodec::Pcma, AudioCodec::Opus, 60),
+        (AudioCodec::Pcma, AudioCodec::Pcma, 60),
+        (AudioCodec::Pcma, AudioCodec::Pcmu, 40),
+        (AudioCodec::Opus, AudioCodec::Pcma, 60),
+    ] {
+        for hold in [false, true] {
+            let case = format!("{from} to {to} of {ptime_ms} ms, hold: {hold}");
+            let (payload_type, voice) = match from {
+                AudioCodec::Opus => (111, opus_speech(40, 0)),
+                AudioCodec::Pcma | AudioCodec::Pcmu => (8, pcma_speech(40, 160)),
+            };
+            let far = LegConfig { ptime_ms, ..config(to) };
+            let mut call = Call::new(config(from), far.clone());
+            let mut talker = Talker::new(Side::A, payload_type);
+            let step = from.clock_rate() / 50;
+            let wait = |call: &mut Call, ms: u32| call.until(call.now.instant - call.start + MS * ms);
+            for packet in &voice[..11] {
+                wait(&mut call, 20);
+                talker.say(&mut call, step, packet);
+            }
+            let direction = |call: &mut Call, direction| {
+                call.b.configure(LegConfig { direction, ..far.clone() }, call.now).unwrap();
+                join(&mut call.a, &mut call.b);
+            };
+            if hold {
+                direction(&mut call, MediaDirection::RecvOnly);
+            } else {
+                call.b.play_tone(Tone::Ringback(Ringing::Europe), false, call.now.instant);
+            }
+            wait(&mut call, 500);
+            if hold {
+                direction(&mut call, MediaDirection::SendRecv);
+            } else {
+                call.b.stop_tone();
+            }
+            let before = call.at_b.len();
+            wait(&mut call, 300);
+            assert_eq!(call.at_b.len(), before, "{case}");
+            talker.timestamp = talker.timestamp.wrapping_add(step * 40);
+            for packet in &voice[11..] {
+                wait(&mut call, 20);
+                talker.say(&mut call, step, packet);
+            }
+            assert!(call.at_b.len() >= before + 9, "{case}");
+            let samples = |got: &Got| match to {
+                AudioCodec::Opus => packet_samples(&got.payload, 48_000).unwrap(),
+                AudioCodec::Pcma | AudioCodec::Pcmu => got.payload.len(),
+            };
+            for pair in call.at_b.windows(2) {
+                assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1), "{case}");
+                let apart = rtp::timestamp_distance(pair[0].timestamp, pair[1].timestamp);
+                assert!(apart >= samples(&pair[0]) as i32, "{case}: {apart} behind {:?}", pair[0].at);
+            }
+        }
+    }
+}
