@@ -66,6 +66,8 @@ const OVERTAKEN: u32 = 5;
 #[derive(Debug, Clone, Default)]
 pub struct EventCarrier {
     current: Option<Carried>,
+    /// Not all was heard that was said since: the next event may be of another source.
+    doubtful: bool,
     /// What was carried last.
     last: Option<Outgoing>,
     owed: Option<Owed>,
@@ -105,6 +107,7 @@ impl EventCarrier {
         to_rate: u32,
     ) -> Option<Outgoing> {
         let mut marker = false;
+        let doubtful = std::mem::take(&mut self.doubtful);
         let overtaken = 1..=from_rate.saturating_mul(OVERTAKEN);
         let mut current = match self.current {
             Some(known) if known.from == timestamp && known.code == event.code => known,
@@ -114,7 +117,7 @@ impl EventCarrier {
                 last_duration: 0,
                 ..known
             },
-            Some(known) if overtaken.contains(&known.from.wrapping_sub(timestamp)) => return None,
+            Some(known) if !doubtful && overtaken.contains(&known.from.wrapping_sub(timestamp)) => return None,
             Some(_) | None => {
                 marker = true;
                 Carried::begin(event.code, timestamp, start)
@@ -184,6 +187,12 @@ impl EventCarrier {
         self.abandon();
     }
 
+    /// What comes now is not heard for a while: behind it a press may go on, and is the same one then, or its source may
+    /// be another.
+    pub fn interrupt(&mut self) {
+        self.doubtful = true;
+    }
+
     /// Another source counts from elsewhere, and says no more of what the one before it pressed.
     pub fn forget_source(&mut self) {
         self.give_up();
@@ -223,6 +232,20 @@ mod tests {
 
     fn press(code: u8, duration: u16, end: bool) -> Event {
         Event { code, end, volume: 10, duration }
+    }
+
+    #[test]
+    fn a_press_that_was_interrupted_goes_on_or_gives_way_to_any_other() {
+        let mut carrier = EventCarrier::default();
+        assert!(carrier.carry(press(5, 160, false), 9_600, 500, 8_000, 8_000).unwrap().marker);
+        carrier.interrupt();
+        let on = carrier.carry(press(5, 800, false), 9_600, 7_000, 8_000, 8_000).unwrap();
+        assert_eq!((on.timestamp, on.marker, on.event.duration), (500, false, 800));
+        assert_eq!(carrier.carry(press(6, 160, false), 9_440, 7_000, 8_000, 8_000), None, "overtaken");
+        carrier.interrupt();
+        let other = carrier.carry(press(6, 160, false), 9_440, 7_000, 8_000, 8_000).unwrap();
+        assert_eq!((other.timestamp, other.marker), (7_000, true), "another source may count behind it");
+        assert_eq!(carrier.carry(press(5, 960, true), 9_280, 7_000, 8_000, 8_000), None, "no doubt is left");
     }
 
     #[test]

@@ -397,11 +397,12 @@ impl Feed {
         }
     }
 
-    /// Starts anew with the next packet, right behind what the leg sent meanwhile.
+    /// Starts anew with the next packet, right behind what the leg sent meanwhile. A press that goes on is still the same
+    /// one; of one that sounds the rest stays out, for it would be heard as another.
     pub fn forget(&mut self) {
         self.order.clear();
         self.comfort.next = None;
-        self.carrier.forget_source();
+        self.carrier.interrupt();
         self.press = None;
         match &mut self.path {
             Path::Relay(relay) => relay.forget(),

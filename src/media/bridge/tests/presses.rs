@@ -396,6 +396,107 @@ fn a_press_whose_ends_are_all_lost_is_ended_when_the_voice_is_back() {
     }
 }
 
+/// A tone begins towards the far side of `b`.
+fn play(call: &mut Call) {
+    let tone = crate::media::Tone::Ringback(crate::media::Ringing::Europe);
+    call.b.play_tone(tone, false, call.now.instant);
+}
+
+#[test]
+fn a_press_in_which_a_tone_begins_and_ends_is_one_press() {
+    for (from, to) in [
+        (AudioCodec::Opus, AudioCodec::Pcma),
+        (AudioCodec::Pcma, AudioCodec::Opus),
+        (AudioCodec::Pcma, AudioCodec::Pcma),
+    ] {
+        // Packets 4 to 9 of the press fall into the tone, or its end does.
+        for updates in [20u16, 8] {
+            let case = format!("{from} to {to}, {updates} packets");
+            let mut call = Call::new(config(from), config(to));
+            let (payload_type, voice) = match from {
+                AudioCodec::Opus => (111, opus_speech(40, 0)),
+                AudioCodec::Pcma | AudioCodec::Pcmu => (8, pcma_speech(40, 160)),
+            };
+            let step = from.clock_rate() / 50;
+            let mut talker = Talker::new(Side::A, payload_type);
+            say(&mut call, &mut talker, step, &voice[..10]);
+            let timestamp = talker.timestamp;
+            for n in 1..=updates + 2 {
+                match n {
+                    4 => play(&mut call),
+                    10 => call.b.stop_tone(),
+                    _ => {}
+                }
+                let event =
+                    Event { code: 5, end: n >= updates, volume: 10, duration: step as u16 * n.min(updates) };
+                let header = RtpHeader { payload_type: 101, marker: n == 1, timestamp, ..talker.header() };
+                talker.sequence = talker.sequence.wrapping_add(1);
+                call.until(call.now.instant - call.start + 20 * MS);
+                call.send(Side::A, header, &event.to_bytes());
+            }
+            talker.timestamp = timestamp.wrapping_add(step * u32::from(updates + 2));
+            say(&mut call, &mut talker, step, &voice[10..]);
+            let sent = events(&call.at_b);
+            assert_eq!(sent.iter().filter(|(got, _)| got.marker).count(), 1, "{case}");
+            assert!(sent.iter().all(|(got, _)| got.timestamp == sent[0].0.timestamp), "{case}");
+            let ends: Vec<_> = sent.iter().filter(|(_, event)| event.end).collect();
+            // A relay leaves it to the source to repeat an end, of which one came through.
+            let wanted = if from == to && updates == 8 { 1 } else { 3 };
+            assert_eq!(ends.len(), wanted, "{case}");
+            let duration = u32::from(updates) * to.clock_rate() / 50;
+            assert!(ends.iter().all(|(_, event)| u32::from(event.duration) == duration), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_tone_in_the_middle_of_a_press_that_is_found_in_a_voice_makes_no_second_press() {
+    use crate::media::tone::KeyTone;
+    let from = LegConfig { dtmf: None, ..config(AudioCodec::Pcma) };
+    // The key is let go in packet 25.
+    for stops in [16usize, 22, 30] {
+        let mut call = Call::new(from.clone(), config(AudioCodec::Opus));
+        let mut trunk = Talker::new(Side::A, 8);
+        let mut key = vec![0; 3_200];
+        KeyTone::new(4).unwrap().fill(&mut key);
+        let pcm = [vec![0; 800], key, vec![0; 4_000]].concat();
+        for (n, frame) in pcm.chunks(160).enumerate() {
+            match n {
+                10 => play(&mut call),
+                _ if n == stops => call.b.stop_tone(),
+                _ => {}
+            }
+            let payload: Vec<u8> = frame.iter().map(|sample| Law::A.compress(*sample)).collect();
+            say(&mut call, &mut trunk, 160, &[payload]);
+        }
+        let sent = events(&call.at_b);
+        assert_eq!(sent.iter().filter(|(got, _)| got.marker).count(), 1, "until {stops}");
+        assert!(sent.iter().all(|(got, _)| got.timestamp == sent[0].0.timestamp), "until {stops}");
+        assert_eq!(sent.iter().filter(|(_, event)| event.end).count(), 3, "until {stops}");
+    }
+}
+
+#[test]
+fn a_press_that_sounds_and_is_cut_by_a_tone_is_heard_once() {
+    let mut call = Call::new(config(AudioCodec::Opus), LegConfig { dtmf: None, ..config(AudioCodec::Pcma) });
+    let mut app = Talker::new(Side::A, 111);
+    say(&mut call, &mut app, 960, &opus_speech(10, 0));
+    let timestamp = app.timestamp;
+    for n in 1..=22u16 {
+        match n {
+            8 => play(&mut call),
+            14 => call.b.stop_tone(),
+            _ => {}
+        }
+        let event = Event { code: 5, end: n >= 20, volume: 10, duration: 960 * n.min(20) };
+        let header = RtpHeader { payload_type: 101, marker: n == 1, timestamp, ..app.header() };
+        app.sequence = app.sequence.wrapping_add(1);
+        call.until(call.now.instant - call.start + 20 * MS);
+        call.send(Side::A, header, &event.to_bytes());
+    }
+    assert_eq!(keys_in(&listen_pcma(&call.at_b[9..])), [5]);
+}
+
 #[test]
 fn a_press_without_an_end_is_ended_in_the_silence_behind_it_too() {
     let mut call = Call::opus_to_pcma();
