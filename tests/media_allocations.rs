@@ -284,6 +284,34 @@ fn a_test_line_allocates_nothing_for_a_thousand_packets() {
     }
 }
 
+#[test]
+fn a_flood_of_strange_sources_makes_a_leg_allocate_once() {
+    let far: SocketAddr = FAR.parse().unwrap();
+    let mut said = packets(AudioCodec::Pcma, None);
+    let mut strange = said.clone();
+    for (number, bytes) in strange.iter_mut().enumerate() {
+        bytes[8..12].copy_from_slice(&(number as u32 + 1_000).to_be_bytes());
+    }
+    let start = Instant::now();
+    let mut now = Now { instant: start, unix_ms: 0 };
+    let mut leg = Leg::new(LegKind::Trunk, 3, start);
+    leg.configure(config(AudioCodec::Pcma, None), now).unwrap();
+    let mut before = 0;
+    for (number, bytes) in said.iter_mut().enumerate() {
+        if number == WARM_UP as usize {
+            before = allocated();
+        }
+        now = now.after(Duration::from_millis(20));
+        let known = Datagram { from: far, arrival: now.instant, bytes };
+        assert!(leg.receive(known, now).is_some());
+        if number >= WARM_UP as usize {
+            let bytes = &mut strange[number];
+            assert!(leg.receive(Datagram { from: far, arrival: now.instant, bytes }, now).is_none());
+        }
+    }
+    assert_eq!(allocated() - before, 1, "the room in which they compete");
+}
+
 /// A media thread with one call, and how much it has allocated whenever it is asked.
 struct Worker {
     workers: MediaWorkers,

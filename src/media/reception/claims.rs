@@ -29,10 +29,11 @@ struct Claim {
     voice: bool,
 }
 
-/// The claims of one port, in a room that is always there: none is too many for the packet path.
-#[derive(Debug, Clone)]
+/// The claims of one port. Few ports ever see a strange source: the 1.5 KB are made when the first comes, once for all
+/// that may follow, and no packet of a call that goes its ordinary way allocates anything.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Claims {
-    places: [Claim; PLACES],
+    places: Option<Box<[Claim; PLACES]>>,
     taken: usize,
     epoch: Option<Instant>,
 }
@@ -45,12 +46,6 @@ pub(super) struct Progress {
     pub packets: u32,
     pub waited: Duration,
     pub first_timestamp: Option<u32>,
-}
-
-impl Default for Claims {
-    fn default() -> Claims {
-        Claims { places: [Claim::default(); PLACES], taken: 0, epoch: None }
-    }
 }
 
 impl Claims {
@@ -72,7 +67,8 @@ impl Claims {
             packets: 1,
             voice,
         };
-        let taken = self.places.iter().take(self.taken);
+        let places = self.places.get_or_insert_with(|| Box::new([Claim::default(); PLACES]));
+        let taken = places.iter().take(self.taken);
         let Some(place) = taken.clone().position(|claim| claim.ssrc == ssrc) else {
             let place = if self.taken < PLACES {
                 self.taken += 1;
@@ -80,10 +76,10 @@ impl Claims {
             } else {
                 taken.enumerate().position(|(place, claim)| claim.is_over(place, now))?
             };
-            self.places[place] = begun;
+            places[place] = begun;
             return None;
         };
-        let claim = &mut self.places[place];
+        let claim = &mut places[place];
         if (claim.next, claim.voice) != (sequence, voice) {
             // Whoever is here and there in its numbers has to decide.
             *claim = begun;
@@ -102,7 +98,7 @@ impl Claims {
 
     /// One that keeps no time begins anew with the packet it has just brought.
     pub fn restart(&mut self, progress: Progress, timestamp: Option<u32>) {
-        let claim = &mut self.places[progress.place];
+        let Some(claim) = self.places.as_mut().map(|places| &mut places[progress.place]) else { return };
         claim.since = claim.last;
         claim.timestamp = timestamp.unwrap_or_default();
         claim.packets = 1;

@@ -45,6 +45,12 @@ fn a_stray_source_changes_nothing_and_a_new_one_is_believed_once_it_keeps_time()
 }
 
 #[test]
+fn a_stream_takes_little_room_until_somebody_wants_its_place() {
+    let room = std::mem::size_of::<ReceiveStats>();
+    assert!(room <= 640, "{room} bytes");
+}
+
+#[test]
 fn a_jump_within_a_source_restarts_it_without_counting_loss() {
     let mut stats = ReceiveStats::new(8000);
     let now = Instant::now();
