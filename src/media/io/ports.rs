@@ -2,9 +2,10 @@
 //! call never hears an old one.
 //!
 //! A pair that rests stays bound and is not read: what waits in it when its rest is over shows that somebody still sends.
+//! One datagram shows that as well as hundreds: the kernel keeps no more of them for it.
 
 use crate::types::NetworkId;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -30,6 +31,9 @@ const MOST_TRIES: usize = 16;
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Datagrams taken out of one port at most; a receive buffer of the usual size holds no more.
 const MOST_WAITING: usize = 512;
+/// What is asked for as a receive buffer while a port rests: the kernel gives the least it has, 2 KB in the place of 208,
+/// which junk would fill in thousands of ports at once.
+const RESTING_BUFFER: usize = 1;
 /// A pair whose port another program holds is not tried again for this long.
 const AVOID: Duration = Duration::from_secs(30);
 
@@ -134,13 +138,40 @@ struct RestingPair {
     since: Instant,
     /// Nothing was found to have come after that.
     quiet_since: Instant,
+    /// Receive buffer that its sockets had, in bytes.
+    buffer: usize,
 }
 
 impl RestingPair {
+    fn new(sockets: LegSockets, now: Instant) -> RestingPair {
+        let buffer = SockRef::from(&sockets.rtp).recv_buffer_size().unwrap_or(0);
+        let pair = RestingPair { sockets, freed: now, since: now, quiet_since: now, buffer };
+        pair.ask_for_buffer(RESTING_BUFFER);
+        pair
+    }
+
+    /// Ends the rest with sockets as they were.
+    fn wake(self) -> LegSockets {
+        // Linux reports twice what it is asked for (socket(7), SO_RCVBUF).
+        self.ask_for_buffer(self.buffer / 2);
+        self.sockets
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        [Some(&self.sockets.rtp), self.sockets.rtcp.as_ref()].into_iter().flatten()
+    }
+
+    /// A kernel that refuses keeps what it has.
+    fn ask_for_buffer(&self, bytes: usize) {
+        for socket in self.sockets() {
+            let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
+        }
+    }
+
     /// Takes out what has come; true if anything had.
     fn drain(&self) -> bool {
         let mut came = false;
-        for socket in [Some(&self.sockets.rtp), self.sockets.rtcp.as_ref()].into_iter().flatten() {
+        for socket in self.sockets() {
             for _ in 0..MOST_WAITING {
                 match socket.recv(&mut [0]) {
                     Ok(_) => came = true,
@@ -253,7 +284,7 @@ impl PortAllocator {
             let Some(pair) = pool.resting.remove(place) else { break };
             if !pair.drain() || now.saturating_duration_since(pair.freed) >= LONGEST_REST {
                 self.rushed += 1;
-                return Ok(pair.sockets);
+                return Ok(pair.wake());
             }
             self.disturbed += 1;
             pool.resting.push_back(pair.again(now));
@@ -271,7 +302,7 @@ impl PortAllocator {
         let LegSockets { network, local_rtp, .. } = &sockets;
         let pool = self.pools.iter_mut().find(|p| p.network == *network && p.address == local_rtp.ip());
         if let Some(pool) = pool {
-            pool.fresh.push_back(RestingPair { sockets, freed: now, since: now, quiet_since: now });
+            pool.fresh.push_back(RestingPair::new(sockets, now));
             if pool.fresh.len() + pool.resting.len() > most
                 && let Some(pair) = pool.resting.pop_front().or_else(|| pool.fresh.pop_front())
             {
@@ -505,6 +536,27 @@ mod tests {
         let pair = ports.allocate(DEFAULT, Family::V4, silent + REST).unwrap();
         assert_eq!(pair.rtp.recv(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(ports.rushed(), 0);
+    }
+
+    #[test]
+    fn what_is_sent_to_a_pair_that_rests_fills_no_memory_and_the_next_call_has_its_whole_buffer() {
+        let (mut ports, _) = allocator(1);
+        let start = Instant::now();
+        let pair = ports.allocate(DEFAULT, Family::V4, start).unwrap();
+        let buffers = |pair: &LegSockets| {
+            let rtcp = pair.rtcp.as_ref().unwrap();
+            [&pair.rtp, rtcp].map(|socket| SockRef::from(socket).recv_buffer_size().unwrap())
+        };
+        let (stray, usual) = (Stray::to(&pair), buffers(&pair));
+        ports.release(pair, start);
+        (0..200).for_each(|_| stray.send());
+        let resting = &ports.pools[0].fresh[0].sockets;
+        let kept = std::iter::from_fn(|| resting.rtp.recv(&mut [0]).ok()).count();
+        assert!((1..20).contains(&kept), "{kept} of 200 datagrams");
+        let pair = ports.allocate(DEFAULT, Family::V4, start + REST_UNDER_PRESSURE).unwrap();
+        assert_eq!((buffers(&pair), ports.rushed()), (usual, 1));
+        (0..100).for_each(|_| stray.send());
+        assert_eq!(std::iter::from_fn(|| pair.rtp.recv(&mut [0]).ok()).count(), 100);
     }
 
     #[test]
