@@ -269,7 +269,8 @@ impl Transmitter {
         }
     }
 
-    /// Protects and sends an RTCP compound that lies in the first `len` bytes of `buffer`.
+    /// Protects and sends an RTCP compound that lies in the first `len` bytes of `buffer`. A far side that holds the old
+    /// way (RFC 2543 §B.5) has named an address that is none: what goes there reaches a program of this machine.
     pub fn send_rtcp(
         &mut self,
         channel: Channel,
@@ -278,6 +279,9 @@ impl Transmitter {
         wire: &mut dyn Wire,
         buffer: &mut [u8],
     ) {
+        if to.ip().is_unspecified() || to.port() == 0 {
+            return;
+        }
         let len = match &mut self.srtp {
             Some(srtp) => match srtp.protect_rtcp(buffer, len) {
                 Ok(protected) => protected,

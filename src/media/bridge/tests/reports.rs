@@ -247,6 +247,17 @@ fn multiplexed_rtcp_shares_the_port() {
 }
 
 #[test]
+fn nothing_is_reported_to_an_address_that_is_none() {
+    for (remote, told) in [("192.0.2.1:5001", true), ("0.0.0.0:5001", false), ("192.0.2.1:0", false)] {
+        let held = LegConfig { remote_rtcp: at(remote), ..config(AudioCodec::Pcma) };
+        let held = LegConfig { direction: MediaDirection::Inactive, remote_rtp: at(remote), ..held };
+        let mut call = Call::new(config(AudioCodec::Opus), held);
+        call.until(20_000 * MS);
+        assert_eq!(!call.rtcp_at_b.is_empty(), told, "{remote}");
+    }
+}
+
+#[test]
 fn rtcp_from_a_stranger_is_dropped() {
     let mut call = Call::opus_to_pcma();
     let mut bytes = [0x80, 201, 0, 1, 0, 0, 0, 7];
