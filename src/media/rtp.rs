@@ -29,14 +29,17 @@ pub struct RtpHeader {
     pub ssrc: u32,
 }
 
-/// These bytes are not RTP: wrong version, or a length inside points beyond their end.
+/// These bytes are not RTP: wrong version, too long, or a length inside points beyond their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an RTP packet")]
 pub struct NotRtp;
 
-/// Reads a packet (RFC 3550 §5.1).
+/// Reads a packet (RFC 3550 §5.1) that is no longer than the largest.
 #[inline]
 pub fn parse(bytes: &[u8]) -> Result<RtpPacket<'_>, NotRtp> {
+    if bytes.len() > MAX_PACKET {
+        return Err(NotRtp);
+    }
     let reader = RtpReader::new(bytes).map_err(|_| NotRtp)?;
     // The count of padding includes itself (RFC 3550 §5.1), so that none is a lie.
     if bytes[0] & 0x20 != 0 && bytes.last() == Some(&0) {
@@ -138,7 +141,8 @@ mod tests {
 
     #[test]
     fn malformed_headers_are_refused() {
-        let table: [(&str, &[u8]); 7] = [
+        let table: [(&str, &[u8]); 8] = [
+            ("longer than any", &[0x80; MAX_PACKET + 1]),
             ("empty", &[]),
             ("short", &[0x80; 11]),
             ("version 1", &[0x40; 20]),

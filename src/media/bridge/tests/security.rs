@@ -123,6 +123,19 @@ fn payloads_of_one_byte_and_of_a_whole_datagram_do_no_harm_either_way() {
 }
 
 #[test]
+fn a_datagram_longer_than_any_packet_is_counted_and_not_passed_on() {
+    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Pcma));
+    let mut talker = Talker::new(Side::A, 8);
+    for n in 0..20u32 {
+        call.until(20 * MS * n);
+        let length = if n == 10 { 1_500 } else { 160 };
+        talker.say(&mut call, 160, &vec![0x55; length]);
+    }
+    assert_eq!((call.at_b.len(), call.a.report().packets_discarded), (19, 1));
+    assert!(call.at_b.iter().all(|got| got.payload.len() == 160));
+}
+
+#[test]
 fn with_srtp_only_proven_packets_are_heard_or_latched_onto() {
     let local: Vec<u8> = (0..30).collect();
     let remote: Vec<u8> = (100..130).collect();
