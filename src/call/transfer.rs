@@ -146,7 +146,7 @@ impl Exchange {
             admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
         }
         if let Source::Trunk(trunk) = source
-            && self.is_shed(now, trunk, &admitted)
+            && self.shed_for(now, trunk, &admitted).is_some()
         {
             if let Some(channel) = admitted.incoming_channel {
                 self.trunks.release(channel);
