@@ -5,7 +5,7 @@ use super::transfer::{refer, report};
 use super::world::*;
 use crate::billing::Cdr;
 use crate::config::{Config, Prack, Transfer};
-use crate::sip::message::{HeaderName, Method};
+use crate::sip::message::{HeaderName, Method, Typed};
 use crate::types::{AudioCodec, Direction, EndCause, ReleasedBy};
 
 /// A device sends its user's call there, saying these fields.
@@ -491,13 +491,8 @@ fn a_callers_200_waits_for_the_prack_of_its_progress() {
     w.reply_with(&callee, 200, ANSWER);
     assert_eq!(w.heard(A), ["ACK"]);
     assert!(w.heard(B).is_empty());
-    let rack = format!(
-        "{} {}",
-        progress.headers.get(&HeaderName::RSeq).unwrap(),
-        progress.headers.get(&HeaderName::CSeq).unwrap()
-    );
-    let prack = caller.request(Method::Prack).with_header(HeaderName::RAck, rack);
-    w.send(caller.at, prack.with_body("application/sdp", ANSWER));
+    let prack = caller.prack(progress.rseq().unwrap(), ANSWER);
+    w.send(caller.at, &prack);
     w.response(caller.at, 200);
     let answer = w.response(caller.at, 200);
     let ack = caller.ack(&answer);
@@ -520,13 +515,8 @@ fn a_caller_whose_session_runs_hears_ringback_once_somebody_rings() {
     send_on(&mut w, &bob, "<sip:0499123456@example.org>");
     let progress = w.response(caller.at, 181);
     caller.learn(&progress);
-    let rack = format!(
-        "{} {}",
-        progress.headers.get(&HeaderName::RSeq).unwrap(),
-        progress.headers.get(&HeaderName::CSeq).unwrap()
-    );
-    let prack = caller.request(Method::Prack).with_header(HeaderName::RAck, rack);
-    w.send(caller.at, prack.with_body("application/sdp", ANSWER));
+    let prack = caller.prack(progress.rseq().unwrap(), ANSWER);
+    w.send(caller.at, &prack);
     let tone = |w: &World| w.media.legs.values().any(|media| media.tone.is_some());
     assert!(!tone(&w), "nobody rings yet");
     let callee = w.invited(A);
