@@ -191,7 +191,12 @@ impl Call {
                 }
             }
             Purpose::Bye if answer.status >= 200 => self.on_bye_answered(core, now, index, &answer),
-            Purpose::Bye | Purpose::Notify | Purpose::Stray => {}
+            Purpose::Notify | Purpose::Stray => {
+                if let Some(leg) = self.leg_mut(index) {
+                    leg.on_kept_answered(core, now, &answer);
+                }
+            }
+            Purpose::Bye => {}
         }
     }
 

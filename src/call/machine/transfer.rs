@@ -329,7 +329,6 @@ fn notify(leg: &mut Leg, core: &mut Core, now: Now, id: Option<u32>, status: u16
     };
     request.headers.push(HeaderName::SubscriptionState, state);
     let fragment = format!("SIP/2.0 {} {}\r\n", status, Status(status).phrase());
-    let mut request = request.with_body("message/sipfrag;version=2.0", fragment);
-    leg.authorize(core, &mut request);
-    leg.send(core, now, Purpose::Notify, hop, request);
+    let request = request.with_body("message/sipfrag;version=2.0", fragment);
+    leg.send_and_keep(core, now, Purpose::Notify, hop, request);
 }
