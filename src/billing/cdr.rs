@@ -166,7 +166,8 @@ pub struct Cdr {
     /// From answer to release; in an interim record, from answer to that record. 0 if not answered.
     #[serde(default)]
     pub duration_ms: u64,
-    /// From answer until the trunk it went to had its part no more, where that left its caller to somebody else.
+    /// From answer until the trunk it went to had its part no more, where that left its caller to somebody else. `None`
+    /// where it only took its call over by another dialog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried_ms: Option<u64>,
     /// From answer to the last media packet; `None` where no media was ever heard.

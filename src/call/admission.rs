@@ -129,8 +129,8 @@ impl Exchange {
             admitted.take_over(remaining);
         }
         if let Source::Trunk(trunk) = &source {
-            if self.is_shed(now, trunk, &admitted) {
-                self.shed(key, &request, &admitted);
+            if let Some(refusal) = self.shed_for(now, trunk, &admitted) {
+                self.shed(key, &request, admitted, refusal);
                 return;
             }
             self.check_identity(now, trunk, &request, &mut admitted);
@@ -157,21 +157,47 @@ impl Exchange {
             && !self.may_call_back(now, trunk, request)
     }
 
-    /// True for a call that is refused before anything rings where its trunk was refused so many within this second that
-    /// one more is not worth a record, whatever it is refused for. What would be taken is taken.
-    pub(super) fn is_shed(&mut self, now: Now, trunk: &Trunk, admitted: &Admitted) -> bool {
-        let refused = matches!(admitted.plan, Plan::Refused { .. }) && admitted.emergency.is_none();
-        let shed = refused && self.trunks.is_deaf(now, &trunk.name);
-        if refused && !shed {
+    /// Why a call is refused before anything rings, where its trunk was refused so many within this second that one more is
+    /// not worth a record, whatever it is refused for. What could be taken is taken.
+    pub(super) fn shed_for(&mut self, now: Now, trunk: &Trunk, admitted: &Admitted) -> Option<Refusal> {
+        let refusal = self.vain(now, admitted)?;
+        let shed = self.trunks.is_deaf(now, &trunk.name);
+        if !shed {
             self.trunks.note_refused(now, &trunk.name);
         }
-        shed
+        shed.then_some(refusal)
+    }
+
+    /// Why nobody would be rung for a call: it is refused, or none of the trunks it may go to takes one now. A call for
+    /// help is tried whatever stands against it.
+    fn vain(&mut self, now: Now, admitted: &Admitted) -> Option<Refusal> {
+        if admitted.emergency.is_some() {
+            return None;
+        }
+        match &admitted.plan {
+            Plan::Refused { cause, status } => {
+                Some(Refusal { cause: *cause, status: *status, warning: admitted.warning })
+            }
+            Plan::Trunks(candidates) => {
+                let mut first = None;
+                for candidate in candidates {
+                    let refusal = self.trunks.would_take(now, &candidate.trunk.name).err()?;
+                    first.get_or_insert(end_cause(refusal));
+                }
+                // Of several the first one's reason is told, as where each of them is tried.
+                Some(first.unwrap_or(EndCause::NoRoute).into())
+            }
+            Plan::Devices(_) | Plan::TakesOver { .. } | Plan::Line(_) => None,
+        }
     }
 
     /// Its caller hears what it would have heard, and nothing is kept.
-    fn shed(&mut self, key: ServerKey, request: &Request, admitted: &Admitted) {
-        let Plan::Refused { cause, status } = admitted.plan else { return };
-        let answer = refusal_of(request, &admitted.caller, cause, status, admitted.warning);
+    fn shed(&mut self, key: ServerKey, request: &Request, admitted: Admitted, refusal: Refusal) {
+        let Refusal { cause, status, warning } = refusal;
+        let answer = refusal_of(request, &admitted.caller, cause, status, warning);
+        if let Some(channel) = admitted.incoming_channel {
+            self.trunks.release(channel);
+        }
         self.refuse_with(key, request, answer, RefusedFor::Overload);
     }
 
@@ -419,6 +445,7 @@ impl Exchange {
     /// What its source may use: the channel of the trunk it comes from, or the limit in its way.
     fn limit(&mut self, now: Now, source: &Source, plan: &Plan) -> Result<Option<Channel>, EndCause> {
         if matches!(plan, Plan::Refused { .. }) {
+            // What goes nowhere counts against the calls of a second as well (see `TrunkLimits::count_incoming`).
             let Source::Trunk(trunk) = source else { return Ok(None) };
             return self.trunks.count_incoming(now, &trunk.name).map(|()| None).map_err(end_cause);
         }

@@ -387,7 +387,10 @@ impl Exchange {
         }
     }
 
-    /// True for a request from where a leg's far end is.
+    /// True for a request from where a leg's far end is, or from another place of the same trunk, over no less than carries
+    /// its calls. Another node of an operator's cluster that comes by less is a stranger though it knows Call-ID and both
+    /// tags: those stand in records, captures and traces on both sides, and the source of a datagram is what its sender
+    /// wrote. `calls_over` says where an operator does that.
     fn is_far_end(&self, leg: &Leg, peer: &Peer, request: &Request) -> bool {
         leg.peer.remote.ip() == peer.remote.ip() || self.is_same_party(&leg.party, peer, request)
     }

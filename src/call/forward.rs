@@ -47,19 +47,20 @@ impl Exchange {
         }
     }
 
-    /// No device of a call rings any more, and one has sent it on.
+    /// One device of a call has sent it on, and no other one rings any more, or need not.
     pub(super) fn go_on(&mut self, now: Now, id: CallId) {
         let Some(sent_on) = self.calls.get_mut(&id).and_then(|call| call.take_sent_on()) else { return };
         match self.next_call(now, id, &sent_on) {
             Some((waits, next)) => {
                 let next_id = next.id;
+                self.with_call(id, |call, core, _| call.silence_devices(core, now, EndCause::Redirected));
                 self.with_call(waits, |call, core, _| call.wait_for(core, now, next_id));
                 if waits != id {
                     self.with_call(id, |call, core, _| call.leave_to_another(core, now));
                 }
                 self.add_call(next);
             }
-            None => self.with_call(id, |call, core, _| call.leave_to_another(core, now)),
+            None => self.with_call(id, |call, core, _| call.goes_nowhere(core, now)),
         }
     }
 
@@ -137,6 +138,10 @@ impl Exchange {
             if candidates.is_empty() {
                 admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
             }
+        }
+        if matches!(admitted.plan, Plan::Refused { .. }) && self.calls.get(&id)?.rings_on() {
+            // A phone that forwards to nowhere does not keep the others from ringing.
+            return None;
         }
         let to = admitted.number.clone().or_else(|| self.number_of(admitted.callee_user.as_deref()?));
         let mut forwarding: Forwarding = history;

@@ -49,6 +49,11 @@ impl Why {
             said.and_then(known).unwrap_or(if rang { ("deflection", 487) } else { ("unconditional", 302) });
         Why { word, cause }
     }
+
+    /// True where it holds for all calls of the user (RFC 4458 §3: "unconditional"), whatever this one met.
+    pub fn is_unconditional(self) -> bool {
+        self.cause == 302
+    }
 }
 
 /// Somebody on the way.

@@ -34,6 +34,15 @@ pub struct Identity {
     wishes: Wishes,
     /// Who sent the call on before it came here; only from callers whose word counts.
     pub forwarding: Option<Box<Forwarding>>,
+    /// What it hid and a call for help tells all the same.
+    disclosed: Option<Hidden>,
+}
+
+/// What a caller wants to be kept from the callee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hidden {
+    withheld: bool,
+    wishes: Wishes,
 }
 
 /// Words of Privacy beside those that hide the caller (RFC 3323 §4.2, RFC 7044 §10.1).
@@ -124,17 +133,21 @@ impl Identity {
     /// Of a call that moves another one on whose caller said this: it is the same caller, and what it hid there it hides
     /// here. `said` is what it says now.
     pub fn moved_on(&self, said: Identity) -> Identity {
+        // Only those who answer a call for help may know what it told.
+        let hid = self.disclosed.unwrap_or(Hidden { withheld: self.withheld, wishes: self.wishes });
         let wishes = Wishes {
-            none: self.wishes.none || said.wishes.none,
-            history: self.wishes.history || said.wishes.history,
-            critical: self.wishes.critical || said.wishes.critical,
+            none: hid.wishes.none || said.wishes.none,
+            history: hid.wishes.history || said.wishes.history,
+            critical: hid.wishes.critical || said.wishes.critical,
         };
-        Identity { withheld: self.withheld || said.withheld, wishes, forwarding: None, ..self.clone() }
+        let withheld = hid.withheld || said.withheld;
+        Identity { withheld, wishes, forwarding: None, disclosed: None, ..self.clone() }
     }
 
     /// The same of a call for help: who answers it must know who calls.
     pub fn disclosed(&self) -> Identity {
-        Identity { withheld: false, wishes: Wishes::default(), ..self.clone() }
+        let hid = Hidden { withheld: self.withheld, wishes: self.wishes };
+        Identity { withheld: false, wishes: Wishes::default(), disclosed: Some(hid), ..self.clone() }
     }
 
     /// The same behind a user who sent the call on: from there on it is the user's number that is vouched for.

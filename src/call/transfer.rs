@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use super::identity::Identity;
 use super::leg::media::{LegMedia, MediaPolicy};
 use super::leg::{Leg, LegState, Party};
-use super::machine::{Asked, Call, Note, Plan, TrunkCandidate};
+use super::machine::{Asked, Call, Note, Parting, Plan, TrunkCandidate};
 use crate::config::Transfer;
 use crate::sip::message::{HeaderName, Method, Request, Typed, Uri};
 use crate::types::{CallId, EndCause, LegId, Now};
@@ -146,7 +146,7 @@ impl Exchange {
             admitted.plan = Plan::Refused { cause: EndCause::Blocked, status: None };
         }
         if let Source::Trunk(trunk) = source
-            && self.is_shed(now, trunk, &admitted)
+            && self.shed_for(now, trunk, &admitted).is_some()
         {
             if let Some(channel) = admitted.incoming_channel {
                 self.trunks.release(channel);
@@ -293,10 +293,12 @@ impl Exchange {
     fn join(&mut self, now: Now, first: LegId, second: LegId) {
         self.bring_together(first, second);
         self.core.emit(Output::Bridge { caller: first, callee: second });
+        let back = self.calls.get(&second.call).is_some_and(|call| call.comes_back());
+        let parting = if back { Parting::ComesBack } else { Parting::Leaves };
         for (own, partner) in [(first, second), (second, first)] {
             let partner = self.leg(partner).map(|leg| (leg.id, leg.media.allowed));
-            let Some((partner, allowed)) = partner else { continue };
-            self.with_call(own.call, |call, core, _| call.join(core, now, own.index, partner, allowed));
+            let Some(partner) = partner else { continue };
+            self.with_call(own.call, |call, core, _| call.join(core, now, own.index, partner, parting));
         }
     }
 

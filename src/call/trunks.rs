@@ -176,6 +176,15 @@ impl Trunks {
         Ok((channel, target))
     }
 
+    /// Whether [`take`](Self::take) would find a channel and an address for a call that has tried none.
+    pub fn would_take(&mut self, now: Now, name: &str) -> Result<(), Refusal> {
+        let index = self.index_of(name).ok_or(Refusal::Unavailable)?;
+        let side = &self.sides[index];
+        let target = side.routed(now, &[]).or_else(|| side.targets.choose(now.instant, &[], 0));
+        target.ok_or(Refusal::Unavailable)?;
+        self.table.would_take(trunk_index(index), now.instant).map_err(refusal)
+    }
+
     /// The routes that a call to this address of a trunk starts with: what its registrar gave us with the registration
     /// that is kept there.
     pub fn service_route(&self, now: Now, name: &str, route: Route) -> &[String] {

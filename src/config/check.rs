@@ -48,6 +48,7 @@ pub(super) fn examine(path: &Path, environment: &dyn Fn(&str) -> Option<String>)
     let Read { config, mut problems, trunk_lines, dialplan_line, lines, .. } =
         read::read(path, &text, path.parent().unwrap_or(Path::new("")), environment);
     problems.extend(ambiguous_trunks(path, &config, &trunk_lines));
+    problems.extend(peers_in_vain(path, &config, &trunk_lines));
     problems.extend(media_ports(path, &config));
     problems.extend(missing_files(path, &config, &lines, &trunk_lines));
     problems.extend(shared_listener(path, &config, &lines));
@@ -119,6 +120,24 @@ fn ambiguous_trunks(path: &Path, config: &Config, lines: &[usize]) -> Vec<Proble
         Problem::error(path, line(second), message)
     };
     found.into_iter().map(problem).collect()
+}
+
+/// Trunks that say where their calls come from, and are known by their certificate alone: an operator that shows none is a
+/// stranger, whatever address it calls from.
+fn peers_in_vain(path: &Path, config: &Config, lines: &[usize]) -> Vec<Problem> {
+    let asked = config.tls.client_ca.is_some();
+    let trunks = config.trunks.iter().zip(lines);
+    let trunks = trunks.filter(|(trunk, _)| asked && trunk.is_known_by_name() && !trunk.peers.is_empty());
+    let problem = |(trunk, line): (&super::TrunkConfig, &usize)| {
+        let message = format!(
+            "peers of trunk \"{}\" are not looked at: with tls.client_ca its calls are known by the certificate of its tls_name \
+             \"{}\" alone, and refused without it; leave peers out, or write calls_over = \"tcp\" if it shows none when it calls",
+            trunk.name,
+            trunk.tls_name.as_deref().unwrap_or_default(),
+        );
+        Problem { severity: Severity::Warning, file: path.to_owned(), line: Some(*line), message }
+    };
+    trunks.map(problem).collect()
 }
 
 /// Two networks that would take media ports from each other, and listeners inside a media port range.

@@ -329,6 +329,30 @@ fn calls_come_over_no_less_than_the_transport_unless_the_file_says_so_and_then_c
 }
 
 #[test]
+fn check_warns_of_peers_that_make_nobody_the_trunk_because_its_certificate_has_to() {
+    let warned = |client_ca: &str, keys: &str| {
+        let text = format!("{client_ca}[[trunk]]\nname = \"a\"\nproxy = [\"192.0.2.7\"]\n{keys}\n");
+        let said = checked("peers-in-vain", &text, "");
+        said.into_iter().filter(|said| said.contains("peers of trunk")).collect::<Vec<_>>()
+    };
+    let client_ca = "[tls]\nclient_ca = \"t.toml\"\n";
+    let named = "transport = \"tls\"\ntls_name = \"sbc.example\"";
+    let both = format!("{named}\npeers = [\"192.0.2.0/28\"]");
+    assert_eq!(
+        warned(client_ca, &both),
+        [
+            "t.toml:4: warning: peers of trunk \"a\" are not looked at: with tls.client_ca its calls are known by the \
+          certificate of its tls_name \"sbc.example\" alone, and refused without it; leave peers out, or write \
+          calls_over = \"tcp\" if it shows none when it calls"
+        ]
+    );
+    assert!(warned(client_ca, named).is_empty(), "nothing says that an address would do");
+    assert!(warned(client_ca, &format!("{both}\ncalls_over = \"tcp\"")).is_empty());
+    assert!(warned(client_ca, "peers = [\"192.0.2.0/28\"]").is_empty());
+    assert!(warned("", &both).is_empty(), "nobody is asked for a certificate");
+}
+
+#[test]
 fn prices_are_exact_and_the_longest_prefix_counts() {
     let config = parse(
         "[[trunk]]\nname = \"a\"\nproxy = [\"a\"]\n\

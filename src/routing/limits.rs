@@ -101,6 +101,12 @@ impl TrunkLimits {
         Ok(())
     }
 
+    /// Whether [`take`](Self::take) would find a channel.
+    pub fn would_take(&mut self, now: Instant) -> Result<(), LimitReached> {
+        self.channel_free()?;
+        self.limits.cps.map_or(Ok(()), |limit| self.sent.has_room(now, limit))
+    }
+
     /// Takes a channel for a call the trunk sends us.
     pub fn take_incoming(&mut self, now: Instant) -> Result<(), LimitReached> {
         self.channel_free()?;
@@ -115,7 +121,9 @@ impl TrunkLimits {
         self.limits.cps_in.map_or(Ok(()), |limit| self.received.has_room(now, limit))
     }
 
-    /// Counts a call the trunk sends us that goes nowhere.
+    /// Counts a call the trunk sends us that goes nowhere. What a contract limits is what is offered, whatever becomes of it:
+    /// an INVITE costs both sides the same work before anybody knows that it is in vain, and an operator whose own switch
+    /// holds the rate counts all it sends. Its good calls lose nothing that way but what it brought too much.
     pub fn count_incoming(&mut self, now: Instant) -> Result<(), LimitReached> {
         self.received.take(now, self.limits.cps_in)
     }
@@ -224,6 +232,8 @@ mod tests {
         let now = Instant::now();
         let mut limits = TrunkLimits::new(Limits { channels: Some(9), cps: Some(1), cps_in: None });
         limits.take(now).unwrap();
+        assert_eq!(limits.would_take(now), Err(LimitReached::Cps));
+        assert_eq!(limits.would_take(now + WINDOW), Ok(()));
         assert_eq!(limits.take(now + Duration::from_millis(999)), Err(LimitReached::Cps));
         assert_eq!(limits.in_use(), 1);
         assert_eq!(limits.take(now + WINDOW), Ok(()));

@@ -184,17 +184,19 @@ impl TrunkTable {
     /// # Errors
     /// Why the trunk takes no call now.
     pub fn take(&mut self, trunk: TrunkIndex, now: Instant) -> Result<Channel, Refusal> {
-        let entry = self.open(trunk)?;
-        if entry.paused_until.is_some_and(|until| now < until) {
-            return Err(Refusal::Paused);
-        }
-        if !entry.health.would_admit(now) {
-            return Err(Refusal::Down);
-        }
+        let entry = self.fit(trunk, now)?;
         // A call that a limit holds back tries nothing: the trial is the next one's.
         entry.limits.take(now)?;
         entry.health.admits(now);
         Ok(Channel { trunk: entry.name.clone() })
+    }
+
+    /// Whether [`take`](Self::take) would find a channel; a trial of a trunk that is down is not used up by it.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn would_take(&mut self, trunk: TrunkIndex, now: Instant) -> Result<(), Refusal> {
+        Ok(self.fit(trunk, now)?.limits.would_take(now)?)
     }
 
     /// Whether calls from the trunk are taken at all: it is neither blocked nor draining.
@@ -383,6 +385,18 @@ impl TrunkTable {
             AdminState::Blocked => Err(Refusal::Blocked),
             AdminState::Draining => Err(Refusal::Draining),
         }
+    }
+
+    /// A trunk that may be called but for its limits.
+    fn fit(&mut self, trunk: TrunkIndex, now: Instant) -> Result<&mut Entry, Refusal> {
+        let entry = self.open(trunk)?;
+        if entry.paused_until.is_some_and(|until| now < until) {
+            return Err(Refusal::Paused);
+        }
+        if !entry.health.would_admit(now) {
+            return Err(Refusal::Down);
+        }
+        Ok(entry)
     }
 
     fn collect(&mut self, trunk: TrunkIndex) {

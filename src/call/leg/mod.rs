@@ -7,12 +7,14 @@ pub mod media;
 pub mod progress;
 pub mod rules;
 pub mod session;
+pub mod unanswered;
 
 use self::early::EarlyDialogs;
 use self::media::LegMedia;
 use self::progress::ReliableProgress;
 use self::rules::LegRules;
 use self::session::LegSession;
+use self::unanswered::Unanswered;
 use super::core::{Core, Owner, Purpose};
 use super::event::{Event, Output, Target};
 use super::settings::Trunk;
@@ -159,6 +161,8 @@ pub struct Leg {
     pub reliable: Option<Box<ReliableProgress>>,
     /// What header rules on this leg know, where there are any.
     pub rules: Option<Box<LegRules>>,
+    /// Reports and BYEs of forks that have no answer yet.
+    pub unanswered: Vec<Unanswered>,
 }
 
 /// What an ACK says beside what its dialog knows.
@@ -233,6 +237,7 @@ impl Leg {
             early: EarlyDialogs::default(),
             reliable: None,
             rules: None,
+            unanswered: Vec::new(),
         }
     }
 
@@ -325,6 +330,7 @@ impl Leg {
             core.forget_client(client);
         }
         self.stop_modifying(core);
+        self.forget_reports();
         if let Some(reliable) = self.reliable.as_mut() {
             reliable.stop();
         }
@@ -443,12 +449,19 @@ impl Leg {
 
     /// Sends the ACK of the answer, or sends it again.
     pub fn send_ack(&self, core: &mut Core, now: Now) {
-        let (Some(dialog), Some(acknowledged)) = (&self.dialog, &self.ack) else { return };
+        if let Some(dialog) = &self.dialog {
+            self.send_ack_in(core, now, dialog, self.next_hop());
+        }
+    }
+
+    /// The same in the dialog of another fork of the INVITE.
+    pub fn send_ack_in(&self, core: &mut Core, now: Now, dialog: &Dialog, peer: Peer) {
+        let Some(acknowledged) = &self.ack else { return };
         let mut ack = dialog.ack(acknowledged.cseq);
         for (name, value) in &acknowledged.credentials {
             ack.headers.push(name.clone(), value.as_str());
         }
-        core.send_ack(now, self.next_hop(), ack);
+        core.send_ack(now, peer, ack);
     }
 
     /// True where a request from a far end with this tag is inside the leg's dialog, or in one of its early dialogs.

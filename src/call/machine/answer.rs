@@ -370,8 +370,8 @@ fn refuse_answer(leg: &mut Leg, core: &mut Core, now: Now, answer: &Response) {
     // An early dialog has used numbers of its own already.
     let early = answer.to_tag().and_then(|tag| leg.early.take(tag)).map(|early| early.dialog);
     let stray = early.map_or_else(|| Dialog::of_answer(answer), Ok);
-    let (Ok(mut stray), Ok(cseq)) = (stray, answer.cseq()) else { return };
-    core.send_ack(now, leg.peer.clone(), stray.ack(cseq.number));
+    let Ok(mut stray) = stray else { return };
+    leg.send_ack_in(core, now, &stray, leg.peer.clone());
     let bye = stray.request(Method::Bye, None);
-    leg.send(core, now, Purpose::Stray, leg.peer.clone(), bye);
+    leg.send_and_keep(core, now, Purpose::Stray, leg.peer.clone(), bye);
 }

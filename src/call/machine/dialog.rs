@@ -1,7 +1,7 @@
 //! Requests and responses inside the dialogs of a call.
 
 use super::reason::{FarReason, warning};
-use super::{Asked, Call, Stage};
+use super::{Asked, Call, Parting, Stage};
 use crate::call::core::{Core, Purpose, response, unsupported};
 use crate::call::leg::{Leg, LegState, Modification};
 use crate::call::trunks::Trunks;
@@ -97,7 +97,7 @@ impl Call {
                 leg.vanish(core);
                 leg.close_media(core);
             }
-            self.part_from(core, now, index);
+            self.part_from(core, now, index, Parting::Leaves);
             reply(core, now, &asked, 200);
             return;
         }
@@ -191,7 +191,12 @@ impl Call {
                 }
             }
             Purpose::Bye if answer.status >= 200 => self.on_bye_answered(core, now, index, &answer),
-            Purpose::Bye | Purpose::Notify | Purpose::Stray => {}
+            Purpose::Notify | Purpose::Stray => {
+                if let Some(leg) = self.leg_mut(index) {
+                    leg.on_kept_answered(core, now, &answer);
+                }
+            }
+            Purpose::Bye => {}
         }
     }
 

@@ -1,5 +1,10 @@
-//! A device that sends its user's call on (3xx, RFC 5359 §2.7-2.9). That is kept until no other device of the user rings;
-//! then the exchange makes a call of the user's out of it, and this one waits for that.
+//! A device that sends its user's call on (3xx, RFC 5359 §2.7-2.9). The exchange makes a call of the user's out of it, and
+//! this one waits for that: at once where the device sends all calls on, so that the other devices of its user stop
+//! ringing, else when no other one rings any more.
+//!
+//! A proxy may follow a 3xx while other branches ring, or when they have failed (RFC 3261 §16.7). Who has set a phone to
+//! "forward all" has spoken for each of its calls, and no caller is to hear phones ring out first. But whose phone was busy
+//! or rang may be beside another one, and a 302 after ringing does not tell a hand from a timer.
 //!
 //! ```text
 //! before:  caller ── this call ── devices of a user
@@ -55,6 +60,13 @@ pub struct SentOn {
     pub why: Why,
 }
 
+impl SentOn {
+    /// True where it is not this one call that made the device do so.
+    fn is_for_all(&self) -> bool {
+        self.why.is_unconditional()
+    }
+}
+
 /// What goes along from a call to the one that it becomes.
 pub struct Carried<'a> {
     pub identity: &'a Identity,
@@ -63,7 +75,8 @@ pub struct Carried<'a> {
 }
 
 impl Call {
-    /// Notes where a device sends the call, if it may be followed there. Of several devices the first counts.
+    /// Notes where a device sends the call, if it may be followed there. Of several devices the first counts, but for one
+    /// that sends all calls on.
     pub(super) fn note_sent_on(&mut self, core: &Core, position: usize, answer: &Response) -> bool {
         let leg = &self.callees[position];
         let Party::User { name } = &leg.party else { return false };
@@ -86,11 +99,20 @@ impl Call {
             status: answer.status,
             why: Why::of(&answer.headers, rang),
         };
-        self.forward.get_or_insert_default().sent_on.get_or_insert(sent_on);
+        let known = &mut self.forward.get_or_insert_default().sent_on;
+        if known.as_ref().is_none_or(|known| sent_on.is_for_all() && !known.is_for_all()) {
+            *known = Some(sent_on);
+        }
         true
     }
 
-    /// Nobody rings any more; true where a device wants the call somewhere else.
+    /// True where a device sends all calls on: nobody waits for the others.
+    pub(super) fn goes_on_at_once(&self) -> bool {
+        let sent_on = self.forward.as_ref().and_then(|forward| forward.sent_on.as_ref());
+        sent_on.is_some_and(SentOn::is_for_all)
+    }
+
+    /// Nobody rings any more, or need not; true where a device wants the call somewhere else.
     pub(super) fn asks_to_go_on(&mut self) -> bool {
         let Some(forward) = self.forward.as_mut().filter(|forward| forward.sent_on.is_some()) else {
             return false;
@@ -110,15 +132,26 @@ impl Call {
             self.close(core, now, EndCause::NoAnswer, ReleasedBy::Gateway, None);
             return;
         }
+        self.silence_devices(core, now, EndCause::NoAnswer);
+    }
+
+    /// Devices that still ring are to ring no more, for this cause.
+    pub fn silence_devices(&mut self, core: &mut Core, now: Now, cause: EndCause) {
         for position in 0..self.callees.len() {
             let leg = &mut self.callees[position];
             if leg.is_inviting() {
-                leg.release(core, now, &leg::reason(EndCause::NoAnswer));
+                leg.release(core, now, &leg::reason(cause));
                 leg.close_media(core);
-                self.end_attempt(core, now, position, AttemptEnd { status: 487, cause: EndCause::NoAnswer });
+                self.end_attempt(core, now, position, AttemptEnd { status: 487, cause });
             }
         }
+        (self.early, self.bridged) = (None, None);
         self.stop_ringback(core);
+    }
+
+    /// True while a device rings, or is about to.
+    pub fn rings_on(&self) -> bool {
+        self.callees.iter().any(Leg::is_inviting)
     }
 
     /// What a device wants, once.
@@ -184,7 +217,15 @@ impl Call {
         self.say_progress(core, now, 181, false);
     }
 
-    /// A device has sent it on to where it can't go, or where its place is another call's.
+    /// A device has sent it on to where it can't go: the other ones may still answer.
+    pub fn goes_nowhere(&mut self, core: &mut Core, now: Now) {
+        match self.forward.as_mut().filter(|_| self.callees.iter().any(Leg::is_inviting)) {
+            Some(forward) => forward.left = false,
+            None => self.leave_to_another(core, now),
+        }
+    }
+
+    /// A device has sent it on to where its place is another call's.
     pub fn leave_to_another(&mut self, core: &mut Core, now: Now) {
         self.close(core, now, EndCause::Unavailable, ReleasedBy::Callee, None);
     }

@@ -507,7 +507,8 @@ impl Call {
         self.try_next_trunk(core, trunks, now);
     }
 
-    /// One device of several gave up. RFC 3261 §16.7: a 6xx speaks for the user; else the best answer wins at the end.
+    /// One device of several gave up. RFC 3261 §16.7: a 6xx speaks for the user, and so does a device that sends all calls
+    /// on; else the best answer wins at the end.
     fn device_failed(&mut self, core: &mut Core, now: Now, failure: (EndCause, u16, FarReason)) {
         let (_, status, _) = failure;
         let better = match self.failure {
@@ -518,7 +519,7 @@ impl Call {
             self.failure = Some(failure);
         }
         let ringing = self.callees.iter().any(Leg::is_inviting);
-        if status < 600 && !ringing && self.asks_to_go_on() {
+        if status < 600 && (!ringing || self.goes_on_at_once()) && self.asks_to_go_on() {
             return;
         }
         if status >= 600 || !ringing {

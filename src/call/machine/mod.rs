@@ -32,7 +32,7 @@ pub use close::{refusal_of, with_hints};
 pub use forward::{Forward, SentOn};
 pub use hunt::ANONYMOUS;
 pub use reason::FarReason;
-pub use transfer::{Joined, Note, Transfer};
+pub use transfer::{Joined, Note, Parting, Transfer};
 
 use super::core::Core;
 use super::event::{Event, MediaPorts, Output, PortsExhausted, RecordStep};

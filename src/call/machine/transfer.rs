@@ -5,7 +5,8 @@
 //! after:   remaining ── first call ═══ joined ═══ second call ── target
 //! ```
 //! Both calls keep their records, and both are the transferor's: it pays for each side as long as they talk. A trunk that
-//! moved its call away and left carries nothing any more: it has its channel back, and what it costs ends there.
+//! moved its call away and left carries nothing any more: it has its channel back, and what it costs ends there. One that
+//! took its own call over by another dialog has not left: its user talks to it as before, and pays as before.
 
 use super::record::AttemptEnd;
 use super::{Asked, Call, Callee, Plan, Stage};
@@ -47,6 +48,15 @@ pub struct Transfer {
     id: Option<u32>,
     /// It hung up without waiting for the outcome.
     gone: bool,
+}
+
+/// What becomes of the far end of a leg whose place in a conversation another one takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// It has left the others to each other.
+    Leaves,
+    /// It is the other one itself, by another dialog (RFC 3891).
+    ComesBack,
 }
 
 /// This call's leg talks to a leg of another call.
@@ -170,7 +180,14 @@ impl Call {
     }
 
     /// One leg of this call talks to a leg of another call from now on; the other one of this call is let go.
-    pub fn join(&mut self, core: &mut Core, now: Now, keep: u8, partner: LegId, allowed: MediaDirection) {
+    pub fn join(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        keep: u8,
+        (partner, allowed): (LegId, MediaDirection),
+        parting: Parting,
+    ) {
         self.report_transfer(core, now, 200);
         self.transfer = None;
         self.joined = Some(Joined { leg: keep, partner, allowed, told: MediaDirection::SendRecv });
@@ -186,15 +203,16 @@ impl Call {
             }
         }
         for index in [Some(0), self.winner].into_iter().flatten().filter(|index| *index != keep) {
-            self.part_from(core, now, index);
+            self.part_from(core, now, index, parting);
         }
         self.supervise_media(core);
         self.tell_directions(core, now);
     }
 
-    /// The far end of a leg has left a conversation that goes on. Where it is a trunk it has its channel back, and nobody
-    /// pays for it any longer.
-    pub(super) fn part_from(&mut self, core: &mut Core, now: Now, index: u8) {
+    /// The far end of a leg has left its part in a conversation that goes on. Where it is a trunk it has its channel back,
+    /// and nobody pays for it any longer, unless it came back by another dialog: then this call, the only one of the two
+    /// that is charged, is its conversation still.
+    pub(super) fn part_from(&mut self, core: &mut Core, now: Now, index: u8, parting: Parting) {
         if index == 0 {
             self.freed_channels.extend(self.incoming_channel.take());
             return;
@@ -204,7 +222,7 @@ impl Call {
         let carried = running && self.callees[position].party.trunk_name().is_some();
         let end = AttemptEnd { status: 200, cause: EndCause::NormalClearing };
         self.end_attempt(core, now, position, end);
-        if carried {
+        if carried && parting == Parting::Leaves {
             self.cdr.carried_ms = self.duration_ms(now);
             // Whoever finds the record after a crash must know it.
             self.write_record(core, now, None);
@@ -230,6 +248,14 @@ impl Call {
             return;
         }
         self.let_caller_in(core, now);
+    }
+
+    /// True where it takes a running call over for the far end that its caller's party has there already.
+    pub fn comes_back(&self) -> bool {
+        match self.plan {
+            Plan::TakesOver { .. } => true,
+            Plan::Devices(_) | Plan::Trunks(_) | Plan::Line(_) | Plan::Refused { .. } => false,
+        }
     }
 
     /// The leg this call takes over the talking with.
@@ -303,7 +329,6 @@ fn notify(leg: &mut Leg, core: &mut Core, now: Now, id: Option<u32>, status: u16
     };
     request.headers.push(HeaderName::SubscriptionState, state);
     let fragment = format!("SIP/2.0 {} {}\r\n", status, Status(status).phrase());
-    let mut request = request.with_body("message/sipfrag;version=2.0", fragment);
-    leg.authorize(core, &mut request);
-    leg.send(core, now, Purpose::Notify, hop, request);
+    let request = request.with_body("message/sipfrag;version=2.0", fragment);
+    leg.send_and_keep(core, now, Purpose::Notify, hop, request);
 }

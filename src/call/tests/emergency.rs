@@ -1,6 +1,7 @@
 //! Calls for help: what does not hold them, how long they are tried, what they tell, and who may call back.
 
 use super::far::Side;
+use super::transfer::refer;
 use super::world::*;
 use crate::call::event::Event;
 use crate::config::{Config, IdentityHeader};
@@ -464,6 +465,39 @@ fn a_call_that_says_that_it_is_one_back_is_believed_from_where_help_comes() {
     helped(&mut w, caller, &helper);
     assert!(!reaches_alice(&mut w, |_| {}), "the time is none");
     assert!(reaches_alice(&mut w, says));
+}
+
+#[test]
+fn who_hides_its_number_tells_it_to_those_who_help_and_to_nobody_it_moves_them_to() {
+    for hides in [true, false] {
+        let mut w = World::new();
+        w.register("carol", CAROL);
+        let mut alice = w.dial_with("alice", "112", OFFER, |invite| {
+            if hides {
+                invite.headers.push(HeaderName::Privacy, "id");
+            }
+        });
+        let names_alice = |request: &Request| {
+            let text = String::from_utf8_lossy(&request.to_bytes()).into_owned();
+            [text.contains("3225550001"), text.contains("sip:alice@")]
+        };
+        let helper = asked(&mut w, A);
+        assert_eq!(names_alice(&helper.invite), [true, false]);
+        w.reply_with(&helper, 200, ANSWER);
+        w.heard(A);
+        w.ack(&mut alice);
+        for (to, at) in [("<sip:carol@example.org>", CAROL), ("<sip:0499123456@example.org>", A)] {
+            assert_eq!(refer(&mut w, &mut alice, to), 202);
+            let target = w.invited(at);
+            let told = [!hides, !hides && at == CAROL];
+            assert_eq!(names_alice(&target.invite), told, "{to}, Referred-By for users alone");
+            w.reply(&target, 486);
+            w.heard(at);
+            w.heard(ALICE);
+        }
+        w.hang_up(&mut alice, &helper);
+        w.finish_all();
+    }
 }
 
 #[test]

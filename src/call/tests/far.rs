@@ -2,7 +2,7 @@
 
 use super::world::{OFFER, World};
 use crate::sip::auth::{ClientAuth, Credentials};
-use crate::sip::message::{HeaderName, Message, Method, NameAddr, Request, Response, Typed, Uri};
+use crate::sip::message::{HeaderName, Message, Method, NameAddr, RAck, Request, Response, Typed, Uri};
 use crate::types::Secret;
 use std::net::SocketAddr;
 
@@ -169,6 +169,15 @@ impl Side {
         self.learn(answer);
         let cseq = answer.cseq().unwrap().number;
         self.numbered(Method::Ack, cseq)
+    }
+
+    /// The PRACK of a reliable response of this number to this side's INVITE (RFC 3262 §7.2); with a description unless
+    /// that is empty.
+    pub fn prack(&mut self, rseq: u32, sdp: &str) -> Request {
+        let cseq = self.invite.cseq().unwrap().number;
+        let rack = RAck { rseq, cseq, method: Method::Invite };
+        let prack = self.request(Method::Prack).with_header(HeaderName::RAck, rack.to_string());
+        if sdp.is_empty() { prack } else { prack.with_body("application/sdp", sdp.to_owned()) }
     }
 
     /// An answer to a request that came to this side.

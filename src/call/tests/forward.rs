@@ -5,7 +5,7 @@ use super::transfer::{refer, report};
 use super::world::*;
 use crate::billing::Cdr;
 use crate::config::{Config, Prack, Transfer};
-use crate::sip::message::{HeaderName, Method};
+use crate::sip::message::{HeaderName, Method, Typed};
 use crate::types::{AudioCodec, Direction, EndCause, ReleasedBy};
 
 /// A device sends its user's call there, saying these fields.
@@ -353,12 +353,84 @@ fn two_ring(w: &mut World) -> (Side, Side, Side) {
     (caller, one, other)
 }
 
+/// A device that is busy sends the call on.
+fn send_on_busy(w: &mut World, device: &Side, to: &str) {
+    let busy = "<sip:bob@example.org>;reason=user-busy";
+    send_on_saying(w, device, to, &[(HeaderName::Diversion, busy)]);
+    assert_eq!(w.heard(&device.at.to_string()), ["ACK"]);
+}
+
+#[test]
+fn who_forwards_all_calls_is_followed_at_once_and_the_other_devices_stop_ringing() {
+    let to = "<sip:0499123456@example.org>";
+    for said in [&[][..], &[(HeaderName::Diversion, "<sip:bob@example.org>;reason=do-not-disturb")]] {
+        let mut w = World::new();
+        let (mut caller, one, other) = two_ring(&mut w);
+        send_on_saying(&mut w, &one, to, said);
+        let cancel = w.request(other.at, Method::Cancel);
+        assert!(cancel.headers.get(&HeaderName::Reason).unwrap().starts_with("Q.850;cause=23;"));
+        w.ok(&other, Method::Cancel);
+        w.reply(&other, 487);
+        assert_eq!(w.heard(B), ["181"]);
+        let callee = w.invited(A);
+        w.reply_with(&callee, 200, ANSWER);
+        w.heard(A);
+        w.ack(&mut caller);
+        w.pass(secs(5));
+        w.hang_up(&mut caller, &callee);
+        w.finish_all();
+        let (first, second) = both(&w);
+        assert_eq!((first.duration_ms, second.duration_ms), (5_000, 5_000));
+        let mut codes: Vec<_> = first.legs.iter().map(|leg| leg.sip_code).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [Some(302), Some(487)]);
+        assert!(first.legs.iter().all(|leg| leg.end_cause == Some(EndCause::Redirected) && !leg.chosen));
+    }
+    // It counts before what another one says of this call alone.
+    let mut w = World::new();
+    w.register("bob", BOB3);
+    w.register("carol", CAROL);
+    let (caller, one, other) = two_ring(&mut w);
+    send_on_busy(&mut w, &one, to);
+    assert!(w.heard(A).is_empty());
+    let all = [(HeaderName::Diversion, "<sip:bob@example.org>;reason=unconditional")];
+    send_on_saying(&mut w, &other, "<sip:carol@example.org>", &all);
+    w.invited(CAROL);
+    assert!(w.heard(A).is_empty());
+    w.cancel(&caller);
+    w.finish_all();
+}
+
+#[test]
+fn a_phone_that_forwards_to_nowhere_does_not_keep_the_others_from_ringing() {
+    for to in ["<sip:090012345@example.org>", "<sip:112@example.org>", "<sip:bob@example.org>"] {
+        let mut w = World::new();
+        let (mut caller, one, other) = two_ring(&mut w);
+        send_on(&mut w, &one, to);
+        assert!(w.heard(BOB2).is_empty(), "{to}");
+        w.reply_with(&other, 200, OPUS_ANSWER);
+        w.ack(&mut caller);
+        w.heard(BOB2);
+        w.hang_up(&mut caller, &other);
+        assert_eq!(w.finish().legs.iter().filter(|leg| leg.chosen).count(), 1, "{to}");
+        // Nor for ever.
+        let mut w = World::new();
+        let (caller, one, other) = two_ring(&mut w);
+        send_on(&mut w, &one, to);
+        w.pass(secs(120));
+        assert_eq!(w.heard(BOB2), ["CANCEL"], "{to}");
+        w.reply(&other, 487);
+        w.refused(&caller, 480);
+        assert_eq!(w.finish().end_cause, Some(EndCause::NoAnswer), "{to}");
+    }
+}
+
 #[test]
 fn while_another_device_rings_nothing_goes_on_and_its_answer_counts_first() {
     let to = "<sip:0499123456@example.org>";
     let mut w = World::new();
     let (mut caller, one, other) = two_ring(&mut w);
-    send_on(&mut w, &one, to);
+    send_on_busy(&mut w, &one, to);
     assert!(w.heard(A).is_empty() && w.heard(B).is_empty());
     w.reply_with(&other, 200, OPUS_ANSWER);
     w.ack(&mut caller);
@@ -369,7 +441,7 @@ fn while_another_device_rings_nothing_goes_on_and_its_answer_counts_first() {
     for status in [486, 480, 500] {
         let mut w = World::new();
         let (caller, one, other) = two_ring(&mut w);
-        send_on(&mut w, &one, to);
+        send_on_busy(&mut w, &one, to);
         w.reply(&other, status);
         w.invited(A);
         w.cancel(&caller);
@@ -378,7 +450,7 @@ fn while_another_device_rings_nothing_goes_on_and_its_answer_counts_first() {
     // A person that declines speaks for all devices.
     let mut w = World::new();
     let (caller, one, other) = two_ring(&mut w);
-    send_on(&mut w, &one, to);
+    send_on_busy(&mut w, &one, to);
     w.reply(&other, 603);
     w.refused(&caller, 603);
     assert!(w.heard(A).is_empty());
@@ -386,7 +458,7 @@ fn while_another_device_rings_nothing_goes_on_and_its_answer_counts_first() {
     // And nobody rings for ever where one has said where to go.
     let mut w = World::new();
     let (mut caller, one, other) = two_ring(&mut w);
-    send_on(&mut w, &one, to);
+    send_on_busy(&mut w, &one, to);
     w.pass(secs(120));
     assert_eq!(w.heard(BOB2), ["CANCEL"]);
     w.reply(&other, 487);
@@ -491,13 +563,8 @@ fn a_callers_200_waits_for_the_prack_of_its_progress() {
     w.reply_with(&callee, 200, ANSWER);
     assert_eq!(w.heard(A), ["ACK"]);
     assert!(w.heard(B).is_empty());
-    let rack = format!(
-        "{} {}",
-        progress.headers.get(&HeaderName::RSeq).unwrap(),
-        progress.headers.get(&HeaderName::CSeq).unwrap()
-    );
-    let prack = caller.request(Method::Prack).with_header(HeaderName::RAck, rack);
-    w.send(caller.at, prack.with_body("application/sdp", ANSWER));
+    let prack = caller.prack(progress.rseq().unwrap(), ANSWER);
+    w.send(caller.at, &prack);
     w.response(caller.at, 200);
     let answer = w.response(caller.at, 200);
     let ack = caller.ack(&answer);
@@ -520,13 +587,8 @@ fn a_caller_whose_session_runs_hears_ringback_once_somebody_rings() {
     send_on(&mut w, &bob, "<sip:0499123456@example.org>");
     let progress = w.response(caller.at, 181);
     caller.learn(&progress);
-    let rack = format!(
-        "{} {}",
-        progress.headers.get(&HeaderName::RSeq).unwrap(),
-        progress.headers.get(&HeaderName::CSeq).unwrap()
-    );
-    let prack = caller.request(Method::Prack).with_header(HeaderName::RAck, rack);
-    w.send(caller.at, prack.with_body("application/sdp", ANSWER));
+    let prack = caller.prack(progress.rseq().unwrap(), ANSWER);
+    w.send(caller.at, &prack);
     let tone = |w: &World| w.media.legs.values().any(|media| media.tone.is_some());
     assert!(!tone(&w), "nobody rings yet");
     let callee = w.invited(A);

@@ -4,7 +4,7 @@ use super::far::Side;
 use super::world::*;
 use crate::call::event::Event;
 use crate::media::{Line, Tone};
-use crate::sip::message::{HeaderName, Message, Method};
+use crate::sip::message::{HeaderName, Message, Method, Typed};
 use crate::types::{AudioCodec, Direction, EndCause, MediaDirection, ReleasedBy, TestLine};
 
 const ECHO: &str = "+3225559901";
@@ -136,12 +136,11 @@ fn a_caller_that_insists_gets_ringing_that_has_to_arrive() {
         invite.headers.push(HeaderName::Require, "100rel");
     });
     let ringing = w.response(alice.at, 180);
-    let rseq = ringing.headers.get(&HeaderName::RSeq).expect("it is numbered").to_owned();
+    let rseq = ringing.rseq().expect("it is numbered");
     w.pass(ms(500));
     assert_eq!(w.heard(ALICE), ["180"], "said again until it is acknowledged");
     alice.learn(&ringing);
-    let cseq = ringing.headers.get(&HeaderName::CSeq).unwrap().to_owned();
-    let prack = alice.request(Method::Prack).with_header(HeaderName::RAck, format!("{rseq} {cseq}"));
+    let prack = alice.prack(rseq, "");
     w.send(alice.at, &prack);
     assert_eq!(w.heard(ALICE), ["200 PRACK"]);
     w.pass(secs(5));

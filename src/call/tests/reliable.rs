@@ -22,9 +22,7 @@ fn reliably(w: &mut World, callee: &Side, status: u16, sdp: &str, rseq: &str) {
 
 /// The PRACK a caller sends; the status it gets.
 fn prack(w: &mut World, caller: &mut Side, rseq: u32, sdp: &str) -> u16 {
-    let rack = RAck { rseq, cseq: caller.invite.cseq().unwrap().number, method: Method::Invite };
-    let request = caller.request(Method::Prack).with_header(HeaderName::RAck, rack.to_string());
-    let request = if sdp.is_empty() { request } else { request.with_body("application/sdp", sdp.to_owned()) };
+    let request = caller.prack(rseq, sdp);
     w.send(caller.at, &request);
     w.any_response(caller.at).status
 }

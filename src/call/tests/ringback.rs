@@ -3,7 +3,7 @@
 use super::far::Side;
 use super::world::*;
 use crate::config::{Config, Prack};
-use crate::sip::message::{HeaderName, Method};
+use crate::sip::message::{HeaderName, Method, Typed};
 use crate::types::LegId;
 
 /// What plays on the caller's leg: nothing, or a tone and the leg whose voice ends it.
@@ -119,10 +119,8 @@ fn a_prack_that_comes_while_the_next_trunk_has_not_rung_starts_no_tone() {
     w.reply(&first, 503);
     let second = w.invited(B);
     w.reply(&second, 100);
-    let rseq = ringing.headers.get(&HeaderName::RSeq).unwrap();
-    let cseq = ringing.headers.get(&HeaderName::CSeq).unwrap();
-    let prack = alice.request(Method::Prack).with_header(HeaderName::RAck, format!("{rseq} {cseq}"));
-    w.send(alice.at, prack.with_body("application/sdp", OPUS_ANSWER));
+    let prack = alice.prack(ringing.rseq().unwrap(), OPUS_ANSWER);
+    w.send(alice.at, &prack);
     w.response(alice.at, 200);
     w.pass(secs(2));
     assert_eq!(tone(&w), None, "nobody rings");
@@ -146,10 +144,8 @@ fn a_trunk_whose_session_its_prack_completed_hears_the_phone_ring() {
     let ringing = w.response(caller.at, 180);
     assert!(!ringing.body.is_empty(), "our offer");
     caller.learn(&ringing);
-    let rseq = ringing.headers.get(&HeaderName::RSeq).unwrap().to_owned();
-    let cseq = ringing.headers.get(&HeaderName::CSeq).unwrap().to_owned();
-    let prack = caller.request(Method::Prack).with_header(HeaderName::RAck, format!("{rseq} {cseq}"));
-    w.send(caller.at, prack.with_body("application/sdp", ANSWER));
+    let prack = caller.prack(ringing.rseq().unwrap(), ANSWER);
+    w.send(caller.at, &prack);
     assert_eq!(tone(&w), Some(None));
     w.reply_with(&bob, 200, OPUS_ANSWER);
     w.heard(BOB);

@@ -13,11 +13,18 @@ use std::sync::Arc;
 /// What a trunk is refused for that no limit holds.
 type Hopeless = (u16, &'static str, fn(&mut World), fn(&mut Request));
 
+/// A number that goes on to trunk `b`.
+const TRANSIT: &str = "+31201234567";
+
 const NOTHING: fn(&mut World) = |_| {};
 const AS_IT_IS: fn(&mut Request) = |_| {};
 
 fn blocked(w: &mut World) {
     assert!(w.exchange.set_trunk(w.now, "a", AdminState::Blocked));
+}
+
+fn onward_blocked(w: &mut World) {
+    assert!(w.exchange.set_trunk(w.now, "b", AdminState::Blocked));
 }
 
 fn shed(w: &World) -> usize {
@@ -40,7 +47,7 @@ fn flood(w: &mut World, times: usize, (status, number, _, shape): Hopeless) {
 
 #[test]
 fn whatever_a_trunks_calls_are_refused_for_fifty_of_a_second_are_recorded() {
-    let kinds: [Hopeless; 5] = [
+    let kinds: [Hopeless; 6] = [
         (604, "+3225559999", NOTHING, AS_IT_IS),
         (480, "+3225550003", NOTHING, AS_IT_IS),
         (488, "+3225550002", NOTHING, |invite| {
@@ -49,6 +56,7 @@ fn whatever_a_trunks_calls_are_refused_for_fifty_of_a_second_are_recorded() {
         }),
         (503, "+3225550002", |w| w.exchange.set_draining(true), AS_IT_IS),
         (503, "+3225550002", blocked, AS_IT_IS),
+        (503, TRANSIT, onward_blocked, AS_IT_IS),
     ];
     for kind in kinds {
         let mut w = World::new();
@@ -77,6 +85,43 @@ fn what_would_be_taken_is_taken_of_a_trunk_whose_other_calls_lead_nowhere() {
     w.refused(&other, 604);
     w.finish_all();
     assert_eq!(w.ends().len(), 52);
+}
+
+#[test]
+fn a_call_to_another_trunk_is_refused_without_a_record_only_while_that_one_takes_none() {
+    for why in ["order", "channels", "calls a second"] {
+        let mut w = World::with(|config| match why {
+            "channels" => config.trunks[1].max_channels = Some(1),
+            "calls a second" => config.trunks[1].max_cps = Some(1),
+            _ => {}
+        });
+        let mut caller = w.call_in(A, TRANSIT);
+        let mut callee = w.invited(B);
+        w.reply_with(&callee, 200, ANSWER);
+        w.ack(&mut caller);
+        w.heard(B);
+        if why == "order" {
+            onward_blocked(&mut w);
+        }
+        flood(&mut w, 200, (503, TRANSIT, NOTHING, AS_IT_IS));
+        assert_eq!((w.ends().len(), shed(&w)), (50, 150), "{why}");
+        let channels = w.exchange.trunks().iter().next().unwrap().1.channels_in_use;
+        assert_eq!(channels, 1, "that of the call that goes on: {why}");
+        match why {
+            "order" => assert!(w.exchange.set_trunk(w.now, "b", AdminState::Open)),
+            "channels" => w.hang_up(&mut callee, &caller),
+            _ => w.pass(secs(1)),
+        }
+        w.heard(A);
+        let next = w.call_in(A, TRANSIT);
+        w.invited(B);
+        w.cancel(&next);
+        w.heard(A);
+        if why != "channels" {
+            w.hang_up(&mut caller, &callee);
+        }
+        w.finish_all();
+    }
 }
 
 #[test]

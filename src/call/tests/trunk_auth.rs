@@ -1,6 +1,8 @@
 //! Trunks that ask for credentials: answered where they may be, and never in a loop.
 
 use super::far::Side;
+use super::transfer::refer;
+use super::trunk_transfer::may;
 use super::world::*;
 use crate::config::{Config, Prack, TrunkAuth};
 use crate::sip::message::{HeaderName, Method, Request, Typed};
@@ -320,6 +322,71 @@ fn each_acknowledgement_of_progress_may_be_challenged() {
     w.ack(&mut alice);
     w.hang_up(&mut alice, &callee);
     w.finish();
+}
+
+#[test]
+fn the_end_of_a_fork_that_nobody_wanted_is_proven() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = talking_after_a_challenge(&mut w);
+    let fork = Side::called(callee.at, callee.invite.clone(), "fork2", "UDP");
+    // It repeats its answer until the ACK reaches it.
+    for _ in 0..2 {
+        w.reply_with(&fork, 200, ANSWER);
+        let ack = w.request(fork.at, Method::Ack);
+        let again = expired(&mut w, &fork, Method::Bye);
+        assert_eq!([ack.to_tag(), again.to_tag()], [Some("fork2"); 2]);
+        assert!(ack.headers.contains(&HeaderName::ProxyAuthorization), "RFC 3261 §13.2.2.4");
+        assert_eq!(again.cseq().unwrap().number, ack.cseq().unwrap().number + 2);
+        // Once more is no longer a nonce that has expired.
+        challenge(&mut w, &fork, &again, 407, "");
+        assert!(w.heard(A).is_empty());
+    }
+    assert!(w.call().is_live(), "the call goes on");
+    w.bye(&mut alice);
+    expired(&mut w, &callee, Method::Bye);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn each_report_of_a_transfer_may_be_challenged_also_when_several_are_under_way() {
+    let mut w = World::with(|config| {
+        digest(config);
+        may(config);
+    });
+    w.register("carol", CAROL);
+    let (alice, mut callee) = talking_after_a_challenge(&mut w);
+    assert_eq!(refer(&mut w, &mut callee, "<sip:+3225550003@192.0.2.1>"), 202);
+    let trying = expired(&mut w, &callee, Method::Notify);
+    assert_eq!(String::from_utf8_lossy(&trying.body).trim_end(), "SIP/2.0 100 Trying");
+    w.send(callee.at, callee.response(&trying, 200));
+    let mut carol = w.invited(CAROL);
+    w.reply(&carol, 180);
+    let ringing = w.request(callee.at, Method::Notify);
+    w.reply_with(&carol, 200, OPUS_ANSWER);
+    w.heard(CAROL);
+    let answered = w.request(callee.at, Method::Notify);
+    let bye = w.request(callee.at, Method::Bye);
+    let (mut highest, mut last) = (bye.cseq().unwrap().number, None);
+    for (report, says) in [(&ringing, "180 Ringing"), (&answered, "200 OK")] {
+        challenge(&mut w, &callee, report, 407, "");
+        let again = w.request(callee.at, Method::Notify);
+        assert_eq!(String::from_utf8_lossy(&again.body).trim_end(), format!("SIP/2.0 {says}"));
+        for name in [HeaderName::Event, HeaderName::SubscriptionState, HeaderName::Contact] {
+            assert_eq!(again.headers.get(&name), report.headers.get(&name));
+        }
+        assert!(again.cseq().unwrap().number > highest, "a number of its own");
+        highest = again.cseq().unwrap().number;
+        last = Some(again);
+    }
+    challenge(&mut w, &callee, &bye, 407, STALE);
+    w.request(callee.at, Method::Bye);
+    w.ok(&callee, Method::Bye);
+    challenge(&mut w, &callee, &last.unwrap(), 407, STALE);
+    assert!(w.heard(A).is_empty(), "the dialog is over");
+    w.bye(&mut carol);
+    w.ok(&alice, Method::Bye);
+    w.finish_all();
 }
 
 #[test]

@@ -55,6 +55,12 @@ fn a_trunk_that_may_leaves_two_users_to_each_other() {
     assert!(w.heard(B).is_empty());
 }
 
+/// A far end's dialog, as Replaces names it.
+fn dialog(side: &Side) -> String {
+    let (to, from) = (side.other.tag().unwrap(), side.own.tag().unwrap());
+    format!("{};to-tag={to};from-tag={from}", side.call_id)
+}
+
 /// What both sides of a record are charged for, in milliseconds.
 fn billable(cdr: &Cdr) -> [Option<u64>; 2] {
     let row = |side| RateRow {
@@ -163,12 +169,7 @@ fn a_trunk_goes_on_itself_with_the_user_of_a_call_that_it_takes_over() {
     let mut w = World::with(may);
     w.register("bob", BOB);
     let (first, bob) = calls(&mut w, "+3225550002", BOB);
-    let dialog = format!(
-        "{};to-tag={};from-tag={}",
-        first.call_id,
-        first.other.tag().unwrap(),
-        first.own.tag().unwrap()
-    );
+    let dialog = dialog(&first);
     let mut second = w.call_in_with(A, "whoever", OFFER, |invite| {
         invite.headers.push(HeaderName::Replaces, dialog.clone());
         invite.headers.push(HeaderName::Require, "replaces");
@@ -179,6 +180,42 @@ fn a_trunk_goes_on_itself_with_the_user_of_a_call_that_it_takes_over() {
     w.bye(&mut second);
     w.ok(&bob, Method::Bye);
     w.finish_all();
+}
+
+#[test]
+fn a_trunk_that_takes_its_own_call_over_is_paid_for_until_the_end_and_in_one_record() {
+    for hangs_up in ["caller", "trunk"] {
+        let mut w = World::with(may);
+        let (mut alice, first) = w.talking();
+        w.pass(secs(10));
+        let dialog = dialog(&first);
+        let mut second = w.call_in_with(A, "whoever", OFFER, |invite| {
+            invite.headers.push(HeaderName::Replaces, dialog.clone());
+            invite.headers.push(HeaderName::Require, "replaces");
+        });
+        w.ack(&mut second);
+        w.ok(&first, Method::Bye);
+        assert!(w.heard(ALICE).is_empty(), "its user talks to it as before");
+        assert_eq!(channels(&w), 1);
+        w.pass(secs(50));
+        if hangs_up == "caller" {
+            w.bye(&mut alice);
+            w.ok(&second, Method::Bye);
+        } else {
+            w.bye(&mut second);
+            w.ok(&alice, Method::Bye);
+        }
+        w.finish_all();
+        let ends = w.ends();
+        assert_eq!(ends.len(), 2);
+        let sold = ends.iter().find(|cdr| cdr.transfer_of.is_none()).unwrap();
+        let again = ends.iter().find(|cdr| cdr.transfer_of == Some(sold.id)).unwrap();
+        assert_eq!(sold.caller.account.as_deref(), Some("alice"));
+        assert_eq!((sold.duration_ms, billable(sold)), (60_000, [Some(60_000); 2]), "{hangs_up}");
+        assert_eq!((again.duration_ms, billable(again)), (50_000, [None; 2]), "{hangs_up}");
+        let leg = &sold.legs[0];
+        assert_eq!(leg.ended_at.unwrap() - leg.answered_at.unwrap(), 10_000, "its first dialog");
+    }
 }
 
 #[test]
@@ -196,9 +233,6 @@ fn a_trunk_joins_nobody_whom_somebody_pays_for_and_no_call_of_another_trunk() {
     assert_eq!(refer(&mut w, &mut through, &replacing(&first, false)), 403, "who stays is a trunk");
     let mut other = other;
     assert_eq!(refer(&mut w, &mut other, &replacing(&first, false)), 403, "not its call");
-    let dialog = |side: &Side| {
-        format!("{};to-tag={};from-tag={}", side.call_id, side.other.tag().unwrap(), side.own.tag().unwrap())
-    };
     for (at, side) in [(A, &through), (B, &first)] {
         let replaces = dialog(side);
         let caller = w.call_in_with(at, "whoever", OFFER, |invite| {
@@ -305,8 +339,7 @@ fn a_call_that_takes_another_over_takes_a_channel_of_its_trunk_whatever_number_i
         });
         w.register("bob", BOB);
         let (first, mut bob) = calls(&mut w, "+3225550002", BOB);
-        let (to, from) = (first.other.tag().unwrap(), first.own.tag().unwrap());
-        let dialog = format!("{};to-tag={to};from-tag={from}", first.call_id);
+        let dialog = dialog(&first);
         let mut second = w.call_in_with(A, "whoever", OFFER, |invite| {
             invite.headers.push(HeaderName::Replaces, dialog.clone());
         });

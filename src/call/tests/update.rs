@@ -3,7 +3,7 @@
 use super::far::Side;
 use super::world::*;
 use crate::config::Prack;
-use crate::sip::message::{HeaderName, Method, RAck, Typed};
+use crate::sip::message::{HeaderName, Method, Typed};
 use crate::types::MediaDirection;
 
 fn update(w: &mut World, side: &mut Side, sdp: &str) -> u16 {
@@ -97,8 +97,7 @@ fn before_its_offer_has_an_answer_a_caller_has_to_wait() {
 }
 
 fn prack(w: &mut World, caller: &mut Side, rseq: u32) {
-    let rack = RAck { rseq, cseq: caller.invite.cseq().unwrap().number, method: Method::Invite };
-    let request = caller.request(Method::Prack).with_header(HeaderName::RAck, rack.to_string());
+    let request = caller.prack(rseq, "");
     w.send(caller.at, &request);
     w.response(caller.at, 200);
 }

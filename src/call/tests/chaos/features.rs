@@ -4,7 +4,7 @@ use super::{Bot, Chaos, Key};
 use crate::call::tests::far::Side;
 use crate::call::tests::world::*;
 use crate::config::{Config, Prack, Transfer};
-use crate::sip::message::{HeaderName, Method, RAck, Request, Response, Typed};
+use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -74,11 +74,9 @@ impl Chaos {
         let Some(bot) = self.bots.get_mut(key) else { return };
         let (Some(rseq), true) = (progress.rseq(), bot.pracks) else { return };
         bot.side.learn(progress);
-        let rack = RAck { rseq, cseq: progress.cseq().unwrap().number, method: Method::Invite };
-        let mut prack = bot.side.request(Method::Prack).with_header(HeaderName::RAck, rack.to_string());
-        if bot.side.invite.body.is_empty() && !progress.body.is_empty() {
-            prack = prack.with_body("application/sdp", OFFER.replace("111", "96"));
-        }
+        let owes = bot.side.invite.body.is_empty() && !progress.body.is_empty();
+        let sdp = if owes { OFFER.replace("111", "96") } else { String::new() };
+        let prack = bot.side.prack(rseq, &sdp);
         self.say(key.0, &prack, Duration::ZERO);
         self.say(key.0, &prack, ms(500));
     }
