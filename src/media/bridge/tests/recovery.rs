@@ -263,18 +263,23 @@ fn a_stall_of_the_machine_leaves_no_delay_at_all() {
     assert!(behind(&call.at_a, 48)[60..].iter().all(|ms| *ms == 0));
 }
 
-/// Speech without pauses: nothing may count on one.
-pub(super) fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
-    let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
+/// A voice without pauses: nothing may count on one.
+pub(super) fn continuous_voice(from: usize, samples: usize) -> Vec<i16> {
     let voice = |n: usize| {
         let phase = n as f32 / 8000.0 * std::f32::consts::TAU * 140.0;
         let harmonics = (1..12).map(|k| (phase * k as f32).sin() / k as f32).sum::<f32>();
         let swell = 0.7 + 0.3 * (n as f32 / 8000.0 * 20.0).sin();
         (harmonics * swell * 5_000.0) as i16
     };
+    (from..from + samples).map(voice).collect()
+}
+
+/// The same as an app sends it.
+pub(super) fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
     (0..packets)
         .map(|n| {
-            let pcm: Vec<i16> = (n * 160..(n + 1) * 160).map(voice).collect();
+            let pcm = continuous_voice(n * 160, 160);
             let mut packet = [0; 1276];
             let Ok(Encoded::Packet(len)) = encoder.encode(&pcm, &mut packet) else { unreachable!("no DTX") };
             packet[..len].to_vec()
