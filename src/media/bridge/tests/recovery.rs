@@ -197,6 +197,7 @@ fn every_wire_leaves_a_whole_timeline_and_the_delay_goes_away() {
                     in_order,
                     detour: (0.01, 25 * MS),
                     doubled: 0.01,
+                    drift_ppm: [0, 200, -200][seed as usize % 3],
                 };
                 let mut call = Call::opus_to_pcma();
                 let total = carry(&mut call, Side::A, &opus_speech(600, 10), impairments, seed);
@@ -208,9 +209,9 @@ fn every_wire_leaves_a_whole_timeline_and_the_delay_goes_away() {
                 let lost = report.packets_lost + total.late;
                 let made_up = total.fec + total.plc;
                 assert!(made_up <= lost + 2 && made_up + 6 >= lost, "{lost} lost, {case}");
-                // What is played behind its time is never much more than the wire took.
+                // What is played behind its time is never much more than the wire took, and than a clock that is off gains.
                 let worst = late.iter().max().unwrap();
-                assert!(*worst <= i64::from(jitter) + 60, "{worst} ms, {case}");
+                assert!(*worst <= i64::from(jitter) + 60 + 3, "{worst} ms, {case}");
             }
         }
     }
