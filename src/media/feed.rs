@@ -329,14 +329,29 @@ impl Feed {
         while next <= now {
             // It belongs where its time began, however late we wake.
             let began = next - COMFORT_TIME;
-            self.comfort.noise.fill(&mut out.work.pcm[..COMFORT]);
-            match &mut self.path {
-                Path::Encode(encode) => encode.comfort(COMFORT, began, tx, out),
-                Path::Relay(_) | Path::Reframe(_) | Path::Decode(_) => self.inject(COMFORT, began, tx, out),
-            }
             next += COMFORT_TIME;
+            // A voice that was played late has had some of its pause's time.
+            let samples = COMFORT - self.take_back(COMFORT);
+            if samples == 0 {
+                continue;
+            }
+            self.comfort.noise.fill(&mut out.work.pcm[..samples]);
+            match &mut self.path {
+                Path::Encode(encode) => encode.comfort(samples, began, tx, out),
+                Path::Relay(_) | Path::Reframe(_) | Path::Decode(_) => self.inject(samples, began, tx, out),
+            }
         }
         self.comfort.next = Some(next);
+    }
+
+    /// Takes back from a pause what is played behind its time; gives the samples that stay unplayed.
+    fn take_back(&mut self, most: usize) -> usize {
+        match &mut self.path {
+            Path::Reframe(reframe) => reframe.take_back(most),
+            Path::Encode(encode) => encode.take_back(most),
+            // A relay finds the voice's place behind what it sent; beside Opus no noise is made here.
+            Path::Relay(_) | Path::Decode(_) => 0,
+        }
     }
 
     /// The source speaks again: the noise goes on to right before it.

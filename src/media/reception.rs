@@ -53,6 +53,8 @@ pub struct ReceiveStats {
     former: Option<(u32, u16, Instant)>,
     /// Another source is expected until then.
     expected_until: Option<Instant>,
+    /// The last one that was announced.
+    announced: Option<u32>,
     /// Each packet brings its own proof of who sent it (SRTP).
     authentic: bool,
     last_arrival: Option<Instant>,
@@ -122,6 +124,7 @@ impl ReceiveStats {
             claims: Claims::default(),
             former: None,
             expected_until: None,
+            announced: None,
             authentic: false,
             last_arrival: None,
             longest_gap: Duration::ZERO,
@@ -275,6 +278,22 @@ impl ReceiveStats {
     /// A new SDP may bring another source: it needs no proof but two packets in a row.
     pub fn expect_change(&mut self, now: Instant) {
         self.expected_until = Some(now + EXPECTED);
+    }
+
+    /// The far side says that it speaks no more from this source: where it is the one heard, another comes next.
+    pub fn note_goodbye(&mut self, ssrc: u32, now: Instant) {
+        if self.ssrc() == Some(ssrc) {
+            self.expect_change(now);
+        }
+    }
+
+    /// The far side reports as this source: where another is heard, this one comes next. Said again it is no news: some
+    /// report from another source than they speak from all the time.
+    pub fn announce(&mut self, ssrc: u32, now: Instant) {
+        let another = self.ssrc().is_some_and(|heard| heard != ssrc);
+        if another && self.announced.replace(ssrc) != Some(ssrc) {
+            self.expect_change(now);
+        }
     }
 
     /// Says whether each packet was proven to come from the far side before it is recorded.

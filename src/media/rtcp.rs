@@ -168,6 +168,8 @@ impl Writer<'_> {
 /// What a peer's compound says that we use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Received {
+    /// The source that says goodbye.
+    pub leaves: Option<u32>,
     /// The source that sent it.
     pub ssrc: u32,
     /// Middle 32 bits of the time in its SR.
@@ -213,7 +215,11 @@ pub fn parse(bytes: &[u8], our_ssrc: u32) -> Result<Received, NotRtcp> {
                 received.ssrc = word(packet, 4).ok_or(NotRtcp)?;
                 received.take_reports(&packet[8..], count, our_ssrc)?;
             }
-            BYE => received.bye = true,
+            BYE => {
+                received.bye = true;
+                // Behind the one that leaves come those it mixed; a goodbye may also name nobody (RFC 3550 §6.6).
+                received.leaves = word(packet, 4).filter(|_| count > 0);
+            }
             XR => received.take_extended(packet.get(8..).ok_or(NotRtcp)?, our_ssrc)?,
             // SDES, APP and feedback carry nothing used here.
             _ => {}
@@ -341,6 +347,16 @@ mod tests {
         assert_eq!(&bytes[..8], &[0x80, RR, 0, 1, 0, 0, 0, 7]);
         let received = parse(&bytes[..len], 42).unwrap();
         assert_eq!((received.bye, received.sender_time), (true, None));
+    }
+
+    #[test]
+    fn a_goodbye_names_who_leaves_first_or_nobody() {
+        let leaves = |bytes: &[u8]| parse(bytes, 42).unwrap().leaves;
+        assert_eq!(leaves(&[0x80, RR, 0, 1, 0, 0, 0, 7, 0x82, BYE, 0, 2, 0, 0, 0, 7, 0, 0, 0, 9]), Some(7));
+        assert_eq!(leaves(&[0x81, BYE, 0, 1, 0, 0, 0, 9]), Some(9));
+        assert_eq!(leaves(&[0x80, BYE, 0, 0]), None);
+        assert_eq!(leaves(&[0x81, BYE, 0, 0]), None, "cut off");
+        assert_eq!(leaves(&[0x80, RR, 0, 1, 0, 0, 0, 7]), None);
     }
 
     #[test]

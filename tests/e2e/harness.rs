@@ -151,12 +151,35 @@ fn through(plan: &Impairment) -> (Vec<u16>, Tally) {
     for count in 0..1_000_u16 {
         let sent = start + 20 * Duration::from_millis(1) * u32::from(count);
         take(&mut stream, sent);
-        let mut bytes = vec![0x80, 8];
-        bytes.extend_from_slice(&count.to_be_bytes());
-        stream.handle_input(sent, Packet { port: MediaPort::Rtp, bytes });
+        stream.handle_input(sent, packet(count));
     }
     take(&mut stream, start + Duration::from_secs(60));
     (arrived, stream.tally().clone())
+}
+
+fn packet(count: u16) -> Packet {
+    let [high, low] = count.to_be_bytes();
+    Packet { port: MediaPort::Rtp, bytes: vec![0x80, 8, high, low] }
+}
+
+#[test]
+fn a_wire_can_make_a_clock_that_is_right_a_slow_or_a_fast_one() {
+    let (delay, tick) = (Duration::from_millis(50), Duration::from_millis(20));
+    for drift_ppm in [-2_000, 2_000] {
+        let drifting = Impairments { drift_ppm, ..Impairments::default() };
+        let mut stream = ImpairedStream::new(&Impairment::none().by_chance(drifting, 1).delay(delay));
+        let start = Instant::now();
+        for count in 0..1_000_u16 {
+            let sent = tick * u32::from(count);
+            stream.handle_input(start + sent, packet(count));
+            let due = stream.poll_timeout().expect("it is on its way");
+            let moved = sent.as_nanos() as i64 * i64::from(drift_ppm) / 1_000_000;
+            let expected = (sent + delay).as_nanos() as i64 + moved;
+            assert_eq!((due - start).as_nanos() as i64, expected, "packet {count} at {drift_ppm} ppm");
+            assert_eq!(stream.poll_output(due), Some(packet(count)));
+        }
+        assert_eq!(stream.tally().delivered, 1_000);
+    }
 }
 
 #[test]

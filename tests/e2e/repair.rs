@@ -134,13 +134,65 @@ fn repaired_speech_scores_far_above_unrepaired_speech_of_the_same_losses() {
     }
 }
 
-#[test]
-fn a_phone_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well() {
-    let lane = Lane::take("repair-wire");
-    let _floor = Floor::take();
-    let line = Baresip::on(&lane, MOBILE).codec(PhoneCodec::Pcma).voice(Voice::Callee).start();
-    let builder = Gateway::on(&lane).set("sip.digest", vec![toml::Value::from("MD5")]);
-    let builder = builder.user("alice", ALICE).trunk("operator-a", line.address());
+/// What the networks of a call do to its media; none of it where nothing is said.
+#[derive(Default)]
+struct Networks {
+    app_to_gateway: Impairment,
+    gateway_to_app: Impairment,
+    trunk_to_gateway: Impairment,
+}
+
+/// A call over such networks in which alice's phone and a line in A-law both spoke; it is over.
+struct Spoken<'a> {
+    gateway: Gateway<'a>,
+    phone: Baresip,
+    line: Baresip,
+    app: LossyWire,
+    trunk: LossyWire,
+}
+
+impl Spoken<'_> {
+    #[track_caller]
+    fn over(lane: &Lane, networks: Networks) -> Spoken<'_> {
+        let line = Baresip::on(lane, MOBILE).codec(PhoneCodec::Pcma).voice(Voice::Callee).start();
+        let builder = Gateway::on(lane).set("sip.digest", vec![toml::Value::from("MD5")]);
+        let builder = builder.user("alice", ALICE);
+        let app = LossyWire::on(lane, builder.udp()).to_gateway(networks.app_to_gateway);
+        let app = app.to_peer(networks.gateway_to_app).start();
+        let trunk = LossyWire::on(lane, builder.udp()).peer(line.address());
+        let trunk = trunk.to_gateway(networks.trunk_to_gateway).start();
+        let gateway = builder.trunk("operator-a", trunk.address()).start();
+        let phone = Baresip::on(lane, "alice").voice(Voice::Caller).config("opus_packet_loss 10");
+        let mut phone = phone.registers(app.address(), "udp").start();
+        phone.dial(MOBILE);
+        phone.wait_event("CALL_ESTABLISHED");
+        wait::talk(Duration::from_secs(11));
+        phone.hang_up();
+        line.wait_event("CALL_CLOSED");
+        phone.wait_event("CALL_CLOSED");
+        gateway.wait_idle();
+        Spoken { gateway, phone, line, app, trunk }
+    }
+
+    /// The line's words reach the phone as if no network were bad, and the phone's are not among them.
+    #[track_caller]
+    fn assert_phone_hears(&self) {
+        speech::assert_heard(self.line.said(), self.phone.said(), &self.phone.heard());
+    }
+
+    /// The same the other way.
+    #[track_caller]
+    fn assert_line_hears(&self) {
+        speech::assert_heard(self.phone.said(), self.line.said(), &self.line.heard());
+    }
+
+    fn count(&self, name: &str, labels: &[(&str, &str)]) -> usize {
+        self.gateway.metric(name, labels) as usize
+    }
+}
+
+/// One packet in twenty is lost, as many come 25 ms behind the others, two in a hundred twice.
+fn bad() -> Impairment {
     let ms = Duration::from_millis;
     let chances = Impairments {
         loss: Loss::Random(0.05),
@@ -149,36 +201,89 @@ fn a_phone_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well
         doubled: 0.02,
         ..Impairments::default()
     };
-    let bad = Impairment::none().by_chance(chances, 7).delay(ms(30));
-    let wire = LossyWire::on(&lane, builder.udp()).to_gateway(bad).start();
-    let gateway = builder.start();
-    let phone = Baresip::on(&lane, "alice").voice(Voice::Caller).config("opus_packet_loss 10");
-    let mut phone = phone.registers(wire.address(), "udp").start();
-    phone.dial(MOBILE);
-    phone.wait_event("CALL_ESTABLISHED");
-    wait::talk(Duration::from_secs(11));
-    phone.hang_up();
-    line.wait_event("CALL_CLOSED");
-    phone.wait_event("CALL_CLOSED");
-    gateway.wait_idle();
+    Impairment::none().by_chance(chances, 7).delay(ms(30))
+}
 
-    let score = speech::score(phone.said(), &line.heard());
+#[test]
+fn a_phone_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well() {
+    let lane = Lane::take("repair-wire");
+    let _floor = Floor::take();
+    let call = Spoken::over(&lane, Networks { app_to_gateway: bad(), ..Networks::default() });
+    let score = speech::score(call.phone.said(), &call.line.heard());
     println!("over a lossy wire: {score:?}");
     assert!(score.pesq_nb.is_some_and(|pesq| pesq >= 3.0), "{score:?}");
-    speech::assert_heard(line.said(), phone.said(), &phone.heard());
-    let tally = wire.call().to_gateway;
-    let count = |name: &str, labels: &[(&str, &str)]| gateway.metric(name, labels) as usize;
+    call.assert_phone_hears();
+    let tally = call.app.call().to_gateway;
     assert!(tally.dropped.len() > 15 && tally.overtaken.len() > 15, "{tally:?}");
-    assert_eq!(count("tandem_media_lost_packets_total", &[("leg", "app")]), tally.dropped.len());
-    let fec = count("tandem_media_recovered_packets_total", &[("method", "fec")]);
-    let plc = count("tandem_media_recovered_packets_total", &[("method", "plc")]);
+    assert_eq!(call.count("tandem_media_lost_packets_total", &[("leg", "app")]), tally.dropped.len());
+    let fec = call.count("tandem_media_recovered_packets_total", &[("method", "fec")]);
+    let plc = call.count("tandem_media_recovered_packets_total", &[("method", "plc")]);
     assert!(
         fec > tally.dropped.len() / 3 && fec + plc >= tally.dropped.len() - 2,
         "{fec} and {plc}: {tally:?}"
     );
     // Doubled ones are late, and of the overtaken ones only those before the gateway knew this wire.
-    let late = count("tandem_media_late_packets_total", &[("leg", "app")]);
+    let late = call.count("tandem_media_late_packets_total", &[("leg", "app")]);
     assert!(late < tally.doubled.len() + tally.overtaken.len() / 2, "{late} late: {tally:?}");
+}
+
+#[test]
+fn a_line_whose_packets_are_lost_doubled_and_reordered_on_the_way_is_heard_well() {
+    let lane = Lane::take("repair-trunk");
+    let _floor = Floor::take();
+    let call = Spoken::over(&lane, Networks { trunk_to_gateway: bad(), ..Networks::default() });
+    let score = speech::score(call.line.said(), &call.phone.heard());
+    println!("from a line over a lossy wire: {score:?}");
+    assert!(score.pesq_nb.is_some_and(|pesq| pesq >= 3.0), "{score:?}");
+    call.assert_line_hears();
+    let tally = call.trunk.call().to_gateway;
+    assert!(tally.dropped.len() > 15 && tally.overtaken.len() > 15, "{tally:?}");
+    assert_eq!(call.count("tandem_media_lost_packets_total", &[("leg", "trunk")]), tally.dropped.len());
+    // There is no redundancy in A-law: all is concealed before the encoder.
+    let plc = call.count("tandem_media_recovered_packets_total", &[("method", "plc")]);
+    assert!(plc >= tally.dropped.len() - 2, "{plc}: {tally:?}");
+    let late = call.count("tandem_media_late_packets_total", &[("leg", "trunk")]);
+    assert!(late < tally.doubled.len() + tally.overtaken.len() / 2, "{late} late: {tally:?}");
+}
+
+#[test]
+fn a_phone_that_loses_what_it_is_sent_hears_well_and_its_reports_are_kept() {
+    let lane = Lane::take("repair-app");
+    let _floor = Floor::take();
+    let call = Spoken::over(&lane, Networks { gateway_to_app: bad(), ..Networks::default() });
+    let score = speech::score(call.line.said(), &call.phone.heard());
+    println!("to a phone over a lossy wire: {score:?}");
+    assert!(score.pesq_nb.is_some_and(|pesq| pesq >= 2.5), "{score:?}");
+    call.assert_line_hears();
+    let tally = call.app.call().to_peer;
+    assert!(tally.dropped.len() > 15 && tally.overtaken.len() > 15, "{tally:?}");
+    // Nothing of it is lost on the way here, nor made up.
+    assert_eq!(call.count("tandem_media_lost_packets_total", &[]), 0);
+    let cdr = call.gateway.wait_cdr();
+    let told = cdr["caller_leg"]["remote_loss"].as_f64();
+    assert!(told.is_some_and(|loss| (0.01..0.12).contains(&loss)), "{cdr:#}");
+}
+
+#[test]
+fn clocks_that_are_off_are_heard_no_worse_than_those_that_are_right() {
+    // Ten times what clocks are off by, so that eleven seconds gain more than a packet.
+    for slow_ppm in [-2_000, 2_000] {
+        let lane = Lane::take("repair-clock");
+        let _floor = Floor::take();
+        let off = |drift_ppm| {
+            let drifting = Impairments { drift_ppm, ..Impairments::default() };
+            Impairment::none().by_chance(drifting, 7).delay(Duration::from_millis(40))
+        };
+        let (app_to_gateway, trunk_to_gateway) = (off(slow_ppm), off(-slow_ppm));
+        let call = Spoken::over(&lane, Networks { app_to_gateway, trunk_to_gateway, ..Networks::default() });
+        call.assert_line_hears();
+        call.assert_phone_hears();
+        assert_eq!(call.count("tandem_media_lost_packets_total", &[]), 0);
+        for name in ["tandem_media_late_packets_total", "tandem_media_recovered_packets_total"] {
+            // Those of a busy machine.
+            assert!(call.count(name, &[]) <= 5, "{name}: {}", call.count(name, &[]));
+        }
+    }
 }
 
 /// What the far side hears, whose jitter buffer is ideal.

@@ -43,7 +43,8 @@ impl Impairment {
         Impairment { script: fates.into_iter().collect(), ..Impairment::none() }
     }
 
-    /// What is not in the script is lost, late or doubled by chance, in each call the same.
+    /// What is not in the script is lost, late or doubled by chance, in each call the same. Where the sender's clock is to
+    /// be fast, what it gains comes out of [`delay`](Impairment::delay).
     pub fn by_chance(self, impairments: Impairments, seed: u64) -> Impairment {
         Impairment { chances: Some((impairments, seed)), ..self }
     }

@@ -113,41 +113,48 @@ impl Worker {
         }
     }
 
-    /// Works until all who could give orders are gone.
-    pub(super) fn run(mut self) {
+    /// Works until all who could give orders are gone. `gather` lets packets gather for a time.
+    pub(super) fn run(mut self, mut gather: impl FnMut(Duration)) {
         let mut ready = Events::with_capacity(1024);
-        let mut waiting = Vec::new();
-        loop {
-            let looked = Instant::now();
-            if let Err(error) = self.poll.poll(&mut ready, self.patience(looked))
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return;
-            }
-            let woken = Instant::now();
-            std::mem::swap(&mut waiting, &mut self.unfinished);
-            for event in &ready {
-                if event.token() == WAKER {
-                    if !self.take_orders() {
-                        return;
-                    }
-                } else {
-                    self.drain_port(event.token());
-                }
-            }
-            for token in waiting.drain(..) {
-                self.drain_port(token);
-            }
-            self.meet_deadlines(looked);
-            let took = woken.elapsed();
-            self.load.worked(took);
-            self.judge(woken + took);
-            // Waking up costs as much as a packet does: where there is much to do, packets gather first.
-            let rest = self.load.gathering().saturating_sub(took);
-            if self.unfinished.is_empty() && rest >= SHORTEST_REST {
-                let_packets_gather(rest);
+        let mut waiting = Vec::with_capacity(64);
+        while let Some(rest) = self.turn(&mut ready, &mut waiting) {
+            if !rest.is_zero() {
+                gather(rest);
             }
         }
+    }
+
+    /// Waits for something to do, does it, and gives for how long packets are to gather before the next turn. `None` once
+    /// nobody is left to give orders.
+    fn turn(&mut self, ready: &mut Events, waiting: &mut Vec<Token>) -> Option<Duration> {
+        let looked = Instant::now();
+        if let Err(error) = self.poll.poll(ready, self.patience(looked))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return None;
+        }
+        let woken = Instant::now();
+        std::mem::swap(waiting, &mut self.unfinished);
+        for event in &*ready {
+            if event.token() == WAKER {
+                if !self.take_orders() {
+                    return None;
+                }
+            } else {
+                self.drain_port(event.token());
+            }
+        }
+        for token in waiting.drain(..) {
+            self.drain_port(token);
+        }
+        self.meet_deadlines(looked);
+        let took = woken.elapsed();
+        self.load.worked(took);
+        self.judge(woken + took);
+        // Waking up costs as much as a packet does: where there is much to do, packets gather first.
+        let rest = self.load.gathering().saturating_sub(took);
+        let gathers = self.unfinished.is_empty() && rest >= SHORTEST_REST;
+        Some(if gathers { rest } else { Duration::ZERO })
     }
 
     /// How long to sleep if nothing happens.
@@ -577,7 +584,7 @@ impl Worker {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a thread of our own, which has nothing else to do meanwhile")]
-fn let_packets_gather(time: Duration) {
+pub(super) fn let_packets_gather(time: Duration) {
     std::thread::sleep(time);
 }
 
@@ -640,3 +647,6 @@ fn port(token: Token) -> (usize, Channel) {
     let channel = if token.0.is_multiple_of(2) { Channel::Rtp } else { Channel::Rtcp };
     (token.0 / 2, channel)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The media threads as signalling sees them: starts them, gives each call one, hands orders over.
 
 use super::command::{MediaCommand, MediaEvent, WorkerId};
-use super::worker::{Heir, Worker};
+use super::worker::{Heir, Worker, let_packets_gather};
 use crate::media::load::LoadLimit;
 use crate::media::stats::{MediaTotals, WorkerStats};
 use crate::types::{CallId, LegId};
@@ -135,7 +135,8 @@ fn start(index: usize, limit: LoadLimit, events: EventHandler) -> io::Result<Han
     let legs = Arc::new(AtomicUsize::new(0));
     let stats = Arc::new(WorkerStats::default());
     let worker = Worker::new(poll, inbox, events, limit, legs.clone(), stats.clone());
-    let thread = std::thread::Builder::new().name(WorkerId(index).to_string()).spawn(move || worker.run())?;
+    let work = move || worker.run(let_packets_gather);
+    let thread = std::thread::Builder::new().name(WorkerId(index).to_string()).spawn(work)?;
     Ok(Handle { orders, waker, left: Cell::new(false), legs, stats, thread })
 }
 

@@ -307,6 +307,13 @@ impl Media {
                 Latched::Unchanged | Latched::Moved(_) => {}
             }
         }
+        // Whoever only guesses addresses knows neither the source that is heard nor the one that we send from.
+        if let Some(source) = received.leaves {
+            self.stats.note_goodbye(source, now.instant);
+        }
+        if received.sender_time.is_some() && received.about_us.is_some() {
+            self.stats.announce(received.ssrc, now.instant);
+        }
         if let Some(time) = received.sender_time {
             self.reports.last_sr = Some((received.ssrc, time, arrival));
             self.reports.keyed |= self.stats.ssrc() == Some(received.ssrc);

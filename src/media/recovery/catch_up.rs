@@ -68,6 +68,40 @@ impl CatchUp {
     }
 }
 
+/// The delay of a voice behind sound of our own making: noise that went on until a late packet came, a tone that took
+/// longer than its key. A voice that is late because its timestamps run behind its packets is left whole: it would be
+/// late again with the next one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrun {
+    catch_up: CatchUp,
+    /// The last sound was ours.
+    ours: bool,
+    /// The delay comes from it.
+    owed: bool,
+}
+
+impl Overrun {
+    /// Sound of our own making goes out.
+    pub fn note_ours(&mut self) {
+        self.ours = true;
+    }
+
+    /// A packet of the voice has its place, later or no later behind its time than the one before.
+    #[inline]
+    pub fn note_voice(&mut self, later: bool) {
+        if later {
+            (self.catch_up, self.owed) = (CatchUp::default(), self.ours);
+        }
+        self.ours = false;
+    }
+
+    /// As [`CatchUp::shorten`]; all are left where the delay is not ours.
+    #[inline]
+    pub fn shorten(&mut self, pcm: &mut [i16], behind: usize) -> usize {
+        if behind == 0 || !self.owed { pcm.len() } else { self.catch_up.shorten(pcm, behind) }
+    }
+}
+
 /// Takes `cut` samples out behind the beginning and blends both sides.
 fn splice(pcm: &mut [i16], cut: usize) {
     if cut == 0 {

@@ -1,5 +1,5 @@
-//! What recovery is there for: a wire that loses, delays, overtakes and doubles packets, the same way for the same seed.
-//! It carries nothing itself: it says when a packet that is sent at a given time arrives. Tests and measurements use it.
+//! What recovery is there for: a wire that loses, delays, overtakes and doubles packets, and whose sender keeps another
+//! time, the same way for the same seed. It carries nothing itself: it says when a packet that is sent at a given time arrives. Tests and measurements use it.
 
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ pub struct Impairments {
     pub detour: (f64, Duration),
     /// Share of packets, 0 to 1, that arrive a second time, 5 ms later.
     pub doubled: f64,
+    /// By how many millionths the sender's clock is slow: its packets come ever later. One that is fast (below zero) has
+    /// them come ever earlier.
+    pub drift_ppm: i32,
 }
 
 /// Which packets are lost.
@@ -43,14 +46,14 @@ impl ImpairedWire {
         ImpairedWire { impairments, random, losing: false, last: Duration::ZERO }
     }
 
-    /// When the packet sent at `sent` arrives: never, once or twice.
+    /// When the packet sent at `sent`, by the sender's clock, arrives: never, once or twice.
     pub fn carry(&mut self, sent: Duration) -> impl Iterator<Item = Duration> + use<> {
         let lost = self.loses();
         let delay = self.impairments.jitter.mul_f64(self.chance());
         let (share, longer) = self.impairments.detour;
         let detour = if self.chance() < share { longer } else { Duration::ZERO };
         let doubled = self.chance() < self.impairments.doubled;
-        let mut arrives = sent + delay;
+        let mut arrives = by_true_time(sent, self.impairments.drift_ppm) + delay;
         if self.impairments.in_order {
             arrives = arrives.max(self.last);
             self.last = arrives;
@@ -82,6 +85,13 @@ impl ImpairedWire {
         self.random ^= self.random << 17;
         (self.random >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+/// What a clock that is slow by so many millionths shows, on one that is right.
+fn by_true_time(shown: Duration, slow_ppm: i32) -> Duration {
+    let moved = shown.as_nanos() as i64 / 1_000 * i64::from(slow_ppm) / 1_000;
+    let distance = Duration::from_nanos(moved.unsigned_abs());
+    if moved < 0 { shown - distance } else { shown + distance }
 }
 
 #[cfg(test)]
@@ -132,6 +142,18 @@ mod tests {
                     .all(|(n, at)| (20 * n as u32 * MS..=(20 * n as u32 + 60) * MS).contains(at))
             );
             assert_eq!(at.is_sorted(), in_order);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_off_moves_every_packet_a_little_more_than_the_one_before() {
+        const HOUR: u32 = 180_000;
+        for (drift_ppm, after_an_hour) in [(200, 3_600_720), (-200, 3_599_280), (0, 3_600_000)] {
+            let at = carried(Impairments { drift_ppm, ..Impairments::default() }, HOUR + 1);
+            assert_eq!(at[HOUR as usize], [MS * after_an_hour], "{drift_ppm} ppm");
+            let steps: Vec<Duration> = at.windows(2).map(|pair| pair[1][0] - pair[0][0]).collect();
+            let step = 20 * MS * (1_000_000 + drift_ppm) as u32 / 1_000_000;
+            assert!(steps.iter().all(|found| found.abs_diff(step).as_nanos() <= 1), "{drift_ppm} ppm");
         }
     }
 

@@ -5,6 +5,7 @@ use crate::media::codec::concealment::Concealer;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::codec::opus::{CLOCK_RATE, Encoded, Encoder, MAX_ENCODED, OpusError};
 use crate::media::config::OpusSettings;
+use crate::media::recovery::catch_up::Overrun;
 use crate::media::rtp::Arrival;
 use crate::media::track::{Place, Track};
 use crate::media::transmit::{Chunk, Out, Transmitter};
@@ -34,6 +35,7 @@ pub struct G711ToOpus {
     expected_loss: u8,
     track: Track,
     concealer: Concealer,
+    overrun: Overrun,
     frame: usize,
     /// The length of the frames from the next one on.
     next_frame: usize,
@@ -60,6 +62,7 @@ impl G711ToOpus {
             expected_loss: 0,
             track: Track::new(SAMPLE_RATE, CLOCK_RATE),
             concealer: Concealer::default(),
+            overrun: Overrun::default(),
             frame: frame_samples(ptime_ms),
             next_frame: frame_samples(ptime_ms),
             waiting: [0; MAX_FRAME],
@@ -108,20 +111,26 @@ impl G711ToOpus {
         if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
             return Outcome::UNUSABLE;
         }
+        let behind = self.track.behind();
         let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
             Place::TooLate => return Outcome::TOO_LATE,
             Place::Play { missing } | Place::Restart { missing } => missing,
         };
+        self.overrun.note_voice(self.track.behind() > behind);
         self.comforted = 0;
         let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
         if missing > 0 {
             outcome.recovered_plc = self.fill_gap(missing, incoming, tx, out);
         }
-        let samples = self.law.expand_into(packet.payload, &mut out.work.pcm);
+        let mut samples = self.law.expand_into(packet.payload, &mut out.work.pcm);
+        self.rest_due = Some(rest_due(now, samples, slack.after));
         if !self.clear {
             self.concealer.heard(&mut out.work.pcm[..samples]);
+            let behind = (self.track.behind() / UNITS) as usize;
+            let kept = self.overrun.shorten(&mut out.work.pcm[..samples], behind);
+            self.track.give_back((samples - kept) as u32 * UNITS);
+            samples = kept;
         }
-        self.rest_due = Some(rest_due(now, samples, slack.after));
         self.push(samples, now, tx, out);
         outcome
     }
@@ -239,6 +248,7 @@ impl G711ToOpus {
     /// Sends sound of our own making (a key press as tones) in place of the voice.
     pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.track.begin(tx.position_at(now));
+        self.overrun.note_ours();
         self.rest_due = Some(rest_due(now, samples, REST_SLACK));
         self.push(samples, now, tx, out);
     }
@@ -261,6 +271,7 @@ impl G711ToOpus {
         if told || !self.settings.dtx {
             return self.inject(samples, now, tx, out);
         }
+        self.overrun.note_ours();
         let (position, units) = (self.track.position(), samples as u32 * UNITS);
         tx.skip(now, position, units);
         self.track.played(units);
@@ -278,6 +289,13 @@ impl G711ToOpus {
     /// Samples missing before a timestamp of the source.
     pub fn missing_before(&self, timestamp: u32) -> usize {
         self.track.missing_before(timestamp).map_or(0, |missing| missing.max(0) as usize / UNITS as usize)
+    }
+
+    /// Takes back from a pause what is played behind its time, up to so many samples; gives how many stay unplayed.
+    pub fn take_back(&mut self, most: usize) -> usize {
+        let samples = ((self.track.behind() / UNITS) as usize).min(most);
+        self.track.give_back(samples as u32 * UNITS);
+        samples
     }
 
     /// Where a timestamp of the source lies in our stream.

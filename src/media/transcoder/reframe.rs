@@ -4,6 +4,7 @@ use super::packer::Packer;
 use super::{Incoming, Outcome, REST_SLACK, rest_due};
 use crate::media::codec::concealment::Concealer;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
+use crate::media::recovery::catch_up::Overrun;
 use crate::media::rtp::Arrival;
 use crate::media::track::{Place, Track};
 use crate::media::transmit::{Out, Transmitter};
@@ -20,6 +21,7 @@ pub struct G711ToG711 {
     to: Law,
     track: Track,
     concealer: Concealer,
+    overrun: Overrun,
     packer: Packer,
     /// When what waits for the rest of its packet goes out without it.
     rest_due: Option<Instant>,
@@ -34,6 +36,7 @@ impl G711ToG711 {
             to,
             track: Track::new(SAMPLE_RATE, SAMPLE_RATE),
             concealer: Concealer::default(),
+            overrun: Overrun::default(),
             packer: Packer::new(to, ptime_ms),
             rest_due: None,
             clear: false,
@@ -56,10 +59,12 @@ impl G711ToG711 {
         if packet.payload.is_empty() || packet.payload.len() > out.work.pcm.len() {
             return Outcome::UNUSABLE;
         }
+        let behind = self.track.behind();
         let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
             Place::TooLate => return Outcome::TOO_LATE,
             Place::Play { missing } | Place::Restart { missing } => missing,
         };
+        self.overrun.note_voice(self.track.behind() > behind);
         let mut outcome = Outcome::default();
         match arrival {
             Arrival::Gap(_) if self.clear && (1..=MAX_CONCEALED).contains(&missing) => {
@@ -88,7 +93,10 @@ impl G711ToG711 {
         }
         let samples = self.from.expand_into(packet.payload, &mut out.work.pcm);
         self.concealer.heard(&mut out.work.pcm[..samples]);
-        self.emit(samples, now, tx, out);
+        let behind = self.track.behind() as usize;
+        let kept = self.overrun.shorten(&mut out.work.pcm[..samples], behind);
+        self.track.give_back((samples - kept) as u32);
+        self.emit(kept, now, tx, out);
         outcome
     }
 
@@ -104,6 +112,7 @@ impl G711ToG711 {
     /// Sends sound of our own making (a key press as tones) in place of the voice.
     pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.track.begin(tx.position_at(now));
+        self.overrun.note_ours();
         self.rest_due = Some(rest_due(now, samples, REST_SLACK));
         self.emit(samples, now, tx, out);
     }
@@ -147,6 +156,13 @@ impl G711ToG711 {
     /// Samples missing before a timestamp of the source.
     pub fn missing_before(&self, timestamp: u32) -> usize {
         self.track.missing_before(timestamp).map_or(0, |missing| missing.max(0) as usize)
+    }
+
+    /// Takes back from a pause what is played behind its time, up to so many samples; gives how many stay unplayed.
+    pub fn take_back(&mut self, most: usize) -> usize {
+        let samples = (self.track.behind() as usize).min(most);
+        self.track.give_back(samples as u32);
+        samples
     }
 
     /// Where a timestamp of the source lies in our stream.

@@ -197,6 +197,7 @@ fn every_wire_leaves_a_whole_timeline_and_the_delay_goes_away() {
                     in_order,
                     detour: (0.01, 25 * MS),
                     doubled: 0.01,
+                    drift_ppm: [0, 200, -200][seed as usize % 3],
                 };
                 let mut call = Call::opus_to_pcma();
                 let total = carry(&mut call, Side::A, &opus_speech(600, 10), impairments, seed);
@@ -208,9 +209,9 @@ fn every_wire_leaves_a_whole_timeline_and_the_delay_goes_away() {
                 let lost = report.packets_lost + total.late;
                 let made_up = total.fec + total.plc;
                 assert!(made_up <= lost + 2 && made_up + 6 >= lost, "{lost} lost, {case}");
-                // What is played behind its time is never much more than the wire took.
+                // What is played behind its time is never much more than the wire took, and than a clock that is off gains.
                 let worst = late.iter().max().unwrap();
-                assert!(*worst <= i64::from(jitter) + 60, "{worst} ms, {case}");
+                assert!(*worst <= i64::from(jitter) + 60 + 3, "{worst} ms, {case}");
             }
         }
     }
@@ -263,18 +264,23 @@ fn a_stall_of_the_machine_leaves_no_delay_at_all() {
     assert!(behind(&call.at_a, 48)[60..].iter().all(|ms| *ms == 0));
 }
 
-/// Speech without pauses: nothing may count on one.
-pub(super) fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
-    let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
+/// A voice without pauses: nothing may count on one.
+pub(super) fn continuous_voice(from: usize, samples: usize) -> Vec<i16> {
     let voice = |n: usize| {
         let phase = n as f32 / 8000.0 * std::f32::consts::TAU * 140.0;
         let harmonics = (1..12).map(|k| (phase * k as f32).sin() / k as f32).sum::<f32>();
         let swell = 0.7 + 0.3 * (n as f32 / 8000.0 * 20.0).sin();
         (harmonics * swell * 5_000.0) as i16
     };
+    (from..from + samples).map(voice).collect()
+}
+
+/// The same as an app sends it.
+pub(super) fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new(8_000, config(AudioCodec::Opus).opus).unwrap();
     (0..packets)
         .map(|n| {
-            let pcm: Vec<i16> = (n * 160..(n + 1) * 160).map(voice).collect();
+            let pcm = continuous_voice(n * 160, 160);
             let mut packet = [0; 1276];
             let Ok(Encoded::Packet(len)) = encoder.encode(&pcm, &mut packet) else { unreachable!("no DTX") };
             packet[..len].to_vec()

@@ -221,6 +221,76 @@ fn redundancy_after(fraction_lost: u8, least: usize) {
     assert!(after > least, "{after} packets after {fraction_lost} of 256 were lost");
 }
 
+/// The SSRC of what the app is sent.
+const OURS: u32 = 0x3333_4444;
+/// Who speaks after the app's first source.
+const NEXT: u32 = 0x1234;
+
+/// Half a second from a new source right behind an app that paused before: how many of its 25 packets are heard. The app
+/// reports at the beginning, which is long forgotten then, and in between.
+fn heard_of_a_new_source(before: Option<Compound<'_>>, between: Option<Compound<'_>>) -> usize {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let mut heard = 0;
+    for (n, packet) in opus_speech(150, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        // A sign of life every 400 ms.
+        if (60..100).contains(&n) && n % 20 != 0 {
+            app.timestamp = app.timestamp.wrapping_add(960);
+            continue;
+        }
+        let report = match n {
+            1 => before,
+            125 => between,
+            _ => None,
+        };
+        if let Some(compound) = report {
+            let mut bytes = [0; rtcp::MAX_WRITTEN];
+            let len = compound.write(&mut bytes).unwrap();
+            let (from, arrival) = (call.config_a.remote_rtcp, call.now.instant);
+            let datagram = Datagram { from, arrival, bytes: &mut bytes[..len] };
+            call.a.receive_rtcp(datagram, Channel::Rtcp, call.now);
+        }
+        if n == 125 {
+            (app.ssrc, app.sequence, app.timestamp) = (NEXT, 100, 7);
+        }
+        let outcome = app.say(&mut call, 960, packet);
+        heard += usize::from(n >= 125 && outcome.transcoded);
+    }
+    heard
+}
+
+#[test]
+fn a_source_that_says_goodbye_is_not_waited_for() {
+    let goodbye =
+        |ssrc| Some(Compound { ssrc, sender: None, report: None, voip: None, cname: "app", bye: true });
+    assert_eq!(heard_of_a_new_source(None, goodbye(0xabcd)), 24, "two in a row are believed");
+    assert_eq!(heard_of_a_new_source(None, None), 0, "whoever pauses is waited for");
+    assert_eq!(heard_of_a_new_source(None, goodbye(NEXT)), 0, "nobody says goodbye for another");
+}
+
+#[test]
+fn a_new_source_that_reports_on_what_it_hears_is_believed_at_once() {
+    let ntp = NtpTime::from_unix_millis(1_700_000_000_000);
+    let sender = Some(rtcp::SenderInfo { ntp, rtp_timestamp: 7, packets: 1, octets: 60 });
+    let report = |ssrc, about| {
+        let reception =
+            Reception { ssrc: about, fraction_lost: 0, cumulative_lost: 0, highest_sequence: 1, jitter: 8 };
+        let report = Some(Report { reception, last_sr: 0, delay_since_last_sr: 0 });
+        Some(Compound { ssrc, sender, report, voip: None, cname: "app", bye: false })
+    };
+    assert_eq!(heard_of_a_new_source(None, report(NEXT, OURS)), 24);
+    assert_eq!(heard_of_a_new_source(None, report(NEXT, 77)), 0, "who does not know ours may be anybody");
+    assert_eq!(heard_of_a_new_source(None, report(0xabcd, OURS)), 0, "the one that is heard is no news");
+    // Some report from another source than they speak from.
+    assert_eq!(
+        heard_of_a_new_source(report(5, OURS), report(5, OURS)),
+        0,
+        "nor is one that has always reported"
+    );
+    assert_eq!(heard_of_a_new_source(report(5, OURS), report(NEXT, OURS)), 24);
+}
+
 #[test]
 fn closing_says_goodbye() {
     let mut call = Call::opus_to_pcma();
@@ -228,7 +298,8 @@ fn closing_says_goodbye() {
     call.a.close(call.now, &mut Out { wire: &mut wire, work: &mut call.work });
     let (channel, to, bytes) = &wire.0[0];
     assert_eq!((*channel, *to), (Channel::Rtcp, call.config_a.remote_rtcp));
-    assert!(rtcp::parse(bytes, 0).unwrap().bye);
+    let said = rtcp::parse(bytes, 0).unwrap();
+    assert_eq!((said.bye, said.leaves), (true, Some(OURS)));
 }
 
 #[test]

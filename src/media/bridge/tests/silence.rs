@@ -1,5 +1,6 @@
 //! Silence on either side of a bridge: Opus that stops sending, comfort noise, and the voice that comes back.
 
+use super::recovery::{behind, continuous_voice};
 use super::*;
 use crate::media::codec::background::mean_square;
 use crate::media::codec::comfort_noise::{NoiseEstimator, PAYLOAD_TYPE};
@@ -262,4 +263,97 @@ fn no_syllable_after_a_pause_is_cut_however_much_the_packets_jitter() {
             }
         }
     }
+}
+
+/// A voice without pauses in A-law, `samples` a packet.
+fn continuous_pcma(n: usize, samples: usize) -> Vec<u8> {
+    continuous_voice(n * samples, samples).into_iter().map(|sample| Law::A.compress(sample)).collect()
+}
+
+/// What an app and a trunk with longer packets get of a trunk whose silence ends late; ready to be called.
+fn towards_app_and_trunk() -> [Call; 2] {
+    let trunk = LegConfig { ptime_ms: 40, ..config(AudioCodec::Pcmu) };
+    [config(AudioCodec::Opus), trunk].map(|to| Call::new(config(AudioCodec::Pcma), to))
+}
+
+/// By how many milliseconds what was sent since then comes too late for its place at most.
+fn latest(call: &Call, since: Duration) -> i64 {
+    let late = behind(&call.at_b, call.config_b.codec.clock_rate() / 1_000);
+    let since = call.at_b.iter().zip(late).filter(|(got, _)| got.at >= since);
+    since.map(|(_, late)| late).max().expect("something was sent")
+}
+
+/// Lets a trunk speak for a second, describe its silence for another, and speak for `packets` again, the first of which
+/// comes 90 ms late and holds up the others.
+fn silence_that_ends_late(call: &mut Call, trunk: &mut Talker, packets: u32) {
+    for n in 0..100 + packets {
+        let late = if n < 100 { Duration::ZERO } else { 2_090 * MS };
+        call.until((20 * MS * n).max(late));
+        match n {
+            50..100 if n % 25 == 0 => {
+                let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..trunk.next(160) };
+                call.send(Side::A, header, &[60]);
+            }
+            50..100 => trunk.timestamp = trunk.timestamp.wrapping_add(160),
+            _ => {
+                trunk.say(call, 160, &continuous_pcma(n as usize, 160));
+            }
+        }
+    }
+}
+
+#[test]
+fn noise_that_went_on_until_a_late_voice_came_delays_it_for_two_seconds_at_most() {
+    for mut call in towards_app_and_trunk() {
+        let to = call.config_b.codec;
+        silence_that_ends_late(&mut call, &mut Talker::new(Side::A, 8), 300);
+        assert!(latest(&call, 2_090 * MS) >= 10, "{to}: the noise took the voice's place");
+        let left = latest(&call, 4_100 * MS);
+        assert!(left <= 1, "{to}: {left} ms are left");
+        match to {
+            AudioCodec::Opus => assert_continuous(&call.at_b, 960),
+            AudioCodec::Pcma | AudioCodec::Pcmu => {
+                for pair in call.at_b.windows(2) {
+                    let heard = pair[0].payload.len() as u32;
+                    assert_eq!(pair[1].timestamp, pair[0].timestamp.wrapping_add(heard));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_next_pause_takes_back_at_once_what_noise_delayed() {
+    for mut call in towards_app_and_trunk() {
+        let (to, mut trunk) = (call.config_b.codec, Talker::new(Side::A, 8));
+        silence_that_ends_late(&mut call, &mut trunk, 5);
+        for n in 105..160 {
+            call.until(20 * MS * n);
+            match n {
+                105 => {
+                    let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..trunk.next(160) };
+                    call.send(Side::A, header, &[60]);
+                }
+                106..150 => trunk.timestamp = trunk.timestamp.wrapping_add(160),
+                _ => {
+                    trunk.say(&mut call, 160, &continuous_pcma(n as usize, 160));
+                }
+            }
+        }
+        let left = latest(&call, 3_000 * MS);
+        assert!(left <= 1, "{to}: {left} ms are left");
+    }
+}
+
+#[test]
+fn a_trunk_whose_timestamps_run_behind_its_packets_loses_nothing_of_its_voice() {
+    let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Opus));
+    let mut trunk = Talker::new(Side::A, 8);
+    // 30 ms of sound each, but timestamps that step by 20.
+    for n in 0..200 {
+        call.until(30 * MS * n);
+        trunk.say(&mut call, 160, &continuous_pcma(n as usize, 240));
+    }
+    assert_eq!(call.at_b.len(), 300);
+    assert_continuous(&call.at_b, 960);
 }
