@@ -388,12 +388,15 @@ impl Feed {
         self.apply_wishes();
     }
 
-    /// The source stopped on purpose (hold): nothing is filled until its next packet.
+    /// The source is not heard on purpose (hold), whether it goes on or not: nothing is filled until its next packet.
     pub fn pause(&mut self) {
         self.order.clear();
         self.comfort.next = None;
-        if let Path::Decode(decode) = &mut self.path {
-            decode.pause();
+        match &mut self.path {
+            // What it sends meanwhile has no number in our stream.
+            Path::Relay(relay) => relay.forget(),
+            Path::Decode(decode) => decode.pause(),
+            Path::Reframe(_) | Path::Encode(_) => {}
         }
     }
 

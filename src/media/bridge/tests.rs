@@ -6,6 +6,7 @@ mod faults;
 mod fax;
 mod lines;
 mod long_packets;
+mod numbers;
 mod presses;
 mod quality;
 mod recovery;
