@@ -9,7 +9,6 @@ use super::config::{LegConfig, Line, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
 use super::latch::{Latch, Latched};
-use super::level::Level;
 use super::readback::Readback;
 use super::reception::ReceiveStats;
 use super::recording::Recording;
@@ -461,8 +460,7 @@ impl Leg {
                 (packet, arrival)
             }
             Heard::Noise(packet, arrival) => {
-                self.conversation.tally.note_level(Level::of_description(packet.payload));
-                self.conversation.tally.note_level(Level::Pause);
+                self.conversation.tally.note_description(packet.payload);
                 (packet, arrival)
             }
             Heard::Event(packet, arrival, _) => (packet, arrival),
