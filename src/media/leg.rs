@@ -331,6 +331,7 @@ impl Leg {
             self.counts.discarded += 1;
             return None;
         };
+        media.settle_law(&mut datagram.bytes[..opened]);
         // The borrow of the bytes ends in a shared one: from here on nobody changes the packet.
         let bytes: &'p [u8] = datagram.bytes;
         let Some((packet, kind)) = media.read(&bytes[..opened]) else {
