@@ -14,6 +14,7 @@ mod reports;
 mod security;
 mod silence;
 mod stalls;
+mod told;
 
 use super::*;
 use crate::media::codec::g711::Law;
