@@ -1,6 +1,7 @@
 //! One leg's media: hears what may be heard, measures it, reports on it, and sends what its bridge, a tone or a test line
 //! makes.
 
+mod hearing;
 mod media;
 mod reports;
 
@@ -18,7 +19,7 @@ use super::series::Series;
 use super::srtp::{self, SrtpError};
 use super::transcoder::{Outcome, Untold};
 use super::transmit::{Channel, Out, Transmitter};
-use super::watch::{Tally, Watch};
+use super::watch::{Finding, Tally, Watch};
 use crate::types::{AudioCodec, AudioFault, LegKind, Now};
 use media::{PacketKind, pass, sessions};
 use reports::Reports;
@@ -483,6 +484,9 @@ impl Leg {
             // What sounded before the answer was not the one who answered.
             conversation.tally.forget_sound();
         }
+        if let Some(media) = &mut self.media {
+            media.ask_hearing();
+        }
     }
 
     /// True if it is time for [`judge`](Self::judge).
@@ -493,16 +497,26 @@ impl Leg {
 
     /// Judges, as the one that is heard, whether its peer is heard too.
     pub fn judge(&mut self, peer: &mut Leg, now: Instant) {
-        let theirs = &mut peer.conversation;
-        if !theirs.on {
+        if !peer.conversation.on {
             return;
         }
         let ours = &mut self.conversation;
-        let Some(finding) = ours.watch.judge(now, ours.tally, theirs.tally) else { return };
-        theirs.faulty += finding.lasted;
-        if theirs.fault.is_none() {
-            theirs.fault = Some(finding.fault);
-            peer.news.fault = Some(finding.fault);
+        if let Some(finding) = ours.watch.judge(now, ours.tally, peer.conversation.tally) {
+            peer.note_fault(finding);
+        }
+    }
+
+    fn note_fault(&mut self, finding: Finding) {
+        let conversation = &mut self.conversation;
+        match conversation.fault {
+            // Who is not heard and does not hear has one time of it.
+            Some(known) if known != finding.fault && known.is_one_way() && finding.fault.is_one_way() => {}
+            Some(_) => conversation.faulty += finding.lasted,
+            None => {
+                conversation.faulty += finding.lasted;
+                conversation.fault = Some(finding.fault);
+                self.news.fault = Some(finding.fault);
+            }
         }
     }
 

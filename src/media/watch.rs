@@ -96,7 +96,7 @@ struct Findings {
     untold: Duration,
 }
 
-/// What is wrong with the peer.
+/// What is wrong with a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
     pub fault: AudioFault,

@@ -53,7 +53,8 @@ pub struct LegReport {
     pub remote_mos_lq: Option<f32>,
     #[serde(default)]
     pub remote_mos_cq: Option<f32>,
-    /// What was wrong with the audio that came from here while the other leg was heard; the first fault found.
+    /// What was wrong with the audio that came from here while the other leg was heard, or with what went there; the first
+    /// fault found.
     #[serde(default)]
     pub fault: Option<AudioFault>,
     /// For how long, in all.
@@ -95,15 +96,27 @@ pub enum AudioFault {
     Missing,
     /// Packets came and held nothing but a constant, while the other leg talked.
     Silent,
+    /// Its far end reports by RTCP that nothing of what we send arrives: one-way audio. Its reports come every five seconds
+    /// or so, and two are needed; one that never has a report block about anybody looks the same.
+    Unheard,
 }
 
 impl AudioFault {
-    pub const ALL: [AudioFault; 2] = [AudioFault::Missing, AudioFault::Silent];
+    pub const ALL: [AudioFault; 3] = [AudioFault::Missing, AudioFault::Silent, AudioFault::Unheard];
+
+    /// True where one side of a call does not hear the other at all.
+    pub fn is_one_way(self) -> bool {
+        match self {
+            AudioFault::Missing | AudioFault::Unheard => true,
+            AudioFault::Silent => false,
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
             AudioFault::Missing => "missing",
             AudioFault::Silent => "silent",
+            AudioFault::Unheard => "unheard",
         }
     }
 }

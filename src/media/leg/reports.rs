@@ -1,14 +1,16 @@
 //! RTCP of one leg, and the quality that comes out of it.
 
+use super::hearing::{Hearing, Stream};
 use super::{Datagram, Leg, Media};
 use crate::media::adaptation::Adaptation;
 use crate::media::bursts::{GMIN, Losses};
 use crate::media::latch::Latched;
 use crate::media::quality::{self, Heard, Impairment};
-use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo, VoipMetrics};
+use crate::media::rtcp::{self, Compound, NtpTime, Received, Report, SenderInfo, VoipMetrics};
 use crate::media::series::Totals;
 use crate::media::transmit::{Channel, Out};
-use crate::types::{LegReport, Now, QualitySample};
+use crate::media::watch::Finding;
+use crate::types::{AudioFault, LegReport, Now, QualitySample};
 use std::time::{Duration, Instant};
 
 /// Mean time between reports (RFC 3550 §6.2).
@@ -30,6 +32,7 @@ pub(super) struct Reports {
     last_sr: Option<(u32, u32, Instant)>,
     rtt: Option<Duration>,
     remote: Option<Remote>,
+    hearing: Hearing,
     /// The peer's last extended report of our stream.
     voip: Option<VoipMetrics>,
     expected_loss: u8,
@@ -60,6 +63,7 @@ impl Reports {
             last_sr: None,
             rtt: None,
             remote: None,
+            hearing: Hearing::default(),
             voip: None,
             expected_loss: 0,
             adaptation: Adaptation::default(),
@@ -93,7 +97,14 @@ impl Leg {
     pub fn receive_rtcp(&mut self, datagram: Datagram<'_>, channel: Channel, now: Now) {
         let Some(media) = &mut self.media else { return };
         match media.take_rtcp(datagram, channel, now) {
-            Some(()) => self.supervision.since = now.instant,
+            Some(received) => {
+                self.supervision.since = now.instant;
+                if self.conversation.on
+                    && let Some(lasted) = media.judge_hearing(&received, now.instant)
+                {
+                    self.note_fault(Finding { fault: AudioFault::Unheard, lasted });
+                }
+            }
             None => self.counts.discarded += 1,
         }
     }
@@ -250,7 +261,7 @@ impl Media {
 
 impl Media {
     /// `None` if the packet is not from the far side or not RTCP.
-    fn take_rtcp(&mut self, datagram: Datagram<'_>, channel: Channel, now: Now) -> Option<()> {
+    fn take_rtcp(&mut self, datagram: Datagram<'_>, channel: Channel, now: Now) -> Option<Received> {
         let Datagram { from, arrival, bytes } = datagram;
         let latch = match channel {
             Channel::Rtp => &self.latch,
@@ -283,7 +294,23 @@ impl Media {
             self.take_report(&about_us, arrival, now);
         }
         self.reports.voip = received.voip.or(self.reports.voip);
-        Some(())
+        Some(received)
+    }
+
+    /// Both sides are to be heard from now on: what the far side did not hear before does not count.
+    pub(super) fn ask_hearing(&mut self) {
+        self.reports.hearing = Hearing::new(self.stream());
+    }
+
+    fn stream(&self) -> Stream {
+        let (packets, _) = self.tx.stream_totals();
+        Stream { ssrc: self.tx.ssrc(), packets, next_sequence: self.tx.next_sequence() }
+    }
+
+    /// For how much longer the far side has surely not heard us, by its report.
+    fn judge_hearing(&mut self, received: &Received, now: Instant) -> Option<Duration> {
+        let stream = self.stream();
+        self.reports.hearing.judge(received, stream, now)
     }
 
     fn take_report(&mut self, about_us: &Report, arrival: Instant, now: Now) {

@@ -69,3 +69,67 @@ fn what_the_source_of_a_stream_lost_is_not_laid_at_the_far_sides_door() {
     far.report(&mut call);
     assert_eq!(call.b.report().remote_loss, Some(10.0 / 161.0), "and its own loss is");
 }
+
+/// A conversation in which both talk, and B's network may lose all that goes to B.
+fn conversation(
+    seconds: usize,
+    arrives: impl Fn(Duration) -> bool,
+    reports: impl Fn(&mut Call, &mut Receiver),
+) -> Call {
+    let mut call = Call::opus_to_pcma();
+    call.a.set_conversation(true);
+    call.b.set_conversation(true);
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let (opus, pcma, mut far) = (opus_speech(100, 0), pcma_speech(100, 160), Receiver::new(&call));
+    for n in 0..seconds * 50 {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, &opus[n % 100]);
+        trunk.say(&mut call, 160, &pcma[n % 100]);
+        let lost = !arrives(call.now.instant - call.start);
+        far.hear(&call, |_| lost);
+        if n % 250 == 40 {
+            reports(&mut call, &mut far);
+        }
+    }
+    call
+}
+
+#[test]
+fn a_far_side_that_reports_that_it_hears_nothing_is_a_fault_of_its_leg() {
+    use crate::types::AudioFault;
+    let own = |call: &mut Call, far: &mut Receiver| far.report(call);
+    let never = conversation(30, |_| false, own);
+    let breaks_off = conversation(40, |at| at < 12_000 * MS, own);
+    for mut call in [never, breaks_off] {
+        assert_eq!(call.b.take_news().fault, Some(AudioFault::Unheard));
+        let report = call.b.report();
+        assert_eq!(report.fault, Some(AudioFault::Unheard));
+        assert!((10_000..=20_000).contains(&report.fault_ms), "{} ms", report.fault_ms);
+        assert_eq!(call.a.report().fault, None);
+    }
+    // One that hears, one that hears again, and one that never reports.
+    for call in [
+        conversation(30, |_| true, own),
+        conversation(30, |at| !(8_000..12_000).contains(&at.as_millis()), own),
+        conversation(30, |_| false, |_, _| {}),
+    ] {
+        assert_eq!(call.b.report().fault, None);
+    }
+}
+
+#[test]
+fn before_the_answer_and_on_hold_nobody_has_to_hear_us() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    for (n, packet) in opus_speech(100, 0).iter().cycle().take(1_000).enumerate() {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, packet);
+        match n % 250 {
+            140 => report(&mut call, None),
+            // It is answered, held and resumed again and again, before anything is sure.
+            20 | 200 => call.b.set_conversation(n % 250 == 20),
+            _ => {}
+        }
+    }
+    assert_eq!(call.b.report().fault, None);
+}
