@@ -3,6 +3,7 @@
 
 mod hearing;
 mod media;
+mod rating;
 mod reports;
 
 use super::announcer::{Announcer, Sound};
@@ -22,6 +23,7 @@ use super::transmit::{Channel, Out, Transmitter};
 use super::watch::{Finding, Tally, Watch};
 use crate::types::{AudioCodec, AudioFault, LegKind, Now};
 use media::{PacketKind, pass, sessions};
+use rating::Rating;
 use reports::Reports;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -127,6 +129,7 @@ struct Media {
     concealed: bool,
     /// Whoever hears this leg hears it in this codec.
     heard_in: AudioCodec,
+    rating: Rating,
     /// The longest that one of its packets might wait for another since the last report, in milliseconds.
     waits_ms: u16,
 }
@@ -212,6 +215,7 @@ impl Leg {
                     attendant: None,
                     concealed: false,
                     heard_in: config.codec,
+                    rating: Rating::default(),
                     waits_ms: 0,
                     config,
                 }));
@@ -269,6 +273,7 @@ impl Leg {
     pub fn set_concealed(&mut self, concealed: bool) {
         if let Some(media) = &mut self.media {
             media.concealed = concealed;
+            media.rate(false);
         }
     }
 
@@ -276,6 +281,7 @@ impl Leg {
     pub fn set_heard_in(&mut self, codec: AudioCodec) {
         if let Some(media) = &mut self.media {
             media.heard_in = codec;
+            media.rate(true);
         }
     }
 
@@ -399,6 +405,7 @@ impl Leg {
     pub fn serve(&mut self, line: Line, now: Instant) {
         let Some(media) = &mut self.media else { return };
         (media.concealed, media.heard_in) = (false, media.config.codec);
+        media.rate(true);
         let config = &media.config;
         let plays = |sound| Attendant::Plays(Box::new(Announcer::new(sound, config, now)));
         media.attendant = Some(match line {

@@ -33,11 +33,11 @@ pub struct LegReport {
     pub burst_ms: Option<f32>,
     #[serde(default)]
     pub gap_ms: Option<f32>,
-    /// Interarrival jitter in milliseconds (RFC 3550 §6.4.1), the latest value.
+    /// Interarrival jitter in milliseconds (RFC 3550 §6.4.1), the mean over the packets.
     pub jitter_ms: Option<f32>,
-    /// Round trip by RTCP in milliseconds.
+    /// Round trip by RTCP in milliseconds, the mean of those measured; where none was, the last one the far end told.
     pub rtt_ms: Option<f32>,
-    /// Listening quality of what was received, ITU-T G.107 narrowband.
+    /// Listening quality of what was received, ITU-T G.107 narrowband; each part of the call by the codecs it had.
     pub mos_lq: Option<f32>,
     /// Conversational quality; unknown without a round trip.
     pub mos_cq: Option<f32>,

@@ -160,6 +160,7 @@ impl Media {
             self.heard_in = config.codec;
         }
         self.config = config;
+        self.rate(false);
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {

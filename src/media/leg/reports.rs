@@ -1,11 +1,12 @@
 //! RTCP of one leg, and the quality that comes out of it.
 
 use super::hearing::{Hearing, Stream};
+use super::rating::heard;
 use super::{Datagram, Leg, Media};
 use crate::media::adaptation::Adaptation;
-use crate::media::bursts::{GMIN, Losses};
+use crate::media::bursts::GMIN;
 use crate::media::latch::Latched;
-use crate::media::quality::{self, Heard, Impairment};
+use crate::media::quality::{self, Impairment};
 use crate::media::rtcp::{self, Compound, NtpTime, Received, Report, SenderInfo, VoipMetrics};
 use crate::media::series::Totals;
 use crate::media::transmit::{Channel, Out};
@@ -158,6 +159,7 @@ impl Leg {
         };
         let step = media.series.step(now.instant, totals);
         let heard = heard(step.losses);
+        media.rating.note_jitter(media.stats.jitter_ms(), step.losses.packets);
         media.series.push(QualitySample {
             at: now.unix_ms,
             loss: heard.map(|heard| rounded(heard.loss, 1e4)),
@@ -169,11 +171,6 @@ impl Leg {
             bytes_sent: step.bytes_sent.min(u64::from(u32::MAX)) as u32,
         });
     }
-}
-
-/// What the E-model is told; `None` where there was nothing to hear.
-fn heard(losses: Losses) -> Option<Heard> {
-    losses.share().map(|loss| Heard { loss, burst_ratio: losses.burst_ratio() })
 }
 
 /// Records and views carry no digits that nobody measured.
@@ -195,10 +192,21 @@ impl Media {
         if self.heard_in == self.config.codec { received } else { received.coded_again(self.heard_in) }
     }
 
+    /// Notes how the leg is heard, where that may have changed: what was before is rated as it was heard then. `begins`:
+    /// somebody hears it from now on at the latest.
+    #[inline]
+    pub(super) fn rate(&mut self, begins: bool) {
+        if begins || self.rating.is_heard() {
+            let row = self.impairment();
+            self.rating.turn(row, || self.stats.losses());
+        }
+    }
+
     fn packet_ms(&self) -> f32 {
         self.stats.packet_ms().unwrap_or(f32::from(self.config.ptime_ms))
     }
 
+    /// As it is now, which is what a peer is told.
     fn one_way_ms(&self) -> Option<f32> {
         let (rtt, jitter) = (self.reports.rtt_ms(), self.stats.jitter_ms());
         quality::one_way_ms(rtt, jitter, self.packet_ms(), self.config.codec)
@@ -207,14 +215,16 @@ impl Media {
     /// Adds how the stream is heard, and what the peer says of ours.
     fn fill(&self, report: &mut LegReport) {
         let reports = &self.reports;
-        report.jitter_ms = self.stats.jitter_ms().map(|ms| rounded(ms, 1e3));
-        report.rtt_ms = reports.rtt_ms().map(|ms| rounded(ms, 1e2));
+        let losses = self.stats.losses();
+        let jitter = self.rating.jitter_ms(self.stats.jitter_ms(), self.series.packets_since(&losses));
+        let rtt = self.rating.rtt_ms().or(reports.rtt_ms());
+        report.jitter_ms = jitter.map(|ms| rounded(ms, 1e3));
+        report.rtt_ms = rtt.map(|ms| rounded(ms, 1e2));
         report.remote_loss = reports.remote.map(|remote| remote.loss);
         report.remote_jitter_ms = reports.remote.map(|remote| remote.jitter_ms);
         report.remote_discard = reports.voip.map(|voip| voip.discard);
         report.remote_mos_lq = reports.voip.and_then(|voip| voip.mos_lq);
         report.remote_mos_cq = reports.voip.and_then(|voip| voip.mos_cq);
-        let losses = self.stats.losses();
         let Some(heard) = heard(losses) else { return };
         report.packets_unrepaired = Some(losses.missed);
         let packet_ms = self.packet_ms();
@@ -223,10 +233,11 @@ impl Media {
         report.gap_density = Some(rounded(losses.gap_density(), 1e4));
         report.burst_ms = Some((losses.burst_length() * packet_ms).round());
         report.gap_ms = Some((losses.gap_length() * packet_ms).round());
-        let impairment = self.impairment();
-        report.mos_lq = Some(rounded(quality::mos_lq(impairment, heard), 1e2));
-        let conversational = |delay| rounded(quality::mos_cq(impairment, heard, delay), 1e2);
-        report.mos_cq = self.one_way_ms().map(conversational);
+        let Some(r) = self.rating.listening_r(self.impairment(), losses) else { return };
+        report.mos_lq = Some(rounded(quality::mos(r), 1e2));
+        let one_way = quality::one_way_ms(rtt, jitter, packet_ms, self.config.codec);
+        let conversational = |delay| rounded(quality::mos(r - quality::delay_impairment(delay)), 1e2);
+        report.mos_cq = one_way.map(conversational);
     }
 
     /// The same as RFC 3611 wants it told to the peer; `None` before there is anything to tell.
@@ -317,6 +328,7 @@ impl Media {
         let reports = &mut self.reports;
         if let Some(rtt) = rtcp::round_trip(about_us, reports.ntp(arrival)) {
             reports.rtt = Some(rtt);
+            self.rating.note_round_trip(rtt);
         }
         let (sent, _) = self.tx.stream_totals();
         // What a relayed source lost on its own way is no loss of this one.

@@ -133,3 +133,78 @@ fn before_the_answer_and_on_hold_nobody_has_to_hear_us() {
     }
     assert_eq!(call.b.report().fault, None);
 }
+
+/// The far side of leg B answers our last SR but one; its answer shows a round trip of so many milliseconds.
+fn answer_after(call: &mut Call, rtt_ms: u32) {
+    let sr = call.rtcp_at_b[call.rtcp_at_b.len() - 2].clone();
+    let word = |at: usize| u32::from_be_bytes(sr[at..at + 4].try_into().unwrap());
+    let now = rtcp::NtpTime::from_unix_millis(call.now.unix_ms).middle();
+    let reception =
+        Reception { ssrc: word(4), fraction_lost: 0, cumulative_lost: 0, highest_sequence: 1, jitter: 0 };
+    let delay_since_last_sr = now.wrapping_sub(word(10)).wrapping_sub(65_536 * rtt_ms / 1_000);
+    let report = Some(Report { reception, last_sr: word(10), delay_since_last_sr });
+    let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "far", bye: false };
+    let mut bytes = [0; rtcp::MAX_WRITTEN];
+    let len = compound.write(&mut bytes).unwrap();
+    let (from, arrival) = (call.config_b.remote_rtcp, call.now.instant);
+    let datagram = Datagram { from, arrival, bytes: &mut bytes[..len] };
+    call.b.receive_rtcp(datagram, Channel::Rtcp, call.now);
+}
+
+#[test]
+fn a_record_is_of_the_whole_call_and_not_of_its_last_moment() {
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let (opus, pcma) = (opus_speech(100, 0), pcma_speech(100, 160));
+    let mut before = None;
+    for n in 0..2_025usize {
+        // For the last half second every second packet of the trunk is 18 ms late.
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, &opus[n % 100]);
+        call.until(20 * MS * n as u32 + if n >= 2_000 { 18 * MS * (n as u32 % 2) } else { Duration::ZERO });
+        trunk.say(&mut call, 160, &pcma[n % 100]);
+        if n % 500 == 499 && n < 2_000 {
+            call.until(20 * MS * n as u32 + MS);
+            answer_after(&mut call, 40);
+        }
+        if n == 1_999 {
+            before = Some(call.b.report());
+        }
+    }
+    answer_after(&mut call, 600);
+    let (before, after) = (before.unwrap(), call.b.report());
+    assert!((39.0..41.0).contains(&before.rtt_ms.unwrap()), "{:?}", before.rtt_ms);
+    let mean = (4.0 * 40.0 + 600.0) / 5.0;
+    assert!((after.rtt_ms.unwrap() - mean).abs() < 1.0, "{:?}", after.rtt_ms);
+    assert!(before.jitter_ms.unwrap() < 0.1 && after.jitter_ms.unwrap() < 0.5, "{:?}", after.jitter_ms);
+    let lost = before.mos_cq.unwrap() - after.mos_cq.unwrap();
+    assert!((0.0..0.1).contains(&lost), "{lost}: a round trip of 600 ms takes most of a point");
+}
+
+#[test]
+fn each_part_of_a_call_is_rated_by_the_codec_it_had() {
+    use crate::media::quality::{self, Heard, Impairment};
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    let (opus, pcma) = (opus_speech(100, 0), pcma_speech(100, 160));
+    for n in 0..1_000usize {
+        call.until(20 * MS * n as u32);
+        if n == 500 {
+            // The app's new SDP has another codec.
+            call.config_a = LegConfig { remote_rtp: at(APP), ..config(AudioCodec::Pcma) };
+            call.a.configure(call.config_a.clone(), call.now).unwrap();
+            join(&mut call.a, &mut call.b);
+            app.payload_type = 8;
+        }
+        match n {
+            0..500 if n % 10 == 5 => drop(app.next(960)),
+            0..500 => drop(app.say(&mut call, 960, &opus[n % 100])),
+            _ => drop(app.say(&mut call, 160, &pcma[n % 100])),
+        }
+    }
+    let report = call.a.report();
+    assert_eq!((report.packets_lost, report.packets_unrepaired), (50, Some(50)));
+    let r = |row, loss| quality::listening_r(row, Heard { loss, burst_ratio: 1.0 });
+    let expected = quality::mos((r(Impairment::OPUS, 0.1) + r(Impairment::G711, 0.0)) / 2.0);
+    assert!((report.mos_lq.unwrap() - expected).abs() < 0.02, "{:?}, not {expected}", report.mos_lq);
+}
