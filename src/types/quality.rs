@@ -129,6 +129,7 @@ pub struct QualitySample {
     /// Share of packets missed after repair, 0 to 1.
     pub loss: Option<f32>,
     pub jitter_ms: Option<f32>,
+    /// The last round trip told in these five seconds: reports come every five or so, and not in each.
     pub rtt_ms: Option<f32>,
     pub mos_lq: Option<f32>,
     pub bytes_received: u32,

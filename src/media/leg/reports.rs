@@ -32,6 +32,8 @@ pub(super) struct Reports {
     /// The peer's last SR: whose it was, the middle of its time, and when it came.
     last_sr: Option<(u32, u32, Instant)>,
     rtt: Option<Duration>,
+    /// The round trip that was told since the last sample, in milliseconds.
+    fresh_rtt: Option<f32>,
     remote: Option<Remote>,
     hearing: Hearing,
     /// The peer's last extended report of our stream.
@@ -63,6 +65,7 @@ impl Reports {
             anchor: now,
             last_sr: None,
             rtt: None,
+            fresh_rtt: None,
             remote: None,
             hearing: Hearing::default(),
             voip: None,
@@ -165,7 +168,7 @@ impl Leg {
             loss: heard.map(|heard| rounded(heard.loss, 1e4)),
             // What stands from before a step without packets was not measured in it.
             jitter_ms: heard.and(media.stats.jitter_ms()).map(|ms| rounded(ms, 1e2)),
-            rtt_ms: media.reports.rtt_ms().map(|ms| rounded(ms, 1e2)),
+            rtt_ms: media.reports.fresh_rtt.take().map(|ms| rounded(ms, 1e2)),
             mos_lq: heard.map(|heard| rounded(quality::mos_lq(media.impairment(), heard), 1e2)),
             bytes_received: step.bytes_received.min(u64::from(u32::MAX)) as u32,
             bytes_sent: step.bytes_sent.min(u64::from(u32::MAX)) as u32,
@@ -181,8 +184,11 @@ fn rounded(value: f32, steps: f32) -> f32 {
 impl Reports {
     /// The round trip we measured, else the one the peer did.
     fn rtt_ms(&self) -> Option<f32> {
-        let theirs = || self.voip.and_then(|voip| voip.round_trip_ms).map(f32::from);
-        self.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0).or_else(theirs)
+        self.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0).or_else(|| self.their_rtt_ms())
+    }
+
+    fn their_rtt_ms(&self) -> Option<f32> {
+        self.voip.and_then(|voip| voip.round_trip_ms).map(f32::from)
     }
 }
 
@@ -304,7 +310,10 @@ impl Media {
         if let Some(about_us) = received.about_us {
             self.take_report(&about_us, arrival, now);
         }
-        self.reports.voip = received.voip.or(self.reports.voip);
+        if received.voip.is_some() {
+            self.reports.voip = received.voip;
+            self.reports.fresh_rtt = self.reports.fresh_rtt.or(self.reports.their_rtt_ms());
+        }
         Some(received)
     }
 
@@ -329,6 +338,7 @@ impl Media {
         if let Some(rtt) = rtcp::round_trip(about_us, reports.ntp(arrival)) {
             reports.rtt = Some(rtt);
             self.rating.note_round_trip(rtt);
+            reports.fresh_rtt = reports.rtt_ms();
         }
         let (sent, _) = self.tx.stream_totals();
         // What a relayed source lost on its own way is no loss of this one.

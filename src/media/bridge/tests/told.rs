@@ -208,3 +208,23 @@ fn each_part_of_a_call_is_rated_by_the_codec_it_had() {
     let expected = quality::mos((r(Impairment::OPUS, 0.1) + r(Impairment::G711, 0.0)) / 2.0);
     assert!((report.mos_lq.unwrap() - expected).abs() < 0.02, "{:?}, not {expected}", report.mos_lq);
 }
+
+#[test]
+fn a_sample_of_five_seconds_has_the_round_trip_that_was_told_in_them_or_none() {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    for (n, packet) in opus_speech(100, 0).iter().cycle().take(1_300).enumerate() {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, packet);
+        match n {
+            // In the third step twice, in the fourth not at all.
+            600 => answer_after(&mut call, 80),
+            700 => answer_after(&mut call, 40),
+            1_100 => answer_after(&mut call, 60),
+            _ => {}
+        }
+    }
+    let told: Vec<_> = call.b.series().iter().map(|sample| sample.rtt_ms.map(f32::round)).collect();
+    assert_eq!(told, [None, None, Some(40.0), None, Some(60.0)]);
+    assert!(call.b.report().rtt_ms.is_some());
+}
