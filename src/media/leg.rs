@@ -159,6 +159,31 @@ struct Conversation {
 struct Supervision {
     after: Option<Duration>,
     since: Instant,
+    /// When the far side was last known to speak or to listen.
+    alive: Instant,
+}
+
+/// Reports alone, of a far side that neither speaks nor listens, hold the time-out off for so many times its length.
+const REPORTS_HOLD: u32 = 2;
+
+impl Supervision {
+    fn new(after: Option<Duration>, now: Instant) -> Supervision {
+        Supervision { after, since: now, alive: now }
+    }
+
+    #[inline]
+    fn note_media(&mut self, now: Instant) {
+        (self.since, self.alive) = (now, now);
+    }
+
+    /// Who is muted may send nothing but reports, for as long as they show that it listens.
+    fn note_report(&mut self, listens: bool, now: Instant) {
+        if listens {
+            return self.note_media(now);
+        }
+        let held = self.after.map_or(now, |after| now.min(self.alive + after * REPORTS_HOLD));
+        self.since = self.since.max(held);
+    }
 }
 
 /// An odd step: adding it comes back to a seed only after all others.
@@ -184,7 +209,7 @@ impl Leg {
             news: News::default(),
             heard_first: false,
             last_media_at: None,
-            supervision: Supervision { after: None, since: now },
+            supervision: Supervision::new(None, now),
             conversation: Conversation::default(),
         }
     }
@@ -231,7 +256,7 @@ impl Leg {
                 media.reconfigure(config, mixed(weyl), fresh, now.instant);
             }
         }
-        self.supervision.since = now.instant;
+        self.supervision.note_media(now.instant);
         Ok(())
     }
 
@@ -365,7 +390,7 @@ impl Leg {
         self.counts.packets_received += 1;
         self.counts.bytes_received += wire_len as u64;
         self.conversation.tally.note_packet();
-        self.supervision.since = now.instant;
+        self.supervision.note_media(now.instant);
         self.last_media_at = Some(now.unix_ms);
         if !self.heard_first {
             self.heard_first = true;
@@ -544,7 +569,7 @@ impl Leg {
 
     /// Supervises that something is heard; `None` stops it.
     pub fn set_timeout(&mut self, after: Option<Duration>, now: Instant) {
-        self.supervision = Supervision { after, since: now };
+        self.supervision = Supervision::new(after, now);
         self.news.timed_out = false;
     }
 

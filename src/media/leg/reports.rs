@@ -35,6 +35,8 @@ pub(super) struct Reports {
     /// The round trip that was told since the last sample, in milliseconds.
     fresh_rtt: Option<f32>,
     remote: Option<Remote>,
+    /// The highest number of ours that the peer had at its last report.
+    highest: Option<u32>,
     hearing: Hearing,
     /// The peer's last extended report of our stream.
     voip: Option<VoipMetrics>,
@@ -67,6 +69,7 @@ impl Reports {
             rtt: None,
             fresh_rtt: None,
             remote: None,
+            highest: None,
             hearing: Hearing::default(),
             voip: None,
             expected_loss: 0,
@@ -102,7 +105,8 @@ impl Leg {
         let Some(media) = &mut self.media else { return };
         match media.take_rtcp(datagram, channel, now) {
             Some(received) => {
-                self.supervision.since = now.instant;
+                let listens = media.reports.has_come_further(&received);
+                self.supervision.note_report(listens, now.instant);
                 if self.conversation.on
                     && let Some(lasted) = media.judge_hearing(&received, now.instant)
                 {
@@ -182,6 +186,13 @@ fn rounded(value: f32, steps: f32) -> f32 {
 }
 
 impl Reports {
+    /// True if the peer has heard more of us than at its last report.
+    fn has_come_further(&mut self, received: &Received) -> bool {
+        let Some(about_us) = received.about_us else { return false };
+        let highest = Some(about_us.reception.highest_sequence);
+        std::mem::replace(&mut self.highest, highest) != highest
+    }
+
     /// The round trip we measured, else the one the peer did.
     fn rtt_ms(&self) -> Option<f32> {
         self.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0).or_else(|| self.their_rtt_ms())

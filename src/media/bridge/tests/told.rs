@@ -228,3 +228,25 @@ fn a_sample_of_five_seconds_has_the_round_trip_that_was_told_in_them_or_none() {
     assert_eq!(told, [None, None, Some(40.0), None, Some(60.0)]);
     assert!(call.b.report().rtt_ms.is_some());
 }
+
+#[test]
+fn reports_alone_hold_the_time_out_off_for_as_long_as_they_show_that_somebody_listens() {
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut far) = (Talker::new(Side::A, 111), Receiver::new(&call));
+    call.b.set_timeout(Some(3_000 * MS), call.now.instant);
+    let opus = opus_speech(100, 0);
+    let mut timed_out = None;
+    for n in 0..2_500usize {
+        let at = 20 * MS * n as u32;
+        call.until(at);
+        app.say(&mut call, 960, &opus[n % 100]);
+        // For half a minute B listens, muted; then what came to it stops, and what it reports.
+        far.hear(&call, |_| at >= 30_000 * MS);
+        if n % 50 == 0 {
+            far.report(&mut call);
+        }
+        timed_out = timed_out.or(call.b.take_news().timed_out.then_some(at));
+    }
+    let after = timed_out.expect("nobody is there") - 30_000 * MS;
+    assert!((8_000 * MS..=9_100 * MS).contains(&after), "{after:?}");
+}
