@@ -56,15 +56,15 @@ impl Relay {
         }
     }
 
-    /// The laws between which packets are to be cut anew, where this is the second in a row that has not the length this
-    /// relay needs. A single one in between, such as the last before a pause, goes as it is.
-    pub fn misfit(&mut self, payload: &[u8]) -> Option<(Law, Law)> {
+    /// True where this is the second packet in a row that has not the length this relay needs: all are to be cut anew. A
+    /// single one in between, such as the last before a pause, goes as it is.
+    pub fn misfit(&mut self, payload: &[u8]) -> bool {
         match self.passing {
-            Passing::Opus => None,
-            Passing::G711 { from, to, frame } => {
+            Passing::Opus => false,
+            Passing::G711 { frame, .. } => {
                 let odd = payload.len() != frame;
                 let again = std::mem::replace(&mut self.odd, odd);
-                (odd && again).then_some((from, to))
+                odd && again
             }
         }
     }
