@@ -352,6 +352,39 @@ fn looking_for_keys_in_a_voice_allocates_nothing() {
     }
 }
 
+#[test]
+fn packets_that_get_another_length_in_the_middle_of_a_call_are_cut_anew_without_allocating() {
+    let (start, far) = (Instant::now(), FAR.parse::<SocketAddr>().unwrap());
+    let mut now = Now { instant: start, unix_ms: 0 };
+    let (mut from, mut to) = (Leg::new(LegKind::App, 3, start), Leg::new(LegKind::Trunk, 4, start));
+    from.configure(config(AudioCodec::Pcma, None), now).unwrap();
+    to.configure(config(AudioCodec::Pcmu, None), now).unwrap();
+    bridge::join(&mut from, &mut to);
+    let mut work = Box::<Workspace>::default();
+    let mut sink = Sink { packets: 0, bytes: 0 };
+    let (mut before, mut timestamp) = (0, 0);
+    for number in 0..3 * WARM_UP {
+        // From the hundredth on they are half as long.
+        let samples = if number < WARM_UP { 160 } else { 80 };
+        if number == WARM_UP {
+            before = allocated();
+        }
+        let mut bytes = [0; 200];
+        let header = RtpHeader { payload_type: 8, marker: false, sequence: number as u16, timestamp, ssrc: 7 };
+        let len = header.write(&[0x55; 160][..samples as usize], &mut bytes).unwrap();
+        let mut out = Out { wire: &mut sink, work: &mut work };
+        from.handle_timeout(now, &mut out);
+        to.handle_timeout(now, &mut out);
+        let datagram = Datagram { from: far, arrival: now.instant, bytes: &mut bytes[..len] };
+        bridge::forward(&mut from, &mut to, datagram, now, &mut out);
+        timestamp += samples;
+        now = now.after(Duration::from_millis(u64::from(samples) / 8));
+    }
+    assert_eq!(allocated() - before, 0);
+    // Twenty milliseconds each, before and behind, but for the first short one, and reports.
+    assert!((2 * u64::from(WARM_UP)..2 * u64::from(WARM_UP) + 20).contains(&sink.packets), "{}", sink.packets);
+}
+
 /// Keys that are pressed for 100 ms twice a second, as events, from the caller of a line.
 fn presses(codec: AudioCodec) -> Vec<Vec<u8>> {
     let clock = codec.clock_rate();

@@ -33,6 +33,7 @@ fn config(codec: AudioCodec, ptime_ms: u8, dtmf: bool, srtp: Option<SrtpKeys>) -
         codec,
         send_payload_type: 96,
         receive_payload_type: 96,
+        other_law: None,
         dtmf: dtmf.then_some(DtmfFormat {
             send_payload_type: 101,
             receive_payload_type: 101,

@@ -16,11 +16,11 @@ pub fn join(a: &mut Leg, b: &mut Leg) {
     b.set_concealed(a.feed_conceals());
     a.set_heard_in(config_b.codec);
     b.set_heard_in(config_a.codec);
-    // Who is on hold sends nothing: that is no gap to fill.
-    if !config_a.direction.receives() {
+    // Nothing goes from who is on hold, or to whom: that is no gap to fill or to keep.
+    if !(config_a.direction.receives() && config_b.direction.sends()) {
         b.pause_feed();
     }
-    if !config_b.direction.receives() {
+    if !(config_b.direction.receives() && config_a.direction.sends()) {
         a.pause_feed();
     }
 }

@@ -12,6 +12,8 @@ pub struct LegConfig {
     pub send_payload_type: u8,
     /// Payload type of the voice we receive: the number we asked for.
     pub receive_payload_type: u8,
+    /// The number under which the far side may speak the other law of G.711.
+    pub other_law: Option<u8>,
     /// `None` where the far side takes no telephone events; key presses then go as tones in the voice.
     pub dtmf: Option<DtmfFormat>,
     /// The far side takes comfort noise (RFC 3389) in place of a silence that is sent.
@@ -44,6 +46,7 @@ impl LegConfig {
             codec,
             send_payload_type: payload_type,
             receive_payload_type: payload_type,
+            other_law: None,
             dtmf: None,
             comfort_noise: false,
             remote_rtp: remote,

@@ -30,6 +30,7 @@ pub struct Feed {
     event_rate: u32,
     order: Reorder,
     path: Path,
+    spare: Option<Spare>,
     carrier: EventCarrier,
     press: Option<Press>,
     /// When a press was last told as an event.
@@ -62,6 +63,12 @@ enum Path {
     Encode(Box<G711ToOpus>),
 }
 
+/// What takes the place of a relay of G.711 where packets of another length come: made before any packet does.
+struct Spare {
+    reframe: Box<G711ToG711>,
+    ear: Box<Ear>,
+}
+
 /// The source's silence as it described it, where the far side wants to hear it.
 #[derive(Default)]
 struct Comfort {
@@ -90,6 +97,10 @@ impl Feed {
             (None, Some(law)) => Path::Decode(Box::new(OpusToG711::new(law, to.ptime_ms))),
             (Some(law), None) => Path::Encode(Box::new(G711ToOpus::new(law, to.ptime_ms, to.opus))),
         };
+        let spare = law(from.codec).zip(law(to.codec)).map(|(from, to_law)| Spare {
+            reframe: Box::new(G711ToG711::new(from, to_law, to.ptime_ms)),
+            ear: Box::new(Ear::new(from)),
+        });
         let event_rate = event_rate(from);
         let mut feed = Feed {
             shape,
@@ -98,6 +109,7 @@ impl Feed {
             event_rate,
             order: Reorder::default(),
             path,
+            spare,
             carrier: EventCarrier::default(),
             press: None,
             told: None,
@@ -270,20 +282,24 @@ impl Feed {
             Path::Decode(decode) => decode.voice(incoming, tx, out),
             Path::Encode(encode) => encode.voice(incoming, tx, out),
             Path::Reframe(reframe) => reframe.voice(incoming, tx, out),
-            Path::Relay(relay) => match relay.misfit(incoming.packet.payload) {
-                None => relay.voice(incoming, tx, out),
-                Some((from, to)) => {
-                    // Once two packets of another length came in a row, all are cut anew.
-                    let mut reframe = Box::new(G711ToG711::new(from, to, self.shape.ptime_ms));
-                    if self.clear {
-                        reframe.set_clear();
+            Path::Relay(relay) => {
+                let misfit = relay.misfit(incoming.packet.payload);
+                match self.spare.take_if(|_| misfit) {
+                    None => relay.voice(incoming, tx, out),
+                    Some(Spare { mut reframe, ear }) => {
+                        // Once two packets of another length came in a row, all are cut anew.
+                        reframe.set_ptime(self.shape.ptime_ms);
+                        if self.clear {
+                            reframe.set_clear();
+                        } else {
+                            self.ear.get_or_insert(ear);
+                        }
+                        let outcome = reframe.voice(incoming, tx, out);
+                        self.path = Path::Reframe(reframe);
+                        outcome
                     }
-                    let outcome = reframe.voice(incoming, tx, out);
-                    self.path = Path::Reframe(reframe);
-                    self.open_ear(false);
-                    outcome
                 }
-            },
+            }
         }
     }
 
@@ -403,12 +419,15 @@ impl Feed {
         self.apply_wishes();
     }
 
-    /// The source stopped on purpose (hold): nothing is filled until its next packet.
+    /// The source is not heard on purpose (hold), whether it goes on or not: nothing is filled until its next packet.
     pub fn pause(&mut self) {
         self.order.clear();
         self.comfort.next = None;
-        if let Path::Decode(decode) = &mut self.path {
-            decode.pause();
+        match &mut self.path {
+            // What it sends meanwhile has no number in our stream.
+            Path::Relay(relay) => relay.forget(),
+            Path::Decode(decode) => decode.pause(),
+            Path::Reframe(_) | Path::Encode(_) => {}
         }
     }
 

@@ -1,7 +1,9 @@
 //! One leg's media: hears what may be heard, measures it, reports on it, and sends what its bridge, a tone or a test line
 //! makes.
 
+mod hearing;
 mod media;
+mod rating;
 mod reports;
 
 use super::announcer::{Announcer, Sound};
@@ -9,7 +11,6 @@ use super::config::{LegConfig, Line, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
 use super::latch::{Latch, Latched};
-use super::level::Level;
 use super::readback::Readback;
 use super::reception::ReceiveStats;
 use super::recording::Recording;
@@ -19,9 +20,10 @@ use super::series::Series;
 use super::srtp::{self, SrtpError};
 use super::transcoder::{Outcome, Untold};
 use super::transmit::{Channel, Out, Transmitter};
-use super::watch::{Tally, Watch};
+use super::watch::{Finding, Tally, Watch};
 use crate::types::{AudioCodec, AudioFault, LegKind, Now};
 use media::{PacketKind, pass, sessions};
+use rating::Rating;
 use reports::Reports;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -127,6 +129,7 @@ struct Media {
     concealed: bool,
     /// Whoever hears this leg hears it in this codec.
     heard_in: AudioCodec,
+    rating: Rating,
     /// The longest that one of its packets might wait for another since the last report, in milliseconds.
     waits_ms: u16,
 }
@@ -156,6 +159,31 @@ struct Conversation {
 struct Supervision {
     after: Option<Duration>,
     since: Instant,
+    /// When the far side was last known to speak or to listen.
+    alive: Instant,
+}
+
+/// Reports alone, of a far side that neither speaks nor listens, hold the time-out off for so many times its length.
+const REPORTS_HOLD: u32 = 2;
+
+impl Supervision {
+    fn new(after: Option<Duration>, now: Instant) -> Supervision {
+        Supervision { after, since: now, alive: now }
+    }
+
+    #[inline]
+    fn note_media(&mut self, now: Instant) {
+        (self.since, self.alive) = (now, now);
+    }
+
+    /// Who is muted may send nothing but reports, for as long as they show that it listens.
+    fn note_report(&mut self, listens: bool, now: Instant) {
+        if listens {
+            return self.note_media(now);
+        }
+        let held = self.after.map_or(now, |after| now.min(self.alive + after * REPORTS_HOLD));
+        self.since = self.since.max(held);
+    }
 }
 
 /// An odd step: adding it comes back to a seed only after all others.
@@ -181,7 +209,7 @@ impl Leg {
             news: News::default(),
             heard_first: false,
             last_media_at: None,
-            supervision: Supervision { after: None, since: now },
+            supervision: Supervision::new(None, now),
             conversation: Conversation::default(),
         }
     }
@@ -212,6 +240,7 @@ impl Leg {
                     attendant: None,
                     concealed: false,
                     heard_in: config.codec,
+                    rating: Rating::default(),
                     waits_ms: 0,
                     config,
                 }));
@@ -227,7 +256,7 @@ impl Leg {
                 media.reconfigure(config, mixed(weyl), fresh, now.instant);
             }
         }
-        self.supervision.since = now.instant;
+        self.supervision.note_media(now.instant);
         Ok(())
     }
 
@@ -269,6 +298,7 @@ impl Leg {
     pub fn set_concealed(&mut self, concealed: bool) {
         if let Some(media) = &mut self.media {
             media.concealed = concealed;
+            media.rate(false);
         }
     }
 
@@ -276,6 +306,7 @@ impl Leg {
     pub fn set_heard_in(&mut self, codec: AudioCodec) {
         if let Some(media) = &mut self.media {
             media.heard_in = codec;
+            media.rate(true);
         }
     }
 
@@ -332,6 +363,7 @@ impl Leg {
             self.counts.discarded += 1;
             return None;
         };
+        media.settle_law(&mut datagram.bytes[..opened]);
         // The borrow of the bytes ends in a shared one: from here on nobody changes the packet.
         let bytes: &'p [u8] = datagram.bytes;
         let Some((packet, kind)) = media.read(&bytes[..opened]) else {
@@ -358,7 +390,7 @@ impl Leg {
         self.counts.packets_received += 1;
         self.counts.bytes_received += wire_len as u64;
         self.conversation.tally.note_packet();
-        self.supervision.since = now.instant;
+        self.supervision.note_media(now.instant);
         self.last_media_at = Some(now.unix_ms);
         if !self.heard_first {
             self.heard_first = true;
@@ -398,6 +430,7 @@ impl Leg {
     pub fn serve(&mut self, line: Line, now: Instant) {
         let Some(media) = &mut self.media else { return };
         (media.concealed, media.heard_in) = (false, media.config.codec);
+        media.rate(true);
         let config = &media.config;
         let plays = |sound| Attendant::Plays(Box::new(Announcer::new(sound, config, now)));
         media.attendant = Some(match line {
@@ -461,8 +494,7 @@ impl Leg {
                 (packet, arrival)
             }
             Heard::Noise(packet, arrival) => {
-                self.conversation.tally.note_level(Level::of_description(packet.payload));
-                self.conversation.tally.note_level(Level::Pause);
+                self.conversation.tally.note_description(packet.payload);
                 (packet, arrival)
             }
             Heard::Event(packet, arrival, _) => (packet, arrival),
@@ -484,6 +516,9 @@ impl Leg {
             // What sounded before the answer was not the one who answered.
             conversation.tally.forget_sound();
         }
+        if let Some(media) = &mut self.media {
+            media.ask_hearing();
+        }
     }
 
     /// True if it is time for [`judge`](Self::judge).
@@ -494,16 +529,26 @@ impl Leg {
 
     /// Judges, as the one that is heard, whether its peer is heard too.
     pub fn judge(&mut self, peer: &mut Leg, now: Instant) {
-        let theirs = &mut peer.conversation;
-        if !theirs.on {
+        if !peer.conversation.on {
             return;
         }
         let ours = &mut self.conversation;
-        let Some(finding) = ours.watch.judge(now, ours.tally, theirs.tally) else { return };
-        theirs.faulty += finding.lasted;
-        if theirs.fault.is_none() {
-            theirs.fault = Some(finding.fault);
-            peer.news.fault = Some(finding.fault);
+        if let Some(finding) = ours.watch.judge(now, ours.tally, peer.conversation.tally) {
+            peer.note_fault(finding);
+        }
+    }
+
+    fn note_fault(&mut self, finding: Finding) {
+        let conversation = &mut self.conversation;
+        match conversation.fault {
+            // Who is not heard and does not hear has one time of it.
+            Some(known) if known != finding.fault && known.is_one_way() && finding.fault.is_one_way() => {}
+            Some(_) => conversation.faulty += finding.lasted,
+            None => {
+                conversation.faulty += finding.lasted;
+                conversation.fault = Some(finding.fault);
+                self.news.fault = Some(finding.fault);
+            }
         }
     }
 
@@ -524,7 +569,7 @@ impl Leg {
 
     /// Supervises that something is heard; `None` stops it.
     pub fn set_timeout(&mut self, after: Option<Duration>, now: Instant) {
-        self.supervision = Supervision { after, since: now };
+        self.supervision = Supervision::new(after, now);
         self.news.timed_out = false;
     }
 

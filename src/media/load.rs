@@ -90,6 +90,8 @@ pub struct Load {
     packets: u32,
     late: u32,
     load: f32,
+    /// What encoders are set to: a step that leaves them that saves nothing.
+    usual: u8,
     step: usize,
     stepped: Instant,
     /// Since when there was so little to do that encoders could have more.
@@ -106,11 +108,17 @@ impl Load {
             packets: 0,
             late: 0,
             load: 0.0,
+            usual: UNLIMITED,
             step: 0,
             stepped: now,
             calm: None,
             admits: true,
         }
+    }
+
+    /// Notes the complexity that encoders are set to.
+    pub fn set_usual(&mut self, complexity: u8) {
+        self.usual = complexity.min(UNLIMITED);
     }
 
     /// Notes a packet that waited so long for its turn; gives the highest complexity it may be encoded with.
@@ -164,22 +172,34 @@ impl Load {
         Verdict { load: self.load, complexity: STEPS[self.step], admits: self.admits }
     }
 
+    /// The next step that encoders notice.
+    fn cheaper(&self) -> Option<usize> {
+        (self.step + 1..STEPS.len()).find(|step| STEPS[*step] < self.usual)
+    }
+
+    /// The step before this one that encoders notice.
+    fn better(&self) -> Option<usize> {
+        (0..self.step).rev().find(|step| *step == 0 || STEPS[*step] < self.usual)
+    }
+
     fn choose_complexity(&mut self, now: Instant) {
         self.calm = (self.load < self.limit.relief()).then(|| self.calm.unwrap_or(now));
         let for_at_least = |since: Instant, time| now.saturating_duration_since(since) >= time;
         let strained = self.load > self.limit.easing() && for_at_least(self.stepped, SETTLE);
         let calm = self.calm.is_some_and(|calm| for_at_least(calm.max(self.stepped), CALM));
-        if strained && self.step + 1 < STEPS.len() {
-            self.step += 1;
-            self.stepped = now;
-        } else if calm && self.step > 0 {
-            self.step -= 1;
+        let next = match (strained, calm) {
+            (true, _) => self.cheaper(),
+            (false, true) => self.better(),
+            (false, false) => None,
+        };
+        if let Some(step) = next {
+            self.step = step;
             self.stepped = now;
         }
     }
 
     fn choose_admission(&mut self) {
-        let exhausted = self.step + 1 == STEPS.len() && self.load > self.limit.0;
+        let exhausted = self.cheaper().is_none() && self.load > self.limit.0;
         if exhausted || self.load > self.limit.alarm() {
             self.admits = false;
         } else if self.load < self.limit.readmission() {
@@ -247,6 +267,30 @@ mod tests {
         };
         assert_eq!(seen, STEPS, "each step was taken");
         assert!(refused_at.load > 0.85 && refused_at.load < 0.93, "{refused_at:?}");
+    }
+
+    #[test]
+    fn a_step_that_leaves_encoders_what_they_are_set_to_is_left_out_both_ways() {
+        let all = [UNLIMITED, 5, 3, 1, 0];
+        for usual in [10, 5, 1, 0] {
+            let steps: Vec<u8> = all.into_iter().filter(|most| *most == UNLIMITED || *most < usual).collect();
+            let mut thread = Thread::new(0.85);
+            thread.load.set_usual(usual);
+            let mut seen = vec![UNLIMITED];
+            let mut note = |verdict: Verdict| {
+                if seen.last() != Some(&verdict.complexity) {
+                    seen.push(verdict.complexity);
+                }
+                verdict
+            };
+            while note(thread.work(0.87, 200 * MS)).admits {}
+            for _ in 0..150 {
+                note(thread.work(0.30, 200 * MS));
+            }
+            let mut expected = steps.clone();
+            expected.extend(steps.iter().rev().skip(1));
+            assert_eq!(seen, expected, "encoders are set to {usual}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn r_factor(impairment: Impairment, heard: Heard, one_way_ms: f32) -> f32 {
 }
 
 /// R without delay: 93.2 − Ie,eff (G.107 §7.5 with default parameters).
-fn listening_r(impairment: Impairment, heard: Heard) -> f32 {
+pub fn listening_r(impairment: Impairment, heard: Heard) -> f32 {
     let percent = heard.loss * 100.0;
     let Impairment { ie, bpl } = impairment;
     let effective = ie + (95.0 - ie) * percent / (percent / heard.burst_ratio.max(1.0) + bpl);
@@ -59,12 +59,12 @@ fn listening_r(impairment: Impairment, heard: Heard) -> f32 {
 }
 
 /// Id: what one-way delay takes away, in milliseconds mouth to ear.
-fn delay_impairment(one_way_ms: f32) -> f32 {
+pub fn delay_impairment(one_way_ms: f32) -> f32 {
     0.024 * one_way_ms + 0.11 * (one_way_ms - 177.3).max(0.0)
 }
 
 /// R to MOS (G.107 Annex B).
-fn mos(r: f32) -> f32 {
+pub fn mos(r: f32) -> f32 {
     if r < 0.0 {
         1.0
     } else if r > 100.0 {

@@ -9,6 +9,9 @@ use std::time::Instant;
 
 /// No packet counts as late that so many others have overtaken.
 const LATEST: i16 = 64;
+/// A gap of more packets, 20 seconds of them, is not kept. Were every gap, a source that counts on while nothing of it
+/// is sent would lead our numbers around their circle, to some that were used before.
+const LONGEST_GAP: i16 = 1_000;
 
 /// What is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +27,8 @@ pub enum Passing {
 pub struct Relay {
     passing: Passing,
     anchor: Option<Anchor>,
-    /// Our number of the last packet that was put in; no number before it is free any more.
-    inserted: Option<u16>,
+    /// Our last number that is not the source's to fill: of a packet that was put in, or of the one before the anchor.
+    taken: Option<u16>,
     /// The last packet had another length, or there was none yet.
     odd: bool,
 }
@@ -43,7 +46,7 @@ struct Anchor {
 
 impl Relay {
     pub fn new(passing: Passing) -> Relay {
-        Relay { passing, anchor: None, inserted: None, odd: true }
+        Relay { passing, anchor: None, taken: None, odd: true }
     }
 
     /// Changes the length of the G.711 packets the far side wants.
@@ -53,15 +56,15 @@ impl Relay {
         }
     }
 
-    /// The laws between which packets are to be cut anew, where this is the second in a row that has not the length this
-    /// relay needs. A single one in between, such as the last before a pause, goes as it is.
-    pub fn misfit(&mut self, payload: &[u8]) -> Option<(Law, Law)> {
+    /// True where this is the second packet in a row that has not the length this relay needs: all are to be cut anew. A
+    /// single one in between, such as the last before a pause, goes as it is.
+    pub fn misfit(&mut self, payload: &[u8]) -> bool {
         match self.passing {
-            Passing::Opus => None,
-            Passing::G711 { from, to, frame } => {
+            Passing::Opus => false,
+            Passing::G711 { frame, .. } => {
                 let odd = payload.len() != frame;
                 let again = std::mem::replace(&mut self.odd, odd);
-                (odd && again).then_some((from, to))
+                odd && again
             }
         }
     }
@@ -111,30 +114,32 @@ impl Relay {
         Some((sequence, timestamp.wrapping_add(offset), fresh))
     }
 
-    /// Our sequence number for one of theirs; `None` for a packet from before the beginning.
+    /// Our sequence number for one of theirs; `None` for a packet that comes late where no number is free for it.
     pub fn sequence_for(&mut self, sequence: u16, arrival: Arrival, tx: &Transmitter) -> Option<u16> {
+        let next = tx.next_sequence();
         let anchor = self.anchor.filter(|anchor| arrival != Arrival::First && anchor.ssrc == tx.ssrc());
-        if anchor.is_none() {
-            if arrival == Arrival::Late {
-                return None;
-            }
-            // Where our stream alone began anew, its timestamps go on.
-            let timestamp = self.anchor.filter(|_| arrival != Arrival::First).and_then(|old| old.timestamp);
-            let offset = tx.next_sequence().wrapping_sub(sequence);
-            self.anchor = Some(Anchor { ssrc: tx.ssrc(), sequence: offset, timestamp, fresh: true });
-        }
-        let ours = sequence.wrapping_add(self.anchor?.sequence);
-        if let Some(inserted) = self.inserted {
-            let ahead = sequence_distance(inserted, ours);
-            if arrival == Arrival::Late && ahead <= 0 {
-                return None;
-            }
+        let ours = anchor.map(|anchor| sequence.wrapping_add(anchor.sequence));
+        let ahead = ours.map(|ours| sequence_distance(next, ours));
+        if let Some(taken) = self.taken
+            && ours.is_some_and(|ours| sequence_distance(taken, ours) > LATEST)
+        {
             // What is overtaken by more comes no more.
-            if ahead > LATEST {
-                self.inserted = None;
-            }
+            self.taken = None;
         }
-        Some(ours)
+        if arrival == Arrival::Late {
+            let free = |ours: &u16| self.taken.is_none_or(|taken| sequence_distance(taken, *ours) > 0);
+            let near = ahead.is_some_and(|ahead| (-LATEST..=LATEST).contains(&ahead));
+            return ours.filter(|_| near).filter(free);
+        }
+        if ahead.is_some_and(|ahead| (0..=LONGEST_GAP).contains(&ahead)) {
+            return ours;
+        }
+        // Where our stream alone began anew, its timestamps go on.
+        let timestamp = self.anchor.filter(|_| arrival != Arrival::First).and_then(|old| old.timestamp);
+        let offset = next.wrapping_sub(sequence);
+        self.anchor = Some(Anchor { ssrc: tx.ssrc(), sequence: offset, timestamp, fresh: true });
+        self.taken = Some(next.wrapping_sub(1));
+        Some(next)
     }
 
     /// The number of a packet of our own: those of the source count on behind it.
@@ -143,7 +148,7 @@ impl Relay {
         if let Some(anchor) = &mut self.anchor {
             anchor.sequence = anchor.sequence.wrapping_add(1);
         }
-        self.inserted = Some(ours);
+        self.taken = Some(ours);
         ours
     }
 

@@ -178,6 +178,8 @@ pub struct Received {
     pub about_us: Option<Report>,
     /// The first other block that answers a sender report of somebody.
     pub about_another: Option<Report>,
+    /// How many report blocks it has, whomever they are about; `None` if it is no report.
+    pub blocks: Option<u8>,
     /// What its extended report says of our stream.
     pub voip: Option<VoipMetrics>,
     pub bye: bool,
@@ -233,6 +235,7 @@ impl Received {
         if blocks.len() < count * REPORT_LEN {
             return Err(NotRtcp);
         }
+        self.blocks = Some(self.blocks.unwrap_or(0).saturating_add(count as u8));
         for block in blocks.chunks_exact(REPORT_LEN).take(count) {
             let report = read_report(block);
             if report.reception.ssrc == our_ssrc {
@@ -336,7 +339,8 @@ mod tests {
         assert_eq!(received.sender_time, Some(NtpTime::from_unix_millis(1_500).middle()));
         assert_eq!(received.about_us, compound().report);
         assert!(!received.bye);
-        assert_eq!(parse(&bytes[..len], 43).unwrap().about_us, None, "a report about someone else");
+        let of_another = parse(&bytes[..len], 43).unwrap();
+        assert_eq!((of_another.about_us, of_another.blocks), (None, Some(1)), "a report about someone else");
     }
 
     #[test]
@@ -346,7 +350,7 @@ mod tests {
         let len = last.write(&mut bytes).unwrap();
         assert_eq!(&bytes[..8], &[0x80, RR, 0, 1, 0, 0, 0, 7]);
         let received = parse(&bytes[..len], 42).unwrap();
-        assert_eq!((received.bye, received.sender_time), (true, None));
+        assert_eq!((received.bye, received.sender_time, received.blocks), (true, None, Some(0)));
     }
 
     #[test]

@@ -103,6 +103,11 @@ impl Series {
         self.next
     }
 
+    /// Packets since the last sample.
+    pub fn packets_since(&self, losses: &Losses) -> u64 {
+        losses.packets.saturating_sub(self.before.losses.packets)
+    }
+
     /// Counts since the last sample; the next one is due a step later.
     pub fn step(&mut self, now: Instant, totals: Totals) -> Totals {
         // After a standstill of the machine one sample covers it.

@@ -46,8 +46,8 @@ pub enum SrtpError {
 /// Protects what we send on one leg.
 pub struct Outgoing {
     keys: SessionKeys,
-    /// Source and packet index (rollover counter and sequence number) of the last packet.
-    rtp: Option<(u32, u64)>,
+    /// The source, and which packet indices (rollover counter and sequence number) were used.
+    rtp: Option<(u32, Window)>,
     rtcp_index: u32,
     mki: Mki,
 }
@@ -92,24 +92,27 @@ impl Outgoing {
     }
 
     /// Protects the RTP packet in the first `len` bytes of `buffer` in place, returns its new length. Sequence numbers
-    /// may step back by less than 2^15 (a relayed packet that came late).
+    /// may step back by less than 64 (a relayed packet that came late). No number is used twice, whoever chose it: two
+    /// packets under one key stream give each other away (RFC 3711 §9.1, RFC 7714 §8.4).
     pub fn protect_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, SrtpError> {
         let header_len = rtp::header_len(&buffer[..len]).ok_or(SrtpError::Malformed)?;
         let (sequence, ssrc) = sequence_and_ssrc(buffer);
-        let index = match self.rtp {
-            Some((same, last)) if same == ssrc => {
-                packet_index(last, sequence).ok_or(SrtpError::KeyExhausted)?
-            }
-            _ => u64::from(sequence),
+        let known = self.rtp.filter(|(same, _)| *same == ssrc).map(|(_, used)| used);
+        let index = match &known {
+            Some(used) => packet_index(used.highest, sequence).ok_or(SrtpError::Replayed)?,
+            None => u64::from(sequence),
         };
         if index >> 48 != 0 {
             return Err(SrtpError::KeyExhausted);
         }
+        if known.is_some_and(|used| used.has(index)) {
+            return Err(SrtpError::Replayed);
+        }
         let len = self.keys.seal_rtp(buffer, header_len, len, ssrc, index)?;
-        let len = self.mki.insert(buffer, len, self.keys.rtp_mki_behind())?;
-        let highest = self.rtp.filter(|(same, _)| *same == ssrc).map_or(index, |(_, last)| last.max(index));
-        self.rtp = Some((ssrc, highest));
-        Ok(len)
+        let mut used = known.unwrap_or(Window::new(index));
+        used.note(index);
+        self.rtp = Some((ssrc, used));
+        self.mki.insert(buffer, len, self.keys.rtp_mki_behind())
     }
 
     /// Protects the RTCP packet in the first `len` bytes of `buffer` in place, returns its new length.
@@ -226,6 +229,37 @@ fn packet_index(highest: u64, sequence: u16) -> Option<u64> {
     highest.checked_add_signed(i64::from(ahead))
 }
 
+/// Which of the last 64 packet indices of a source were used (RFC 3711 §3.3.2); older ones count as used.
+#[derive(Clone, Copy)]
+struct Window {
+    highest: u64,
+    used: u64,
+}
+
+impl Window {
+    fn new(index: u64) -> Window {
+        Window { highest: index, used: 1 }
+    }
+
+    fn has(&self, index: u64) -> bool {
+        match self.highest.checked_sub(index) {
+            None => false,
+            Some(behind) if behind < 64 => self.used >> behind & 1 == 1,
+            Some(_) => true,
+        }
+    }
+
+    fn note(&mut self, index: u64) {
+        if index > self.highest {
+            let ahead = index - self.highest;
+            self.used = if ahead < 64 { self.used << ahead | 1 } else { 1 };
+            self.highest = index;
+        } else if self.highest - index < 64 {
+            self.used |= 1 << (self.highest - index);
+        }
+    }
+}
+
 /// The replay list of a few sources (RFC 3711 §3.3.2), a window of 64 packets each.
 #[derive(Default)]
 struct Sources {
@@ -236,9 +270,8 @@ struct Sources {
 #[derive(Clone, Copy)]
 struct Seen {
     ssrc: u32,
-    highest: u64,
-    window: u64,
-    used: u32,
+    window: Window,
+    heard: u32,
 }
 
 impl Sources {
@@ -247,36 +280,25 @@ impl Sources {
     }
 
     fn highest(&self, ssrc: u32) -> Option<u64> {
-        self.find(ssrc).map(|seen| seen.highest)
+        self.find(ssrc).map(|seen| seen.window.highest)
     }
 
     fn was_seen(&self, ssrc: u32, index: u64) -> bool {
-        let Some(seen) = self.find(ssrc) else { return false };
-        match seen.highest.checked_sub(index) {
-            None => false,
-            Some(behind) if behind < 64 => seen.window >> behind & 1 == 1,
-            Some(_) => true,
-        }
+        self.find(ssrc).is_some_and(|seen| seen.window.has(index))
     }
 
     fn note(&mut self, ssrc: u32, index: u64) {
         self.clock = self.clock.wrapping_add(1);
-        let used = self.clock;
+        let heard = self.clock;
         if let Some(seen) = self.entries.iter_mut().flatten().find(|seen| seen.ssrc == ssrc) {
-            seen.used = used;
-            if index > seen.highest {
-                let ahead = index - seen.highest;
-                seen.window = if ahead < 64 { seen.window << ahead | 1 } else { 1 };
-                seen.highest = index;
-            } else if seen.highest - index < 64 {
-                seen.window |= 1 << (seen.highest - index);
-            }
+            seen.heard = heard;
+            seen.window.note(index);
             return;
         }
         // An empty place, else the one not heard for longest.
-        let age = |entry: &Option<Seen>| entry.map_or(u32::MAX, |seen| used.wrapping_sub(seen.used));
+        let age = |entry: &Option<Seen>| entry.map_or(u32::MAX, |seen| heard.wrapping_sub(seen.heard));
         if let Some(place) = self.entries.iter_mut().max_by_key(|entry| age(entry)) {
-            *place = Some(Seen { ssrc, highest: index, window: 1, used });
+            *place = Some(Seen { ssrc, window: Window::new(index), heard });
         }
     }
 }

@@ -45,6 +45,13 @@ fn rest_due(now: Instant, samples: usize, slack: Duration) -> Instant {
     now + packet + packet.min(ONE_MORE) + slack.min(REST_SLACK) + REST_GRACE
 }
 
+/// How many of the packets lost before one of `length` samples so much made-up sound stands for: who skips numbers and
+/// no time has lost nothing that was to be heard.
+fn made_up(lost: u16, samples: usize, length: usize) -> u16 {
+    let packets = (samples + length / 2).checked_div(length).unwrap_or(0);
+    lost.min(u16::try_from(packets).unwrap_or(u16::MAX))
+}
+
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {

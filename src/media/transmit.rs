@@ -85,6 +85,8 @@ pub struct Transmitter {
     /// Since this SSRC began, as SR counts them.
     stream_packets: u32,
     stream_octets: u32,
+    /// Numbers of it that no packet had: gaps of a relayed source.
+    skipped: u32,
 }
 
 impl Transmitter {
@@ -105,6 +107,7 @@ impl Transmitter {
             bytes: 0,
             stream_packets: 0,
             stream_octets: 0,
+            skipped: 0,
         }
     }
 
@@ -127,6 +130,7 @@ impl Transmitter {
         self.next_sequence = first_sequence(seed);
         self.stream_packets = 0;
         self.stream_octets = 0;
+        self.skipped = 0;
     }
 
     /// New keys begin at rollover counter zero, as the receiver's do. Near the wrap of the numbers a receiver that lost
@@ -173,6 +177,11 @@ impl Transmitter {
     /// Packets and payload octets of the present stream, as an SR states them.
     pub fn stream_totals(&self) -> (u32, u32) {
         (self.stream_packets, self.stream_octets)
+    }
+
+    /// Numbers of the present stream that nothing was sent under: its receiver counts them as lost.
+    pub fn skipped(&self) -> u32 {
+        self.skipped
     }
 
     pub fn next_sequence(&self) -> u16 {
@@ -262,8 +271,10 @@ impl Transmitter {
         self.bytes += len as u64;
         self.stream_packets = self.stream_packets.wrapping_add(1);
         self.stream_octets = self.stream_octets.wrapping_add(payload.len() as u32);
-        // A relayed packet that came late leaves the numbers where they are.
-        if rtp::sequence_distance(self.next_sequence, sequence) >= 0 {
+        // A relayed packet that came late leaves the numbers where they are, and fills a gap.
+        let ahead = rtp::sequence_distance(self.next_sequence, sequence);
+        self.skipped = self.skipped.saturating_add_signed(ahead.max(-1).into());
+        if ahead >= 0 {
             self.next_sequence = sequence.wrapping_add(1);
             self.skip(now, timestamp, duration);
         }

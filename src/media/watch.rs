@@ -2,9 +2,10 @@
 //! come and hold nothing (silent audio).
 //!
 //! Judged on the packets of the side that is heard, so that no timer is needed. What is no fault: a hold or a stream
-//! in one direction (nobody judges then), whatever comes before the answer, a sender that says it pauses (DTX, comfort
-//! noise) unless nothing but a dead line came before, and a side that has been heard alive and then falls silent, for
-//! that is a muted microphone.
+//! in one direction (nobody judges then), whatever comes before the answer, a sender that described its silence (RFC
+//! 3389: it may then be silent for as long as it likes) unless nothing but a dead line came before, one that pauses in
+//! Opus and says so every 400 ms, and a side that has been heard alive and then falls silent, for that is a muted
+//! microphone.
 
 use super::level::Level;
 use crate::types::AudioFault;
@@ -28,8 +29,8 @@ pub struct Tally {
     /// Voice, events and comfort noise.
     packets: u64,
     talk: u64,
-    /// The last word was that a pause begins.
-    pausing: bool,
+    /// The last word was what its silence sounds like.
+    described: bool,
     /// Something other than a dead line was heard.
     sounded: bool,
     /// Packets of a dead line: enough of them, and the sender's microphone is not merely said to pause.
@@ -48,14 +49,21 @@ impl Tally {
     pub fn note_level(&mut self, level: Level) {
         match level {
             Level::Unknown => {}
-            Level::Pause => self.pausing = true,
+            Level::Pause => self.described = false,
             Level::Dead | Level::Quiet | Level::Talk => {
-                self.pausing = false;
+                self.described = false;
                 self.sounded |= level != Level::Dead;
                 self.dead += u64::from(level == Level::Dead);
                 self.talk += u64::from(level == Level::Talk);
             }
         }
+    }
+
+    /// Notes a description of silence, and that a pause begins which needs no further word.
+    #[inline]
+    pub fn note_description(&mut self, payload: &[u8]) {
+        self.note_level(Level::of_description(payload));
+        self.described = true;
     }
 
     /// Somebody else speaks from now on: what was heard of the one before does not count.
@@ -88,7 +96,7 @@ struct Findings {
     untold: Duration,
 }
 
-/// What is wrong with the peer.
+/// What is wrong with a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
     pub fault: AudioFault,
@@ -121,13 +129,13 @@ impl Watch {
         let own_talk = own.talk - period.own.talk;
         let packets = peer.packets - period.peer.packets;
 
-        if packets > 0 || peer.pausing {
+        if packets > 0 || peer.described {
             self.missing = Findings::default();
         } else {
             self.missing.add(took);
         }
         // A room is heard before its first pause; who begins with nothing and then pauses has no microphone.
-        let mute = peer.dead >= DEAD && (packets > 0 || peer.pausing);
+        let mute = peer.dead >= DEAD && (packets > 0 || peer.described);
         if peer.sounded {
             self.silent = Findings::default();
         } else if mute && own_talk >= TALKING {
@@ -303,9 +311,27 @@ mod tests {
     #[test]
     fn a_sender_that_says_it_pauses_is_neither_missing_nor_silent() {
         let mut scene = Scene::new();
-        scene.run(1, TALK, QUIET).run(1, TALK, PAUSE).run(60, TALK, None);
-        assert_eq!(scene.fault(), None);
+        scene.run(1, TALK, QUIET).peer.note_description(&[60]);
+        assert_eq!(scene.run(60, TALK, None).fault(), None, "once is enough for RFC 3389");
         assert_eq!(Scene::new().run(60, TALK, PAUSE).fault(), None);
+    }
+
+    #[test]
+    fn who_dies_in_a_pause_of_opus_is_missed_within_five_seconds_too() {
+        for paused in 1..4 {
+            let mut scene = Scene::new();
+            scene.run(2, TALK, QUIET).run(paused, TALK, PAUSE);
+            let stopped = scene.now - scene.start;
+            scene.run(6, TALK, None);
+            assert_eq!(scene.fault(), Some(AudioFault::Missing));
+            let after = scene.found[0].0 - stopped;
+            assert!(after < Duration::from_secs(5), "{after:?}");
+        }
+        // A pause that is said anew counts for more than a description from before it.
+        let mut scene = Scene::new();
+        scene.run(1, TALK, QUIET).peer.note_description(&[60]);
+        scene.run(1, TALK, PAUSE).run(6, TALK, None);
+        assert_eq!(scene.fault(), Some(AudioFault::Missing));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Negotiated {
     pub codec: AudioCodec,
     pub send_payload_type: u8,
     pub receive_payload_type: u8,
+    /// Where the answer took both laws of G.711: the number under which the far side may speak the other one.
+    pub other_law: Option<u8>,
     pub dtmf: Option<DtmfFormat>,
     /// Both sides take comfort noise, payload type 13, beside this codec.
     pub comfort_noise: bool,

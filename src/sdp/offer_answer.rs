@@ -243,6 +243,8 @@ impl Local {
             codec: choice.codec,
             send_payload_type: choice.payload_type,
             receive_payload_type: choice.payload_type,
+            // We answer with one voice, and what was offered beside it is not spoken any more.
+            other_law: None,
             dtmf: choice.event.map(|(payload_type, clock_rate)| DtmfFormat {
                 send_payload_type: payload_type,
                 receive_payload_type: payload_type,
@@ -326,6 +328,7 @@ impl Local {
                 Format::Voice(_) | Format::Event { .. } | Format::Noise => None,
             })
             .ok_or(AnswerError::CodecNotOffered)?;
+        let other_law = self.other_law(codec, &answered);
         let comfort_noise = self.takes_noise(codec, &answered) && !is_never_silent(&media);
         let dtmf = event(codec, &answered)
             .filter(|_| self.capability.dtmf)
@@ -344,6 +347,7 @@ impl Local {
             codec,
             send_payload_type,
             receive_payload_type,
+            other_law,
             dtmf,
             comfort_noise,
             clear: carries_modems(&media, send_payload_type),
@@ -406,6 +410,19 @@ impl Local {
     fn takes_noise(&self, codec: AudioCodec, formats: &[(u8, Format)]) -> bool {
         let offered = formats.iter().any(|(_, format)| *format == Format::Noise);
         offered && self.capability.comfort_noise && codec != AudioCodec::Opus
+    }
+
+    /// Of several voices in an answer its sender may speak any (RFC 3264 §6.1). Between the two laws of G.711 that takes
+    /// no other codec, only the number we asked for.
+    fn other_law(&self, codec: AudioCodec, answered: &[(u8, Format)]) -> Option<u8> {
+        let other = match codec {
+            AudioCodec::Pcma => AudioCodec::Pcmu,
+            AudioCodec::Pcmu => AudioCodec::Pcma,
+            AudioCodec::Opus => return None,
+        };
+        let named = answered.iter().any(|(_, format)| *format == Format::Voice(other));
+        let offered = self.capability.codecs.contains(&other);
+        self.bound(Format::Voice(other)).filter(|_| named && offered)
     }
 
     /// The keys of an answer: its one crypto line must take up a line of our offer (RFC 4568 §5.1.3).

@@ -410,6 +410,26 @@ fn an_answer_with_its_own_payload_types_is_followed() {
 }
 
 #[test]
+fn an_answer_with_both_laws_of_g711_lets_its_sender_speak_either() {
+    let both = Capability { codecs: vec![AudioCodec::Pcma, AudioCodec::Pcmu], ..plain() };
+    let one = Capability { codecs: vec![AudioCodec::Pcma], ..plain() };
+    for (capability, payloads, agreed) in [
+        (&both, "8 0 101", (AudioCodec::Pcma, Some(0))),
+        (&both, "0 101 8", (AudioCodec::Pcmu, Some(8))),
+        (&both, "8 101", (AudioCodec::Pcma, None)),
+        (&one, "8 0 101", (AudioCodec::Pcma, None)),
+    ] {
+        let mut local = Local::new(1, capability.clone());
+        local.offer(&mut random);
+        let answer = with(samples::ASTERISK, "RTP/AVP 8 0 101", &format!("RTP/AVP {payloads}"));
+        let n = local.accept(&session(&answer)).unwrap();
+        assert_eq!((n.codec, n.other_law), agreed, "{payloads}");
+    }
+    // An answer of ours has one voice.
+    assert_eq!(answer(both, samples::ASTERISK).unwrap().1.other_law, None);
+}
+
+#[test]
 fn answers_that_do_not_fit_the_offer_are_refused() {
     let mut local = Local::new(1, g711());
     assert_eq!(local.accept(&session(samples::ASTERISK)).unwrap_err(), AnswerError::NoOffer);

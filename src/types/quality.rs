@@ -33,11 +33,11 @@ pub struct LegReport {
     pub burst_ms: Option<f32>,
     #[serde(default)]
     pub gap_ms: Option<f32>,
-    /// Interarrival jitter in milliseconds (RFC 3550 §6.4.1), the latest value.
+    /// Interarrival jitter in milliseconds (RFC 3550 §6.4.1), the mean over the packets.
     pub jitter_ms: Option<f32>,
-    /// Round trip by RTCP in milliseconds.
+    /// Round trip by RTCP in milliseconds, the mean of those measured; where none was, the last one the far end told.
     pub rtt_ms: Option<f32>,
-    /// Listening quality of what was received, ITU-T G.107 narrowband.
+    /// Listening quality of what was received, ITU-T G.107 narrowband; each part of the call by the codecs it had.
     pub mos_lq: Option<f32>,
     /// Conversational quality; unknown without a round trip.
     pub mos_cq: Option<f32>,
@@ -53,7 +53,8 @@ pub struct LegReport {
     pub remote_mos_lq: Option<f32>,
     #[serde(default)]
     pub remote_mos_cq: Option<f32>,
-    /// What was wrong with the audio that came from here while the other leg was heard; the first fault found.
+    /// What was wrong with the audio that came from here while the other leg was heard, or with what went there; the first
+    /// fault found.
     #[serde(default)]
     pub fault: Option<AudioFault>,
     /// For how long, in all.
@@ -95,15 +96,27 @@ pub enum AudioFault {
     Missing,
     /// Packets came and held nothing but a constant, while the other leg talked.
     Silent,
+    /// Its far end reports by RTCP that nothing of what we send arrives: one-way audio. Its reports come every five seconds
+    /// or so, and two are needed; one that never has a report block about anybody looks the same.
+    Unheard,
 }
 
 impl AudioFault {
-    pub const ALL: [AudioFault; 2] = [AudioFault::Missing, AudioFault::Silent];
+    pub const ALL: [AudioFault; 3] = [AudioFault::Missing, AudioFault::Silent, AudioFault::Unheard];
+
+    /// True where one side of a call does not hear the other at all.
+    pub fn is_one_way(self) -> bool {
+        match self {
+            AudioFault::Missing | AudioFault::Unheard => true,
+            AudioFault::Silent => false,
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
             AudioFault::Missing => "missing",
             AudioFault::Silent => "silent",
+            AudioFault::Unheard => "unheard",
         }
     }
 }
@@ -116,6 +129,7 @@ pub struct QualitySample {
     /// Share of packets missed after repair, 0 to 1.
     pub loss: Option<f32>,
     pub jitter_ms: Option<f32>,
+    /// The last round trip told in these five seconds: reports come every five or so, and not in each.
     pub rtt_ms: Option<f32>,
     pub mos_lq: Option<f32>,
     pub bytes_received: u32,

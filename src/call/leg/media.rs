@@ -264,6 +264,7 @@ impl LegMedia {
             codec: agreed.codec,
             send_payload_type: agreed.send_payload_type,
             receive_payload_type: agreed.receive_payload_type,
+            other_law: agreed.other_law,
             dtmf: agreed.dtmf.as_ref().map(|dtmf| DtmfFormat {
                 send_payload_type: dtmf.send_payload_type,
                 receive_payload_type: dtmf.receive_payload_type,

@@ -44,7 +44,8 @@ impl Call {
     }
 
     fn tell_fault(&mut self, core: &mut Core, leg: LegKind, fault: AudioFault) {
-        if !self.faults.contains(&fault) {
+        // One that is not heard and does not hear is one fault of the way between.
+        if !self.faults.iter().any(|known| known.is_one_way() == fault.is_one_way()) {
             self.faults.push(fault);
             let trunk = self.trunk_name();
             core.event(Event::AudioFault { call: self.id, trunk, leg, fault });

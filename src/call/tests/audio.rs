@@ -43,6 +43,7 @@ fn each_kind_of_fault_is_told_once_a_call_for_its_trunk() {
     w.input(Input::MediaFault { leg: caller_leg, fault: AudioFault::Silent });
     w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Silent });
     w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Missing });
+    w.input(Input::MediaFault { leg: caller_leg, fault: AudioFault::Unheard });
     let told =
         [(Some("a"), LegKind::App, AudioFault::Silent), (Some("a"), LegKind::Trunk, AudioFault::Missing)];
     assert_eq!(faults(&w), told);

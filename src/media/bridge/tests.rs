@@ -6,6 +6,7 @@ mod faults;
 mod fax;
 mod lines;
 mod long_packets;
+mod numbers;
 mod presses;
 mod quality;
 mod recovery;
@@ -13,6 +14,7 @@ mod reports;
 mod security;
 mod silence;
 mod stalls;
+mod told;
 
 use super::*;
 use crate::media::codec::g711::Law;

@@ -57,6 +57,22 @@ impl Law {
         linear.len().min(codes.len())
     }
 
+    pub fn other(self) -> Law {
+        match self {
+            Law::A => Law::Mu,
+            Law::Mu => Law::A,
+        }
+    }
+
+    /// Rewrites code words of this law as those of the other one, in place.
+    pub fn turn(self, codes: &mut [u8]) {
+        let table = match self {
+            Law::A => &A_TO_MU,
+            Law::Mu => &MU_TO_A,
+        };
+        codes.iter_mut().for_each(|code| *code = table[*code as usize]);
+    }
+
     /// Rewrites code words of this law as those of `other` (G.711 tables 3 and 4 by way of linear).
     #[inline]
     pub fn translate_into(self, other: Law, from: &[u8], to: &mut [u8]) -> usize {
@@ -224,6 +240,13 @@ mod tests {
             Law::A.translate_into(Law::Mu, &[code], &mut mu);
             let (before, after) = (i32::from(Law::A.expand(code)), i32::from(Law::Mu.expand(mu[0])));
             assert!((before - after).abs() <= before.abs() / 16 + 16, "{code:#x}: {before} became {after}");
+        }
+        for law in [Law::A, Law::Mu] {
+            let mut codes: Vec<u8> = (0..=255).collect();
+            let mut expected = [0; 256];
+            law.translate_into(law.other(), &codes, &mut expected);
+            law.turn(&mut codes);
+            assert_eq!(codes, expected);
         }
         let mut same = [0; 3];
         assert_eq!(Law::A.translate_into(Law::A, &[1, 2, 3, 4], &mut same), 3);

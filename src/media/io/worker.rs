@@ -350,6 +350,7 @@ impl Worker {
     }
 
     fn configure(&mut self, leg: LegId, config: LegConfig, now: Now) {
+        self.load.set_usual(config.opus.complexity);
         let Some(place) = self.place(leg) else { return };
         let Some(entry) = &mut self.entries[place] else { return };
         if entry.leg.configure(config, now).is_err() {

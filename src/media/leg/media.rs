@@ -40,6 +40,29 @@ impl Media {
         }
     }
 
+    /// Writes a packet of the other law anew in the one that was agreed first, as if it had come so.
+    #[inline]
+    pub(super) fn settle_law(&self, bytes: &mut [u8]) {
+        if let (Some(other), [_, second, ..]) = (self.config.other_law, &*bytes)
+            && second & 0x7f == other
+        {
+            self.turn_law(bytes);
+        }
+    }
+
+    #[cold]
+    fn turn_law(&self, bytes: &mut [u8]) {
+        let (Some(law), Some(start), Ok(packet)) =
+            (law(self.config.codec), rtp::header_len(bytes), rtp::parse(bytes))
+        else {
+            return;
+        };
+        // Padding is no sound.
+        let end = start + packet.payload.len();
+        law.other().turn(&mut bytes[start..end]);
+        bytes[1] = bytes[1] & 0x80 | self.config.receive_payload_type;
+    }
+
     /// Reads a packet of one of the agreed payload types.
     #[inline]
     pub(super) fn read<'p>(&self, bytes: &'p [u8]) -> Option<(RtpPacket<'p>, PacketKind)> {
@@ -145,6 +168,7 @@ impl Media {
             [self.feed.as_mut(), echo].into_iter().flatten().for_each(Feed::forget);
         }
         self.config = config;
+        self.rate(false);
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {

@@ -1,14 +1,17 @@
 //! RTCP of one leg, and the quality that comes out of it.
 
+use super::hearing::{Hearing, Stream};
+use super::rating::heard;
 use super::{Datagram, Leg, Media};
 use crate::media::adaptation::Adaptation;
-use crate::media::bursts::{GMIN, Losses};
+use crate::media::bursts::GMIN;
 use crate::media::latch::Latched;
-use crate::media::quality::{self, Heard, Impairment};
-use crate::media::rtcp::{self, Compound, NtpTime, Report, SenderInfo, VoipMetrics};
+use crate::media::quality::{self, Impairment};
+use crate::media::rtcp::{self, Compound, NtpTime, Received, Report, SenderInfo, VoipMetrics};
 use crate::media::series::Totals;
 use crate::media::transmit::{Channel, Out};
-use crate::types::{LegReport, Now, QualitySample};
+use crate::media::watch::Finding;
+use crate::types::{AudioFault, LegReport, Now, QualitySample};
 use std::time::{Duration, Instant};
 
 /// Mean time between reports (RFC 3550 §6.2).
@@ -37,7 +40,12 @@ pub(super) struct Reports {
     told: [(u32, u32); TOLD],
     oldest: usize,
     rtt: Option<Duration>,
+    /// The round trip that was told since the last sample, in milliseconds.
+    fresh_rtt: Option<f32>,
     remote: Option<Remote>,
+    /// The highest number of ours that the peer had at its last report.
+    highest: Option<u32>,
+    hearing: Hearing,
     /// The peer's last extended report of our stream.
     voip: Option<VoipMetrics>,
     expected_loss: u8,
@@ -70,7 +78,10 @@ impl Reports {
             told: [(0, 0); TOLD],
             oldest: 0,
             rtt: None,
+            fresh_rtt: None,
             remote: None,
+            highest: None,
+            hearing: Hearing::default(),
             voip: None,
             expected_loss: 0,
             adaptation: Adaptation::default(),
@@ -124,7 +135,15 @@ impl Leg {
     pub fn receive_rtcp(&mut self, datagram: Datagram<'_>, channel: Channel, now: Now) {
         let Some(media) = &mut self.media else { return };
         match media.take_rtcp(datagram, channel, now) {
-            Some(()) => self.supervision.since = now.instant,
+            Some(received) => {
+                let listens = media.reports.has_come_further(&received);
+                self.supervision.note_report(listens, now.instant);
+                if self.conversation.on
+                    && let Some(lasted) = media.judge_hearing(&received, now.instant)
+                {
+                    self.note_fault(Finding { fault: AudioFault::Unheard, lasted });
+                }
+            }
             None => self.counts.discarded += 1,
         }
     }
@@ -178,22 +197,18 @@ impl Leg {
         };
         let step = media.series.step(now.instant, totals);
         let heard = heard(step.losses);
+        media.rating.note_jitter(media.stats.jitter_ms(), step.losses.packets);
         media.series.push(QualitySample {
             at: now.unix_ms,
             loss: heard.map(|heard| rounded(heard.loss, 1e4)),
             // What stands from before a step without packets was not measured in it.
             jitter_ms: heard.and(media.stats.jitter_ms()).map(|ms| rounded(ms, 1e2)),
-            rtt_ms: media.reports.rtt_ms().map(|ms| rounded(ms, 1e2)),
+            rtt_ms: media.reports.fresh_rtt.take().map(|ms| rounded(ms, 1e2)),
             mos_lq: heard.map(|heard| rounded(quality::mos_lq(media.impairment(), heard), 1e2)),
             bytes_received: step.bytes_received.min(u64::from(u32::MAX)) as u32,
             bytes_sent: step.bytes_sent.min(u64::from(u32::MAX)) as u32,
         });
     }
-}
-
-/// What the E-model is told; `None` where there was nothing to hear.
-fn heard(losses: Losses) -> Option<Heard> {
-    losses.share().map(|loss| Heard { loss, burst_ratio: losses.burst_ratio() })
 }
 
 /// Records and views carry no digits that nobody measured.
@@ -202,10 +217,20 @@ fn rounded(value: f32, steps: f32) -> f32 {
 }
 
 impl Reports {
+    /// True if the peer has heard more of us than at its last report.
+    fn has_come_further(&mut self, received: &Received) -> bool {
+        let Some(about_us) = received.about_us else { return false };
+        let highest = Some(about_us.reception.highest_sequence);
+        std::mem::replace(&mut self.highest, highest) != highest
+    }
+
     /// The round trip we measured, else the one the peer did.
     fn rtt_ms(&self) -> Option<f32> {
-        let theirs = || self.voip.and_then(|voip| voip.round_trip_ms).map(f32::from);
-        self.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0).or_else(theirs)
+        self.rtt.map(|rtt| rtt.as_secs_f32() * 1000.0).or_else(|| self.their_rtt_ms())
+    }
+
+    fn their_rtt_ms(&self) -> Option<f32> {
+        self.voip.and_then(|voip| voip.round_trip_ms).map(f32::from)
     }
 }
 
@@ -215,10 +240,21 @@ impl Media {
         if self.heard_in == self.config.codec { received } else { received.coded_again(self.heard_in) }
     }
 
+    /// Notes how the leg is heard, where that may have changed: what was before is rated as it was heard then. `begins`:
+    /// somebody hears it from now on at the latest.
+    #[inline]
+    pub(super) fn rate(&mut self, begins: bool) {
+        if begins || self.rating.is_heard() {
+            let row = self.impairment();
+            self.rating.turn(row, || self.stats.losses());
+        }
+    }
+
     fn packet_ms(&self) -> f32 {
         self.stats.packet_ms().unwrap_or(f32::from(self.config.ptime_ms))
     }
 
+    /// As it is now, which is what a peer is told.
     fn one_way_ms(&self) -> Option<f32> {
         let (rtt, jitter) = (self.reports.rtt_ms(), self.stats.jitter_ms());
         quality::one_way_ms(rtt, jitter, self.packet_ms(), self.config.codec)
@@ -227,14 +263,16 @@ impl Media {
     /// Adds how the stream is heard, and what the peer says of ours.
     fn fill(&self, report: &mut LegReport) {
         let reports = &self.reports;
-        report.jitter_ms = self.stats.jitter_ms().map(|ms| rounded(ms, 1e3));
-        report.rtt_ms = reports.rtt_ms().map(|ms| rounded(ms, 1e2));
+        let losses = self.stats.losses();
+        let jitter = self.rating.jitter_ms(self.stats.jitter_ms(), self.series.packets_since(&losses));
+        let rtt = self.rating.rtt_ms().or(reports.rtt_ms());
+        report.jitter_ms = jitter.map(|ms| rounded(ms, 1e3));
+        report.rtt_ms = rtt.map(|ms| rounded(ms, 1e2));
         report.remote_loss = reports.remote.map(|remote| remote.loss);
         report.remote_jitter_ms = reports.remote.map(|remote| remote.jitter_ms);
         report.remote_discard = reports.voip.map(|voip| voip.discard);
         report.remote_mos_lq = reports.voip.and_then(|voip| voip.mos_lq);
         report.remote_mos_cq = reports.voip.and_then(|voip| voip.mos_cq);
-        let losses = self.stats.losses();
         let Some(heard) = heard(losses) else { return };
         report.packets_unrepaired = Some(losses.missed);
         let packet_ms = self.packet_ms();
@@ -243,10 +281,11 @@ impl Media {
         report.gap_density = Some(rounded(losses.gap_density(), 1e4));
         report.burst_ms = Some((losses.burst_length() * packet_ms).round());
         report.gap_ms = Some((losses.gap_length() * packet_ms).round());
-        let impairment = self.impairment();
-        report.mos_lq = Some(rounded(quality::mos_lq(impairment, heard), 1e2));
-        let conversational = |delay| rounded(quality::mos_cq(impairment, heard, delay), 1e2);
-        report.mos_cq = self.one_way_ms().map(conversational);
+        let Some(r) = self.rating.listening_r(self.impairment(), losses) else { return };
+        report.mos_lq = Some(rounded(quality::mos(r), 1e2));
+        let one_way = quality::one_way_ms(rtt, jitter, packet_ms, self.config.codec);
+        let conversational = |delay| rounded(quality::mos(r - quality::delay_impairment(delay)), 1e2);
+        report.mos_cq = one_way.map(conversational);
     }
 
     /// The same as RFC 3611 wants it told to the peer; `None` before there is anything to tell.
@@ -281,7 +320,7 @@ impl Media {
 
 impl Media {
     /// `None` if the packet is not from the far side or not RTCP.
-    fn take_rtcp(&mut self, datagram: Datagram<'_>, channel: Channel, now: Now) -> Option<()> {
+    fn take_rtcp(&mut self, datagram: Datagram<'_>, channel: Channel, now: Now) -> Option<Received> {
         let Datagram { from, arrival, bytes } = datagram;
         let latch = match channel {
             Channel::Rtp => &self.latch,
@@ -323,17 +362,39 @@ impl Media {
         if let Some(about_us) = received.about_us.or(answer) {
             self.take_report(&about_us, arrival, now);
         }
-        self.reports.voip = received.voip.or(self.reports.voip);
-        Some(())
+        if received.voip.is_some() {
+            self.reports.voip = received.voip;
+            self.reports.fresh_rtt = self.reports.fresh_rtt.or(self.reports.their_rtt_ms());
+        }
+        Some(received)
+    }
+
+    /// Both sides are to be heard from now on: what the far side did not hear before does not count.
+    pub(super) fn ask_hearing(&mut self) {
+        self.reports.hearing = Hearing::new(self.stream());
+    }
+
+    fn stream(&self) -> Stream {
+        let (packets, _) = self.tx.stream_totals();
+        Stream { ssrc: self.tx.ssrc(), packets, next_sequence: self.tx.next_sequence() }
+    }
+
+    /// For how much longer the far side has surely not heard us, by its report.
+    fn judge_hearing(&mut self, received: &Received, now: Instant) -> Option<Duration> {
+        let stream = self.stream();
+        self.reports.hearing.judge(received, stream, now)
     }
 
     fn take_report(&mut self, about_us: &Report, arrival: Instant, now: Now) {
         let reports = &mut self.reports;
         if let Some(rtt) = rtcp::round_trip(about_us, reports.ntp(arrival)) {
             reports.rtt = Some(rtt);
+            self.rating.note_round_trip(rtt);
+            reports.fresh_rtt = reports.rtt_ms();
         }
         let (sent, _) = self.tx.stream_totals();
-        let lost = about_us.reception.cumulative_lost.max(0) as f32;
+        // What a relayed source lost on its own way is no loss of this one.
+        let lost = about_us.reception.cumulative_lost.saturating_sub_unsigned(self.tx.skipped()).max(0) as f32;
         reports.remote = Some(Remote {
             loss: if sent > 0 { (lost / sent as f32).min(1.0) } else { 0.0 },
             jitter_ms: about_us.reception.jitter as f32 * 1000.0 / self.tx.clock_rate() as f32,

@@ -233,6 +233,28 @@ fn reordered_packets_are_taken_within_the_window_and_not_beyond() {
 }
 
 #[test]
+fn no_number_protects_two_packets_and_one_that_comes_late_within_the_window_has_its_own() {
+    for (suite, _) in SUITES {
+        let (mut outgoing, mut incoming) = session(&keys(suite)).unwrap();
+        let mut try_protect = |sequence: u16| {
+            let mut buffer = voice(1, sequence);
+            let len = buffer.len();
+            buffer.resize(len + MAX_TRAILER, 0);
+            outgoing.protect_rtp(&mut buffer, len).map(|len| buffer[..len].to_vec())
+        };
+        let used = Err(SrtpError::Replayed);
+        for sequence in [65_500, 65_510, 65_509, 20, 65_530, 20_000] {
+            let mut sealed = try_protect(sequence).unwrap();
+            incoming.unprotect_rtp(&mut sealed).unwrap();
+            assert_eq!(try_protect(sequence), used, "{suite:?} {sequence}");
+        }
+        assert_eq!(try_protect(20_000 - 64), used, "so far back it may have been used");
+        assert_eq!(try_protect(20), used);
+        assert!(try_protect(20_000 - 63).is_ok());
+    }
+}
+
+#[test]
 fn a_flood_of_claimed_sources_takes_no_memory_and_pushes_nobody_out() {
     let (mut outgoing, mut incoming) = session(&keys(SrtpSuite::AeadAes128Gcm)).unwrap();
     assert!(incoming.unprotect_rtp(&mut protect(&mut outgoing, &voice(1, 65_535))).is_ok());

@@ -1,7 +1,7 @@
 //! Opus to G.711: a steady stream on a true timeline, whatever the app's side leaves out.
 
 use super::packer::Packer;
-use super::{Incoming, Outcome};
+use super::{Incoming, Outcome, made_up};
 use crate::media::codec::background::Background;
 use crate::media::codec::comfort_noise::NoiseEstimator;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
@@ -11,7 +11,7 @@ use crate::media::codec::opus::{
 use crate::media::dtmf::PRESS_TIMEOUT;
 use crate::media::level::Level;
 use crate::media::recovery::catch_up::CatchUp;
-use crate::media::rtp::Arrival;
+use crate::media::rtp::{Arrival, timestamp_distance};
 use crate::media::track::{Place, Track};
 use crate::media::transmit::{Chunk, Out, Transmitter};
 use std::time::{Duration, Instant};
@@ -60,8 +60,9 @@ pub struct OpusToG711 {
     background: Background,
     /// By how much the next packet may be late by what is known of the network.
     slack: Duration,
-    /// Samples in the last packet.
+    /// Samples in the last packet, and the timestamp right behind it.
     length: usize,
+    ended: u32,
     /// The last packet held no voice.
     quiet: bool,
     silent: bool,
@@ -106,6 +107,7 @@ impl OpusToG711 {
             background: Background::default(),
             slack: Duration::ZERO,
             length: FRAME,
+            ended: 0,
             quiet: false,
             silent: false,
             made_up: 0,
@@ -135,27 +137,34 @@ impl OpusToG711 {
             return Outcome::UNUSABLE;
         };
         let behind = self.track.behind();
-        let missing = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
+        let skipped = timestamp_distance(self.ended, packet.timestamp).max(0) as u32;
+        let (missing, gap) = match self.track.place(packet.timestamp, arrival, now, tx.position_at(now)) {
             Place::TooLate => return Outcome::TOO_LATE,
-            Place::Play { missing } | Place::Restart { missing } => missing as usize,
+            Place::Play { missing } => (missing as usize, (skipped / (CLOCK_RATE / SAMPLE_RATE)) as usize),
+            Place::Restart { missing } => (missing as usize, missing as usize),
         };
         let mut outcome = Outcome { transcoded: true, ..Outcome::default() };
         let in_time = missing == 0;
         let room = self.room_for_redundancy(missing, &incoming);
         let missing = missing + room;
-        if missing <= MAX_BURST && !self.pressed {
+        let fills = missing <= MAX_BURST && !self.pressed;
+        if fills {
             if missing >= STEP {
                 self.fill_gap(missing - missing % STEP, incoming, tx, out);
             }
             self.track.played((missing % STEP) as u32);
-            if let Arrival::Gap(lost) = arrival {
-                // For less than one of its frames libopus leaves the redundancy aside and conceals.
-                let whole = missing - missing % STEP >= frame_samples(packet.payload, SAMPLE_RATE);
-                outcome.recovered_fec = u16::from(whole && has_redundancy(packet.payload));
-                outcome.recovered_plc = lost - outcome.recovered_fec;
-            }
         } else {
             self.track.played(missing as u32);
+        }
+        if let (Arrival::Gap(lost), false) = (arrival, self.pressed) {
+            // For less than one of its frames libopus leaves the redundancy aside and conceals.
+            let whole = fills && missing - missing % STEP >= frame_samples(packet.payload, SAMPLE_RATE);
+            let recovered = whole && has_redundancy(packet.payload);
+            outcome.recovered_fec = u16::from(recovered);
+            // The rest of the gap was filled now or as time passed, but for what is left unsent.
+            let unsent = if fills { 0 } else { missing };
+            let concealed = gap.saturating_sub(unsent + if recovered { samples } else { 0 });
+            outcome.recovered_plc = made_up(lost - outcome.recovered_fec, concealed, samples);
         }
         self.pressed = false;
         self.pressing = None;
@@ -167,6 +176,7 @@ impl OpusToG711 {
         self.made_up = 0;
         self.described = None;
         (self.slack, self.length) = (slack.after, samples);
+        self.ended = packet.timestamp.wrapping_add(samples as u32 * (CLOCK_RATE / SAMPLE_RATE));
         let duration = self.packet_time();
         let grace = match (self.silent, self.quiet) {
             (true, _) => self.grace_silent(),

@@ -1,6 +1,6 @@
 //! G.711 to Opus: each packet is encoded as it comes, gaps are concealed before the encoder, silence is not sent.
 
-use super::{Incoming, Outcome, REST_SLACK, rest_due};
+use super::{Incoming, Outcome, REST_SLACK, made_up, rest_due};
 use crate::media::codec::concealment::Concealer;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::codec::opus::{CLOCK_RATE, Encoded, Encoder, MAX_ENCODED, OpusError};
@@ -155,7 +155,7 @@ impl G711ToOpus {
                 let known = self.law.expand_into(incoming.packet.payload, &mut next);
                 self.concealer.bridge(&mut out.work.pcm[..samples], &next[..known]);
                 self.push(samples, incoming.now, tx, out);
-                lost
+                made_up(lost, samples, incoming.packet.payload.len())
             }
             Arrival::Gap(_)
             | Arrival::First

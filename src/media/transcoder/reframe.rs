@@ -1,7 +1,7 @@
 //! G.711 to G.711 where the laws or the packet lengths differ.
 
 use super::packer::Packer;
-use super::{Incoming, Outcome, REST_SLACK, rest_due};
+use super::{Incoming, Outcome, REST_SLACK, made_up, rest_due};
 use crate::media::codec::concealment::Concealer;
 use crate::media::codec::g711::{Law, SAMPLE_RATE};
 use crate::media::recovery::catch_up::Overrun;
@@ -77,7 +77,7 @@ impl G711ToG711 {
                 let known = self.from.expand_into(packet.payload, &mut next);
                 self.concealer.bridge(&mut out.work.pcm[..missing as usize], &next[..known]);
                 self.emit(missing as usize, now, tx, out);
-                outcome.recovered_plc = lost;
+                outcome.recovered_plc = made_up(lost, missing as usize, packet.payload.len());
             }
             Arrival::Gap(_)
             | Arrival::First

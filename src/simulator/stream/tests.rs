@@ -12,6 +12,7 @@ fn negotiated(codec: AudioCodec, to: &str, srtp: Option<SrtpKeys>) -> Negotiated
         codec,
         send_payload_type: 96,
         receive_payload_type: 96,
+        other_law: None,
         dtmf: Some(DtmfFormat {
             send_payload_type: 101,
             receive_payload_type: 101,

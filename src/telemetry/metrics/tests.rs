@@ -148,6 +148,8 @@ fn one_way_and_silent_audio_are_counted_apart() {
     assert_eq!((count("one_way"), count("silent")), (Some(1.0), Some(0.0)));
     metrics.trunk("operator-a").fault(AudioFault::Silent);
     assert_eq!((count("one_way"), count("silent")), (Some(1.0), Some(1.0)));
+    metrics.trunk("operator-a").fault(AudioFault::Unheard);
+    assert_eq!((count("one_way"), count("silent")), (Some(2.0), Some(1.0)));
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Families {
             one_way: counters(
                 registry,
                 "tandem_media_one_way_total",
-                "Answered calls in which no packets came from one side while the other was heard.",
+                "Answered calls in which no packets came from one side while the other was heard, or a side reported that it hears nothing.",
                 trunk,
             ),
             silent: counters(
@@ -363,7 +363,7 @@ impl TrunkMetrics {
     /// One side of an answered call was not heard, or held nothing, while the other was.
     pub fn fault(&self, fault: AudioFault) {
         match fault {
-            AudioFault::Missing => self.one_way.inc(),
+            AudioFault::Missing | AudioFault::Unheard => self.one_way.inc(),
             AudioFault::Silent => self.silent.inc(),
         }
     }

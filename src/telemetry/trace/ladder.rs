@@ -1,7 +1,7 @@
 //! A kept call as people read it: who said what when, what each leg heard, and what that means.
 
 use super::{Flow, Kept, KeptMessage, masked};
-use crate::types::{CallId, EndCause, LegReport, UnixMillis};
+use crate::types::{AudioFault, CallId, EndCause, LegReport, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -189,6 +189,9 @@ impl Verdict {
             if report.packets_received == 0 && others {
                 notes.push(format!("nothing was heard from {}: one-way audio", leg.party));
             }
+            if report.fault == Some(AudioFault::Unheard) {
+                notes.push(format!("{} reports that it does not hear us: one-way audio", leg.party));
+            }
             let expected = report.packets_received + report.packets_lost;
             let loss = report.packets_lost as f64 / expected.max(1) as f64;
             if loss > AUDIBLE_LOSS {
@@ -271,7 +274,7 @@ mod tests {
             call: CallId::from_parts(0, [1; 10]),
             legs: vec![
                 leg(0, "user alice", heard),
-                leg(1, "trunk a", LegReport::default()),
+                leg(1, "trunk a", LegReport { fault: Some(AudioFault::Unheard), ..LegReport::default() }),
                 leg(2, "trunk b", LegReport::default()),
             ],
             messages: vec![
@@ -299,6 +302,7 @@ mod tests {
         for part in [
             "trunk a answered 503 Service Unavailable (INVITE) after 600 ms",
             "nothing was heard from trunk b: one-way audio",
+            "trunk a reports that it does not hear us: one-way audio",
             "10.0 % of the packets from user alice were lost",
             "1 messages were repeated",
         ] {

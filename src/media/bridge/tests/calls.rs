@@ -85,6 +85,35 @@ fn a_law_becomes_mu_law_by_table() {
 }
 
 #[test]
+fn a_far_side_that_answered_with_both_laws_is_heard_in_either() {
+    let both = LegConfig { other_law: Some(0), ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(both, config(AudioCodec::Pcma));
+    let mut trunk = Talker::new(Side::A, 8);
+    for (n, packet) in pcma_speech(40, 160).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        let (mut said, mut expected) = (packet.clone(), packet.clone());
+        if n >= 20 {
+            trunk.payload_type = 0;
+            Law::A.turn(&mut said);
+            expected.clone_from(&said);
+            Law::Mu.turn(&mut expected);
+        }
+        let header = trunk.next(160);
+        let mut bytes = vec![0; 172];
+        header.write(&said, &mut bytes).unwrap();
+        if n == 30 {
+            bytes[0] |= 0x20;
+            bytes.extend([0, 0, 0, 4]);
+        }
+        call.arrive(Side::A, call.config_a.remote_rtp, &bytes);
+        assert_eq!(call.at_b[n].payload, expected, "packet {n}");
+    }
+    assert_continuous(&call.at_b, 160);
+    let report = call.a.report();
+    assert_eq!((report.packets_received, report.packets_discarded), (40, 0));
+}
+
+#[test]
 fn packet_lengths_are_cut_to_what_the_far_side_wants() {
     for (ptime_in, ptime_out) in [(10u32, 20u8), (30, 20), (20, 30), (60, 20), (20, 60), (40, 10)] {
         let mut to = config(AudioCodec::Pcma);

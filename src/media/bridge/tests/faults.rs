@@ -129,6 +129,22 @@ fn a_listener_with_dtx_or_comfort_noise_is_neither_missing_nor_silent() {
 }
 
 #[test]
+fn an_app_that_dies_while_it_listens_with_dtx_is_told_within_five_seconds() {
+    let trunk = pcma_speech(500, 160);
+    let listening = opus_of(500, true, super::silence::room);
+    let last = listening[..200].iter().rposition(Option::is_some).unwrap();
+    // Its last word is that it pauses (RFC 7587 §3.1.3): a packet of the first octet alone.
+    let pause = vec![listening[last].as_ref().unwrap()[0] & 0xfc];
+    let app = |n: usize| if n > last { Some(pause.clone()).filter(|_| n == last + 1) } else { listening[n].clone() };
+    let mut call = answered();
+    let told = ten_seconds(&mut call, app, speech_of(&trunk));
+    let [(side, fault, after)] = told[..] else { panic!("{} faults", told.len()) };
+    assert!(side == Side::A && fault == AudioFault::Missing);
+    let after = after - 20 * MS * last as u32;
+    assert!(after < Duration::from_secs(5), "{after:?}");
+}
+
+#[test]
 fn a_dead_microphone_behind_dtx_is_told_within_five_seconds() {
     let trunk = pcma_speech(500, 160);
     let dead = opus_of(500, true, nothing);

@@ -287,3 +287,38 @@ pub(super) fn continuous_speech(packets: usize) -> Vec<Vec<u8>> {
         })
         .collect()
 }
+
+#[test]
+fn what_was_made_up_is_counted_by_its_length_and_not_by_the_numbers_that_were_skipped() {
+    // Numbers and packets' times skipped before one packet, and how much of that is told as concealed.
+    let table = [
+        ("two packets", 2u16, 2u32, 2u64),
+        ("numbers alone", 1_000, 0, 0),
+        ("more numbers than time", 1_000, 2, 2),
+        ("more time than numbers: a pause", 1, 30, 1),
+        ("longer than is filled at once", 20, 20, 20),
+    ];
+    for (name, numbers, time, concealed) in table {
+        for (side, most) in [(Side::A, u64::MAX), (Side::B, 3)] {
+            let mut call = Call::opus_to_pcma();
+            let (payload_type, step) = if side == Side::A { (111, 960) } else { (8, 160) };
+            let mut talker = Talker::new(side, payload_type);
+            let voice = if side == Side::A { opus_speech(100, 0) } else { pcma_speech(100, 160) };
+            let mut at = Duration::ZERO;
+            for (n, packet) in voice.iter().enumerate() {
+                if n == 50 {
+                    talker.sequence = talker.sequence.wrapping_add(numbers);
+                    talker.timestamp = talker.timestamp.wrapping_add(time * step);
+                    at += 20 * MS * time;
+                }
+                call.until(at);
+                talker.say(&mut call, step, packet);
+                at += 20 * MS;
+            }
+            let leg = if side == Side::A { &call.a } else { &call.b };
+            // Of the trunk's voice a gap beyond 60 ms is left to the listener's own decoder.
+            let expected = if u64::from(time) > most { 0 } else { concealed };
+            assert_eq!(leg.counts().recovered_plc, expected, "{name}");
+        }
+    }
+}
