@@ -106,7 +106,7 @@ impl Leg {
 
     /// The answer to a PRACK changes nothing, but for a challenge, which is met.
     pub fn on_prack_answered(&mut self, core: &mut Core, now: Now, answer: &Response) {
-        let met = self.meets(answer);
+        let met = self.meets(&Method::Prack, answer);
         if let Some(tag) = answer.to_tag().filter(|_| met) {
             self.send_prack(core, now, tag);
         }

@@ -1,5 +1,6 @@
 //! One leg of a call: a dialog with one far end, from its INVITE to its BYE.
 
+pub mod again;
 pub mod early;
 pub mod extensions;
 pub mod invite;
@@ -8,6 +9,7 @@ pub mod progress;
 pub mod rules;
 pub mod session;
 
+use self::again::Again;
 use self::early::EarlyDialogs;
 use self::media::LegMedia;
 use self::progress::ReliableProgress;
@@ -152,6 +154,8 @@ pub struct Leg {
     pub attempt: Option<Box<Attempt>>,
     /// What we prove ourselves with to a trunk, and what it asked so far.
     pub auth: Option<Box<ClientAuth>>,
+    /// How often its far end made us repeat what we ask.
+    pub again: Again,
     pub session: LegSession,
     /// A callee's leg before its answer: who spoke so far.
     pub early: EarlyDialogs,
@@ -216,6 +220,7 @@ impl Leg {
             id,
             session: LegSession::new(&party),
             auth: party.trunk().and_then(Trunk::client_auth).map(Box::new),
+            again: Again::default(),
             party,
             peer,
             state,

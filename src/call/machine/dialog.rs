@@ -175,7 +175,7 @@ impl Call {
         answer: Response,
     ) {
         if let Some(leg) = self.leg_mut(index) {
-            leg.settled(&purpose.method(), answer.status);
+            leg.settled(&purpose.method(), &answer);
         }
         match purpose {
             Purpose::Invite => {
@@ -201,7 +201,7 @@ impl Call {
         let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
             return;
         };
-        if leg.meets(answer) {
+        if leg.meets(&Method::Bye, answer) {
             leg.send_bye(core, now, &reason);
         } else {
             leg.vanish(core);

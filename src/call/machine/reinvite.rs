@@ -190,7 +190,7 @@ impl Call {
                 self.supervise_media(core);
                 self.tell_directions(core, now);
             }
-            491 => {
+            491 if leg.again.allows(&Method::Invite) => {
                 // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
                 let random = u64::from(core.octets::<1>()[0]);
                 let owns_call_id = index != 0;
@@ -202,11 +202,11 @@ impl Call {
                     leg.session.postpone(now);
                 }
             }
-            401 | 407 if leg.meets(&answer) => {
+            401 | 407 if leg.meets(&Method::Invite, &answer) => {
                 send_reinvite(leg, core, now, direction.filter(|_| !refresh));
             }
             // RFC 4028 §7.3: the same again with what it can bear.
-            422 if leg.session.raise(&answer) => {
+            422 if leg.meets_interval(&Method::Invite, &answer) => {
                 send_reinvite(leg, core, now, direction.filter(|_| !refresh))
             }
             408 if refresh => self.expire(core, now),

@@ -223,6 +223,31 @@ fn towards_the_owner_of_the_call_id_the_second_try_is_sooner() {
 }
 
 #[test]
+fn a_hold_that_crosses_an_offer_each_time_is_told_five_times_and_a_resume_anew() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    for _ in 0..5 {
+        let ours = w.request(callee.at, Method::Invite);
+        w.inbox(callee.at).clear();
+        w.send(callee.at, callee.response(&ours, 491));
+        w.request(callee.at, Method::Ack);
+        w.pass(secs(4));
+    }
+    w.pass(secs(60));
+    assert!(w.heard(A).is_empty());
+    offer(&mut w, &mut alice, OFFER);
+    let ours = w.request(callee.at, Method::Invite);
+    w.send(callee.at, callee.response(&ours, 491));
+    w.request(callee.at, Method::Ack);
+    w.pass(secs(4));
+    assert_eq!(told(&mut w, &callee, ANSWER), "sendrecv");
+    assert_eq!(directions(&w), BOTH);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn what_was_undone_while_waiting_is_not_told() {
     let mut w = World::new();
     let (mut alice, callee) = w.talking();

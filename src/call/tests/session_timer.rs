@@ -2,9 +2,9 @@
 
 use super::far::Side;
 use super::world::*;
-use crate::config::Config;
-use crate::sip::message::{HeaderName, Method, Request, Typed};
-use crate::types::{EndCause, ReleasedBy};
+use crate::config::{Config, TrunkAuth};
+use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
+use crate::types::{EndCause, ReleasedBy, Secret};
 
 const EXPIRES: HeaderName = HeaderName::SessionExpires;
 const ALLOW: (HeaderName, &str) = (HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, UPDATE");
@@ -296,4 +296,72 @@ fn a_trunk_whose_timer_is_off_gets_none_though_it_asks() {
     let refusal = w.refused(&caller, 420);
     assert_eq!(refusal.headers.get(&HeaderName::Unsupported), Some("timer"));
     w.finish_all();
+}
+
+/// The far end refuses each request of this kind with an interval that grows, until none comes any more: how many came.
+fn refuse_growing(w: &mut World, far: &Side, method: Method, from: u32) -> u32 {
+    let mut asked = 0;
+    while let Some(Message::Request(request)) = w.next(far.at) {
+        assert_eq!(request.method, method);
+        asked += 1;
+        assert!(asked <= 5, "it is asked for without end");
+        let least = (from + asked).to_string();
+        w.send(far.at, far.response(&request, 422).with_header(HeaderName::MinSe, least));
+        if method == Method::Invite {
+            w.request(far.at, Method::Ack);
+        }
+    }
+    asked
+}
+
+#[test]
+fn an_interval_that_grows_with_each_answer_is_asked_for_five_times_in_all() {
+    let mut w = World::with(timed);
+    let alice = w.dial("alice", "0499123456");
+    let callee = w.invited(A);
+    w.reply_saying(&callee, 422, "", &[(HeaderName::MinSe, "1801")]);
+    w.request(callee.at, Method::Ack);
+    assert_eq!(refuse_growing(&mut w, &callee, Method::Invite, 1_801), 4);
+    w.refused(&alice, EndCause::from_sip(422).sip_code());
+    w.finish();
+}
+
+#[test]
+fn credentials_and_intervals_are_asked_for_five_times_together() {
+    let mut w = World::with(|config| {
+        timed(config);
+        config.trunks[0].auth = TrunkAuth::Digest;
+        config.trunks[0].username = "gw".into();
+        config.trunks[0].password = Secret::new("gw-secret");
+    });
+    let alice = w.dial("alice", "0499123456");
+    let callee = w.invited(A);
+    let challenge = "Digest realm=\"operator\",nonce=\"n\",qop=\"auth\"";
+    w.reply_saying(&callee, 407, "", &[(HeaderName::ProxyAuthenticate, challenge)]);
+    w.request(callee.at, Method::Ack);
+    assert_eq!(refuse_growing(&mut w, &callee, Method::Invite, 1_800), 4);
+    w.refused(&alice, EndCause::from_sip(422).sip_code());
+    w.finish();
+}
+
+#[test]
+fn a_refresh_whose_interval_is_never_enough_is_put_off_and_the_call_goes_on() {
+    for updates in [true, false] {
+        let mut w = World::with(timed);
+        let granted = [(EXPIRES, "600;refresher=uac"), ALLOW];
+        let (mut alice, callee) = talking(&mut w, if updates { &granted[..] } else { &granted[..1] });
+        let method = if updates { Method::Update } else { Method::Invite };
+        w.pass(secs(300));
+        assert_eq!(refuse_growing(&mut w, &callee, method.clone(), 600), 5);
+        w.pass(secs(10));
+        let refresh = w.request(callee.at, method);
+        let answer = callee.response(&refresh, 200).with_header(EXPIRES, "700;refresher=uac");
+        w.send(callee.at, if updates { answer } else { answer.with_body("application/sdp", ANSWER) });
+        w.heard(A);
+        assert!(w.call().is_live());
+        w.pass(secs(340));
+        assert!(w.heard(A).is_empty(), "it is refreshed");
+        w.hang_up(&mut alice, &callee);
+        w.finish();
+    }
 }
