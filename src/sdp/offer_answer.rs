@@ -144,6 +144,11 @@ impl Local {
         self.capability.direction = direction;
     }
 
+    /// Goes back to a codec that was agreed before: the next offer names it first.
+    pub fn set_codec(&mut self, codec: AudioCodec) {
+        self.codec = Some(codec);
+    }
+
     /// The description written last, for a 200 that repeats the answer of its 183.
     pub fn last(&self) -> Option<String> {
         self.last.as_deref().map(str::to_owned)

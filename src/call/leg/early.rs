@@ -1,8 +1,10 @@
 //! The early dialogs of our INVITE: each fork that says something has one of its own (RFC 3261 §12.1, RFC 3262 §4).
 
 use super::Leg;
+use super::media::Agreed;
 use crate::call::core::{Core, Purpose};
 use crate::config::Prack;
+use crate::sdp::AnswerError;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, RAck, Request, Response, Typed};
 use crate::types::Now;
@@ -15,10 +17,12 @@ const MOST: usize = 16;
 #[derive(Debug)]
 pub struct EarlyDialog {
     pub dialog: Dialog,
-    /// The last session description it sent.
-    pub description: Option<Bytes>,
+    /// The last session description it sent, or the one that was its answer.
+    description: Option<Bytes>,
     /// Its description came reliably: it is the answer, and the 2xx has none or repeats it (RFC 3261 §13.2.1).
     pub settled: bool,
+    /// What an UPDATE has made of that answer.
+    agreed: Option<Box<Agreed>>,
     /// The number of its last reliable response.
     rseq: Option<u32>,
 }
@@ -51,13 +55,26 @@ impl EarlyDialogs {
         *self = EarlyDialogs::default();
     }
 
+    /// Keeps what a fork describes, for an answer that says it no more.
+    pub fn describe(&mut self, tag: &str, description: &Bytes) {
+        if let Some(early) = self.find(tag).filter(|early| !early.settled) {
+            early.description = Some(description.clone());
+        }
+    }
+
     /// The dialog a provisional response makes or belongs to.
     fn note(&mut self, invite: &Request, progress: &Response) -> Option<&mut EarlyDialog> {
         let tag = progress.to_tag()?;
         if !self.knows(tag) {
             let dialog = Dialog::uac(invite, progress).ok().filter(|_| self.dialogs.len() < MOST)?;
             self.dialogs.reserve_exact(1);
-            self.dialogs.push(EarlyDialog { dialog, description: None, settled: false, rseq: None });
+            self.dialogs.push(EarlyDialog {
+                dialog,
+                description: None,
+                settled: false,
+                agreed: None,
+                rseq: None,
+            });
         }
         let early = self.find(tag)?;
         early.dialog.refresh_target(progress);
@@ -82,13 +99,47 @@ impl Leg {
                     return false;
                 }
                 early.rseq = Some(rseq);
-                early.settled |= progress.sdp().is_some();
+                if let (Some(answer), false) = (progress.sdp(), early.settled) {
+                    (early.description, early.settled) = (Some(answer), true);
+                }
                 let tag = early.dialog.remote_tag.clone();
                 self.send_prack(core, now, &tag);
                 true
             }
             None => true,
         }
+    }
+
+    /// What is agreed with one fork counts from here on: with what it describes in a response, where nothing is settled
+    /// yet. True where that is new.
+    pub fn turn_to(&mut self, tag: &str, described: Option<Bytes>) -> Result<bool, AnswerError> {
+        let current = self.early.current.as_deref() == Some(tag);
+        let early = self.early.find(tag);
+        // RFC 3261 §13.2.1: after a reliable answer there is no other; an UPDATE may have moved on from it.
+        if let Some(agreed) = early.as_ref().and_then(|early| early.agreed.as_deref()) {
+            if !current {
+                self.media.return_to(agreed.clone());
+            }
+            return Ok(!current);
+        }
+        let settled = early.as_ref().is_some_and(|early| early.settled);
+        let known = early.and_then(|early| early.description.clone());
+        // Some peers put the answer into the 183 only; of several forks the one that answers decides.
+        let description = if settled { known } else { described.or(known) };
+        match description {
+            Some(description) => self.media.accept(&description),
+            None if self.media.negotiated.is_some() => Ok(false),
+            None => Err(AnswerError::NoAudio),
+        }
+    }
+
+    /// A fork has changed by an UPDATE what was settled with it, and is the one that counts now.
+    pub fn fork_changed(&mut self, tag: &str) {
+        let agreed = self.media.agreed().map(Box::new);
+        if let Some(early) = self.early.find(tag) {
+            early.agreed = agreed;
+        }
+        self.early.current = Some(tag.to_owned());
     }
 
     /// Acknowledges the last reliable response of a fork.

@@ -86,24 +86,18 @@ impl Call {
     ) {
         let leg = &mut self.callees[position];
         let tag = progress.to_tag().unwrap_or_default();
-        let mut settled = false;
-        if let Some(early) = leg.early.find(tag) {
-            settled = early.settled;
-            early.description = Some(description.clone());
-        }
-        // A reliable description is the answer, whether the caller may hear it or not.
-        if !early_allowed && !settled {
+        leg.early.describe(tag, description);
+        // Who may not be heard is turned to when it answers.
+        if !early_allowed {
             return;
         }
         // The same again would only make the worker learn the far end's address anew.
-        let Ok(new) = leg.media.accept(description) else { return };
+        let Ok(new) = leg.turn_to(tag, Some(description.clone())) else { return };
         leg.early.current = Some(tag.to_owned());
-        if early_allowed {
-            if new {
-                leg.configure_media(core);
-            }
-            self.early = Some(leg.id.index);
+        if new {
+            leg.configure_media(core);
         }
+        self.early = Some(leg.id.index);
     }
 
     /// Tells the caller how far it is, with the early voice where there is one.

@@ -66,7 +66,7 @@ impl Call {
             leg.configure_media(core);
             if matches!(leg.state, LegState::Inviting { .. }) {
                 // Of several forks, this one is heard now.
-                leg.early.current = Some(tag);
+                leg.fork_changed(&tag);
             }
         }
         core.respond(now, asked.key, &Method::Update, answer);
