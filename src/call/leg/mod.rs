@@ -432,11 +432,14 @@ impl Leg {
     pub fn acknowledge(&mut self, core: &mut Core, now: Now, answer: &Response) {
         let Some(invite) = &self.invite else { return };
         // An early dialog has used numbers of its own already.
-        let early = answer.to_tag().and_then(|tag| self.early.take(tag)).and_then(|early| {
+        let early = answer.to_tag().and_then(|tag| self.early.take(tag)).map(|early| {
             let mut dialog = early.dialog;
-            dialog.confirm(answer).ok().map(|()| dialog)
+            // Its numbers go on also where it can only be hung up on.
+            let _ = dialog.confirm(answer);
+            dialog
         });
         let dialog = early.map_or_else(|| Dialog::uac(invite, answer), Ok);
+        let dialog = dialog.or_else(|_| Dialog::uac_at_request_uri(invite, answer));
         let (Ok(cseq), Ok(dialog)) = (invite.cseq(), dialog) else { return };
         self.ack = Some(Acknowledgement { cseq: cseq.number, credentials: credentials_of(invite) });
         self.dialog = Some(dialog);

@@ -57,11 +57,14 @@ impl Call {
         self.note_connected(core, position, &answer);
         let leg = &mut self.callees[position];
         let agreed = leg.turn_to(answer.to_tag().unwrap_or_default(), answer.sdp());
+        // Who names no place to ask it could not be hung up on later: that would be a call without an end.
+        let named = Dialog::can_follow(&answer);
         leg.state = LegState::AnswerHeld { response: Box::new(answer) };
         let winner = leg.id.index;
-        let Ok(new) = agreed else {
+        let Some(new) = agreed.ok().filter(|_| named) else {
+            let why = if named { EndCause::NotAcceptable } else { EndCause::FarEndFailure };
             // Whoever answered has been rung: no other trunk may ring the number again.
-            leg.release(core, now, &leg::reason(EndCause::NotAcceptable));
+            leg.release(core, now, &leg::reason(why));
             self.close(core, now, EndCause::FarEndFailure, ReleasedBy::Gateway, None);
             return;
         };
