@@ -1,7 +1,7 @@
 //! The early dialogs of our INVITE: each fork that says something has one of its own (RFC 3261 §12.1, RFC 3262 §4).
 
-use super::Leg;
 use super::media::Agreed;
+use super::{Leg, Party};
 use crate::call::core::{Core, Purpose};
 use crate::config::Prack;
 use crate::sdp::AnswerError;
@@ -23,8 +23,29 @@ pub struct EarlyDialog {
     pub settled: bool,
     /// What an UPDATE has made of that answer.
     agreed: Option<Box<Agreed>>,
+    /// Its network lets the caller hear it, by the last word it gave (RFC 5009 §8).
+    permitted: bool,
     /// The number of its last reliable response.
     rseq: Option<u32>,
+}
+
+/// What a fork's network says of its early media.
+#[derive(Debug, Clone, Copy)]
+pub struct Permission {
+    pub permitted: bool,
+    /// It was forbidden before, and all that was missing to hear what the fork has described.
+    pub completes: bool,
+}
+
+impl Party {
+    /// True where callers hear what comes from this party before the answer, as far as its network permits.
+    pub fn lets_hear(&self, permitted: bool) -> bool {
+        match self {
+            Party::Trunk(trunk) => trunk.config.early_media && (!trunk.config.p_early_media || permitted),
+            // Several devices may ring: whose early voice would the caller hear?
+            Party::User { .. } => false,
+        }
+    }
 }
 
 /// All of them, and whose description counts now.
@@ -62,6 +83,21 @@ impl EarlyDialogs {
         }
     }
 
+    /// Notes what a response says of its fork's early media, each of which has a permission of its own: the network lets
+    /// the caller hear it unless it says that nothing flows backwards (RFC 5009 §8).
+    pub fn permit(&mut self, progress: &Response) -> Permission {
+        let says = |word| progress.headers.lists(&HeaderName::PEarlyMedia, word);
+        let told = progress.headers.contains(&HeaderName::PEarlyMedia);
+        let word = told.then(|| !(says("inactive") || says("recvonly")));
+        let Some(early) = progress.to_tag().and_then(|tag| self.find(tag)) else {
+            return Permission { permitted: word.unwrap_or(true), completes: false };
+        };
+        let before = early.permitted;
+        early.permitted = word.unwrap_or(before);
+        let described = early.description.is_some() || early.agreed.is_some();
+        Permission { permitted: early.permitted, completes: early.permitted && !before && described }
+    }
+
     /// The dialog a provisional response makes or belongs to.
     fn note(&mut self, invite: &Request, progress: &Response) -> Option<&mut EarlyDialog> {
         let tag = progress.to_tag()?;
@@ -73,6 +109,7 @@ impl EarlyDialogs {
                 description: None,
                 settled: false,
                 agreed: None,
+                permitted: true,
                 rseq: None,
             });
         }
@@ -133,13 +170,25 @@ impl Leg {
         }
     }
 
-    /// A fork has changed by an UPDATE what was settled with it, and is the one that counts now.
-    pub fn fork_changed(&mut self, tag: &str) {
+    /// A fork has changed by an UPDATE what was settled with it; `before` is what the leg had agreed on until then. True
+    /// where the caller hears it from here on: of several forks the one that spoke last. Who may not be heard waits for its
+    /// answer.
+    pub fn fork_changed(&mut self, tag: &str, before: Option<Agreed>) -> bool {
         let agreed = self.media.agreed().map(Box::new);
+        let mut permitted = true;
         if let Some(early) = self.early.find(tag) {
             early.agreed = agreed;
+            permitted = early.permitted;
         }
-        self.early.current = Some(tag.to_owned());
+        if self.party.lets_hear(permitted) {
+            self.early.current = Some(tag.to_owned());
+            return true;
+        }
+        let current = self.early.current.take_if(|current| current.as_str() == tag);
+        if let Some(before) = before.filter(|_| current.is_none()) {
+            self.media.return_to(before);
+        }
+        false
     }
 
     /// Acknowledges the last reliable response of a fork.
