@@ -27,6 +27,8 @@ pub struct EarlyDialog {
     permitted: bool,
     /// The number of its last reliable response.
     rseq: Option<u32>,
+    /// It has ended, the others go on (199, RFC 6228 §4). It is kept for the PRACK that this may want.
+    over: bool,
 }
 
 /// What a fork's network says of its early media.
@@ -61,7 +63,7 @@ impl EarlyDialogs {
     }
 
     pub fn knows(&self, tag: &str) -> bool {
-        self.dialogs.iter().any(|early| early.dialog.remote_tag == tag)
+        self.dialogs.iter().any(|early| early.dialog.remote_tag == tag && !early.over)
     }
 
     pub fn take(&mut self, tag: &str) -> Option<EarlyDialog> {
@@ -98,11 +100,24 @@ impl EarlyDialogs {
         Permission { permitted: early.permitted, completes: early.permitted && !before && described }
     }
 
+    /// A fork has ended. True where it was the one whose description counts.
+    pub fn end(&mut self, tag: &str) -> bool {
+        if let Some(early) = self.find(tag) {
+            (early.over, early.settled) = (true, false);
+            (early.description, early.agreed) = (None, None);
+        }
+        self.current.take_if(|current| current.as_str() == tag).is_some()
+    }
+
     /// The dialog a provisional response makes or belongs to.
     fn note(&mut self, invite: &Request, progress: &Response) -> Option<&mut EarlyDialog> {
         let tag = progress.to_tag()?;
-        if !self.knows(tag) {
-            let dialog = Dialog::uac(invite, progress).ok().filter(|_| self.dialogs.len() < MOST)?;
+        if self.find(tag).is_none() {
+            let dialog = Dialog::uac(invite, progress).ok()?;
+            if self.dialogs.len() >= MOST {
+                let over = self.dialogs.iter().position(|early| early.over)?;
+                self.dialogs.swap_remove(over);
+            }
             self.dialogs.reserve_exact(1);
             self.dialogs.push(EarlyDialog {
                 dialog,
@@ -111,6 +126,7 @@ impl EarlyDialogs {
                 agreed: None,
                 permitted: true,
                 rseq: None,
+                over: false,
             });
         }
         let early = self.find(tag)?;

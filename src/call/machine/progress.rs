@@ -32,6 +32,10 @@ impl Call {
         if !leg.take_progress(core, now, &progress) {
             return;
         }
+        if progress.status == 199 {
+            self.end_fork(core, now, position, &progress);
+            return;
+        }
         let rings = matches!(progress.status, 180 | 183);
         if let (Some(attempt), true) = (leg.attempt.as_mut(), rings) {
             attempt.ringing.get_or_insert(now);
@@ -63,6 +67,17 @@ impl Call {
         }
         self.pass_progress(core, now, position, progress.status);
         if rings {
+            self.play_ringback(core, now);
+        }
+    }
+
+    /// One of several forks has ended, and the others go on (RFC 6228 §4). The caller has one dialog with us, whoever rings
+    /// behind: it is told nothing, and hears ringback in the place of what was heard.
+    fn end_fork(&mut self, core: &mut Core, now: Now, position: usize, progress: &Response) {
+        let leg = &mut self.callees[position];
+        let index = leg.id.index;
+        if leg.early.end(progress.to_tag().unwrap_or_default()) {
+            self.early.take_if(|early| *early == index);
             self.play_ringback(core, now);
         }
     }

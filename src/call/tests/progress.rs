@@ -4,7 +4,7 @@ use super::far::Side;
 use super::world::*;
 use crate::config::Prack;
 use crate::sip::message::{HeaderName, Method, Typed};
-use crate::types::AudioCodec;
+use crate::types::{AudioCodec, LegId};
 
 #[test]
 fn a_caller_hears_100_while_nothing_has_come_back() {
@@ -230,6 +230,39 @@ fn a_fork_that_may_not_be_heard_changes_its_session_for_its_answer_alone() {
     w.heard(A);
     w.hang_up(&mut alice, &two);
     w.finish();
+}
+
+#[test]
+fn a_fork_that_ends_before_the_others_is_told_to_nobody_and_heard_no_more() {
+    for reliable in [false, true] {
+        let mut w = World::with(|config| config.trunks[0].prack = Prack::Supported);
+        let (mut alice, one, two) = two_forks(&mut w, "sendrecv");
+        w.reply(&two, 180);
+        w.heard(ALICE);
+        w.pass(secs(2));
+        let far = LegId { call: w.call().id, index: 1 };
+        assert_eq!(w.leg(0).tone, Some(Some(far)), "its voice would end the tone");
+        let said = [(HeaderName::Require, "100rel"), (HeaderName::RSeq, "3")];
+        w.reply_saying(&one, 199, "", if reliable { &said[..] } else { &[] });
+        if reliable {
+            let prack = w.request(one.at, Method::Prack);
+            assert_eq!(prack.to_tag(), one.own.tag());
+            w.send(one.at, one.response(&prack, 200));
+        }
+        w.pass(secs(2));
+        assert!(w.heard(ALICE).is_empty(), "alice has one dialog with us");
+        assert_eq!(w.leg(0).tone, Some(None), "what comes of it is no voice any more");
+        let mut dead = Side::called(one.at, one.invite.clone(), one.own.tag().unwrap(), "UDP");
+        let update = dead.request(Method::Update);
+        w.send(dead.at, &update);
+        assert_eq!(w.heard(A), ["481 UPDATE"]);
+        w.reply_with(&two, 200, &ANSWER.replace("6000", "6100"));
+        assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6100);
+        w.ack(&mut alice);
+        w.heard(A);
+        w.hang_up(&mut alice, &two);
+        w.finish();
+    }
 }
 
 #[test]
