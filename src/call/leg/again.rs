@@ -1,7 +1,8 @@
 //! Requests that are sent once more as their answer asks: with credentials (401, 407), for a longer session (422,
-//! RFC 4028 §7.3), after a pause (491, RFC 3261 §14.1). Each answer may ask for the next one, so that there is an end to it.
+//! RFC 4028 §7.3), after a pause (491, or 500 and 503 with Retry-After, RFC 3261 §14). Each answer may ask for the next one,
+//! so that there is an end to it.
 
-use crate::sip::message::{Method, Response};
+use crate::sip::message::{Method, Response, Typed};
 
 /// A request is sent five times at most, whatever is answered to it.
 const MOST: u8 = 4;
@@ -57,5 +58,9 @@ impl Again {
 
 /// True for an answer after which the same request may be sent again.
 fn asks_again(answer: &Response) -> bool {
-    matches!(answer.status, 401 | 407 | 422 | 491)
+    match answer.status {
+        401 | 407 | 422 | 491 => true,
+        500 | 503 => answer.retry_after().is_some(),
+        _ => false,
+    }
 }

@@ -139,7 +139,7 @@ impl Leg {
 
     /// True for a 422 that is met: the same request is to be sent again, for a longer session.
     pub fn meets_interval(&mut self, method: &Method, answer: &Response) -> bool {
-        self.session.raise(answer) && self.again.allows(method)
+        answer.status == 422 && self.session.raise(answer) && self.again.allows(method)
     }
 
     /// A request of ours has its answer: the next of its kind may be challenged anew.

@@ -122,7 +122,7 @@ pub enum Modification {
         /// It changes nothing and only shows that the session lives (RFC 4028 §7.4).
         refresh: bool,
     },
-    /// Refused with 491: tried once more then (RFC 3261 §14.1).
+    /// Refused for now: tried once more then (RFC 3261 §14.1, §14.2).
     RetryAt {
         at: Instant,
     },

@@ -18,6 +18,9 @@ use crate::sip::session_timer;
 use crate::types::{MediaDirection, Now};
 use std::time::Duration;
 
+/// How long a far end may put a change off: as long as RFC 3261 §14.2 lets it ask for. Meanwhile no other one goes out.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 impl Call {
     /// The far end of a leg changes its session.
     pub(super) fn on_reinvite(&mut self, core: &mut Core, now: Now, index: u8, asked: Asked) {
@@ -171,6 +174,15 @@ impl Call {
         }
         let pending = std::mem::replace(&mut leg.modification, Modification::None);
         let Modification::Pending { client, credentials, before, refresh } = pending else { return };
+        let pause = pause_after(core, index, &answer).filter(|_| leg.again.allows(&Method::Invite));
+        if let Some(pause) = pause {
+            leg.modification = Modification::RetryAt { at: now.instant + pause };
+            leg.media.told = before;
+            if refresh {
+                leg.session.postpone(now);
+            }
+            return;
+        }
         match answer.status {
             200..=299 => {
                 let new = answer.sdp().and_then(|description| leg.media.accept(&description).ok());
@@ -190,24 +202,12 @@ impl Call {
                 self.supervise_media(core);
                 self.tell_directions(core, now);
             }
-            491 if leg.again.allows(&Method::Invite) => {
-                // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
-                let random = u64::from(core.octets::<1>()[0]);
-                let owns_call_id = index != 0;
-                let steps = if owns_call_id { 210 + random * 190 / 255 } else { random * 200 / 255 };
-                let wait = steps * 10;
-                leg.modification = Modification::RetryAt { at: now.instant + Duration::from_millis(wait) };
-                leg.media.told = before;
-                if refresh {
-                    leg.session.postpone(now);
-                }
-            }
-            401 | 407 if leg.meets(&Method::Invite, &answer) => {
-                send_reinvite(leg, core, now, direction.filter(|_| !refresh));
-            }
             // RFC 4028 §7.3: the same again with what it can bear.
-            422 if leg.meets_interval(&Method::Invite, &answer) => {
-                send_reinvite(leg, core, now, direction.filter(|_| !refresh))
+            401 | 407 | 422
+                if leg.meets(&Method::Invite, &answer) || leg.meets_interval(&Method::Invite, &answer) =>
+            {
+                leg.media.told = before;
+                send_reinvite(leg, core, now, direction.filter(|_| !refresh));
             }
             408 if refresh => self.expire(core, now),
             408 | 481 => self.lose_dialog(core, now, index),
@@ -229,6 +229,22 @@ impl Call {
             }
         }
         self.tell_directions(core, now);
+    }
+}
+
+/// How long a change that was refused for now waits until it is tried again; `None` where it was refused for good.
+fn pause_after(core: &mut Core, index: u8, answer: &Response) -> Option<Duration> {
+    match answer.status {
+        491 => {
+            // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
+            let random = u64::from(core.octets::<1>()[0]);
+            let owns_call_id = index != 0;
+            let steps = if owns_call_id { 210 + random * 190 / 255 } else { random * 200 / 255 };
+            Some(Duration::from_millis(steps * 10))
+        }
+        // RFC 3261 §14.2: it is not done with another exchange, or has no room for this one now.
+        500 | 503 => Some(Duration::from_secs(answer.retry_after()?.into()).min(LONGEST_PAUSE)),
+        _ => None,
     }
 }
 

@@ -164,6 +164,44 @@ fn a_refused_hold_leaves_the_call_as_it_is() {
 }
 
 #[test]
+fn a_hold_that_is_refused_for_now_is_told_when_the_far_end_is_ready() {
+    for (status, wait, after) in [(500, "3", 3), (503, "0 (busy)", 0), (500, "3600;duration=9", 10)] {
+        let mut w = World::new();
+        let (mut alice, callee) = w.talking();
+        offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+        let hold = w.request(callee.at, Method::Invite);
+        w.send(callee.at, callee.response(&hold, status).with_header(HeaderName::RetryAfter, wait));
+        w.request(callee.at, Method::Ack);
+        if after > 0 {
+            w.pass(secs(after) - ms(1));
+            assert!(w.heard(A).is_empty());
+            w.pass(ms(1));
+        }
+        assert_eq!(told(&mut w, &callee, &directed(ANSWER, "recvonly")), "sendonly");
+        assert_eq!(directions(&w), (MediaDirection::RecvOnly, MediaDirection::SendOnly));
+        w.hang_up(&mut alice, &callee);
+        w.finish();
+    }
+}
+
+#[test]
+fn a_far_end_that_is_never_ready_is_told_five_times() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    for _ in 0..5 {
+        let hold = w.request(callee.at, Method::Invite);
+        w.send(callee.at, callee.response(&hold, 503).with_header(HeaderName::RetryAfter, "1"));
+        w.request(callee.at, Method::Ack);
+        w.pass(secs(1));
+    }
+    w.pass(secs(60));
+    assert!(w.heard(A).is_empty());
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn an_offer_that_can_not_be_answered_leaves_the_session_untouched() {
     let mut w = World::new();
     let (mut alice, callee) = w.talking();
