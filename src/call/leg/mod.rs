@@ -406,7 +406,11 @@ impl Leg {
         };
         bye.headers.set(HeaderName::Reason, reason);
         self.authorize(core, &mut bye);
-        self.stop_modifying(core);
+        // A change of ours that is on its way may still be taken: that answer wants its ACK.
+        if matches!(self.modification, Modification::RetryAt { .. }) {
+            self.modification = Modification::None;
+        }
+        self.reinvite = None;
         self.send(core, now, Purpose::Bye, self.next_hop(), bye);
         self.state = LegState::Releasing;
     }

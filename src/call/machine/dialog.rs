@@ -218,12 +218,15 @@ impl Call {
         purpose: Purpose,
         failure: ClientFailure,
     ) {
+        let established = self.leg(index).is_some_and(Leg::is_established);
         match purpose {
             Purpose::Invite => {
                 if let Some(position) = self.callee_position(index) {
                     self.on_invite_lost(core, trunks, now, position, failure);
                 }
             }
+            // The leg is let go; the others may go on without it.
+            Purpose::Reinvite | Purpose::Update if !established => {}
             Purpose::Reinvite => {
                 let Some(leg) = self.leg_mut(index) else { return };
                 let lost = std::mem::replace(&mut leg.modification, Modification::None);

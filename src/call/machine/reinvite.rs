@@ -15,6 +15,7 @@ use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::session_timer;
+use crate::sip::transaction::ClientKey;
 use crate::types::{MediaDirection, Now};
 use std::time::Duration;
 
@@ -174,6 +175,13 @@ impl Call {
         }
         let pending = std::mem::replace(&mut leg.modification, Modification::None);
         let Modification::Pending { client, credentials, before, refresh } = pending else { return };
+        if !leg.is_established() {
+            // It crossed our BYE, which ends the dialog all the same (RFC 3261 §13.2.2.4).
+            if answer.status < 300 {
+                acknowledge(leg, core, now, client, credentials, &answer);
+            }
+            return;
+        }
         let pause = pause_after(core, index, &answer).filter(|_| leg.again.allows(&Method::Invite));
         if let Some(pause) = pause {
             leg.modification = Modification::RetryAt { at: now.instant + pause };
@@ -190,15 +198,7 @@ impl Call {
                     leg.configure_media(core);
                 }
                 leg.session.granted(now, &answer);
-                if let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) {
-                    dialog.refresh_target(&answer);
-                    let mut ack = dialog.ack(cseq.number);
-                    for (name, value) in credentials {
-                        ack.headers.push(name, value);
-                    }
-                    core.send_ack(now, leg.next_hop(), ack.clone());
-                    leg.reinvite_ack = Some(Box::new((client, ack)));
-                }
+                acknowledge(leg, core, now, client, credentials, &answer);
                 self.supervise_media(core);
                 self.tell_directions(core, now);
             }
@@ -230,6 +230,25 @@ impl Call {
         }
         self.tell_directions(core, now);
     }
+}
+
+/// Acknowledges the 2xx to our re-INVITE.
+fn acknowledge(
+    leg: &mut Leg,
+    core: &mut Core,
+    now: Now,
+    client: ClientKey,
+    credentials: Vec<(HeaderName, String)>,
+    answer: &Response,
+) {
+    let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) else { return };
+    dialog.refresh_target(answer);
+    let mut ack = dialog.ack(cseq.number);
+    for (name, value) in credentials {
+        ack.headers.push(name, value);
+    }
+    core.send_ack(now, leg.next_hop(), ack.clone());
+    leg.reinvite_ack = Some(Box::new((client, ack)));
 }
 
 /// How long a change that was refused for now waits until it is tried again; `None` where it was refused for good.

@@ -444,6 +444,63 @@ fn a_bye_while_our_reinvite_is_out_ends_all_of_it() {
 }
 
 #[test]
+fn an_answer_to_our_reinvite_that_crosses_our_bye_is_acknowledged_each_time_it_comes() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    let ours = w.request(callee.at, Method::Invite);
+    w.bye(&mut alice);
+    let bye = w.request(callee.at, Method::Bye);
+    let answer = callee.response(&ours, 200).with_body("application/sdp", directed(ANSWER, "recvonly"));
+    for _ in 0..2 {
+        w.send(callee.at, answer.clone());
+        let ack = w.request(callee.at, Method::Ack);
+        assert_eq!(ack.cseq().unwrap().number, ours.cseq().unwrap().number);
+        assert_eq!((ack.to_tag(), &ack.uri), (bye.to_tag(), &bye.uri));
+    }
+    assert!(w.heard(A).is_empty(), "one BYE is enough");
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn a_repeated_answer_to_our_reinvite_is_acknowledged_while_our_bye_is_out() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    let ours = w.request(callee.at, Method::Invite);
+    let answer = callee.response(&ours, 200).with_body("application/sdp", directed(ANSWER, "recvonly"));
+    w.send(callee.at, answer.clone());
+    w.request(callee.at, Method::Ack);
+    w.bye(&mut alice);
+    w.request(callee.at, Method::Bye);
+    w.send(callee.at, answer);
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn a_reinvite_that_is_refused_or_lost_after_our_bye_changes_nothing() {
+    for status in [491, 401, 0] {
+        let mut w = World::new();
+        let (mut alice, callee) = w.talking();
+        offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+        let ours = w.request(callee.at, Method::Invite);
+        w.bye(&mut alice);
+        w.request(callee.at, Method::Bye);
+        if status > 0 {
+            w.send(callee.at, callee.response(&ours, status));
+            assert_eq!(w.heard(A), ["ACK"]);
+        }
+        w.pass(secs(5));
+        w.inbox(callee.at).clear();
+        w.ok(&callee, Method::Bye);
+        w.finish();
+    }
+}
+
+#[test]
 fn a_device_that_moves_is_reached_where_it_last_spoke_from() {
     let mut w = World::new();
     let (mut caller, mut bob) = w.talking_in();

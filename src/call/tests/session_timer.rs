@@ -1,6 +1,7 @@
 //! Sessions that are kept alive by either side, and the end of those that nobody keeps alive (RFC 4028).
 
 use super::far::Side;
+use super::transfer::refer;
 use super::world::*;
 use crate::config::{Config, TrunkAuth};
 use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
@@ -363,5 +364,36 @@ fn a_refresh_whose_interval_is_never_enough_is_put_off_and_the_call_goes_on() {
         assert!(w.heard(A).is_empty(), "it is refreshed");
         w.hang_up(&mut alice, &callee);
         w.finish();
+    }
+}
+
+#[test]
+fn a_refresh_that_is_never_answered_by_who_moved_the_call_away_ends_it_for_nobody() {
+    for updates in [true, false] {
+        let mut w = World::new();
+        w.register("carol", CAROL);
+        let mut alice = w.dial_with("alice", "0470123456", OFFER, |invite| {
+            invite.headers.push(HeaderName::Supported, "timer");
+            invite.headers.push(EXPIRES, "90;refresher=uas");
+            if updates {
+                invite.headers.push(ALLOW.0, ALLOW.1);
+            }
+        });
+        let mut callee = w.invited(A);
+        w.reply_with(&callee, 200, ANSWER);
+        w.heard(A);
+        w.ack(&mut alice);
+        w.pass(secs(45));
+        w.request(alice.at, if updates { Method::Update } else { Method::Invite });
+        assert_eq!(refer(&mut w, &mut alice, "<sip:carol@example.org>"), 202);
+        let carol = w.invited(CAROL);
+        w.reply_with(&carol, 200, OPUS_ANSWER);
+        w.heard(CAROL);
+        w.ok(&alice, Method::Bye);
+        w.pass(secs(40));
+        assert!(w.heard(A).is_empty() && w.heard(CAROL).is_empty(), "they talk");
+        w.bye(&mut callee);
+        w.ok(&carol, Method::Bye);
+        w.finish_all();
     }
 }
