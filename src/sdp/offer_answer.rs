@@ -149,6 +149,11 @@ impl Local {
         self.codec = Some(codec);
     }
 
+    /// An offer of ours was refused: the description before it is the last one (RFC 3261 §14.1).
+    pub fn take_back(&mut self, last: Option<String>) {
+        self.last = last.map(String::into_boxed_str);
+    }
+
     /// The description written last, for a 200 that repeats the answer of its 183.
     pub fn last(&self) -> Option<String> {
         self.last.as_deref().map(str::to_owned)

@@ -241,6 +241,15 @@ impl LegMedia {
         Ok(text)
     }
 
+    /// Our offer was refused: what was said and told before it holds.
+    pub fn take_back(&mut self, told: MediaDirection, described: Option<String>) {
+        self.told = told;
+        if let Some(local) = self.local.as_deref_mut() {
+            local.set_direction(told);
+            local.take_back(described);
+        }
+    }
+
     /// Takes the peer's answer to our offer. False when it is the one that was taken before.
     pub fn accept(&mut self, body: &Bytes) -> Result<bool, AnswerError> {
         let local = self.local.as_deref_mut().ok_or(AnswerError::NoOffer)?;

@@ -117,8 +117,9 @@ pub enum Modification {
     Pending {
         client: ClientKey,
         credentials: Vec<(HeaderName, String)>,
-        /// What the far end was told before.
+        /// What the far end was told before, and in which description.
         before: MediaDirection,
+        described: Option<String>,
         /// It changes nothing and only shows that the session lives (RFC 4028 §7.4).
         refresh: bool,
     },

@@ -174,7 +174,9 @@ impl Call {
             return;
         }
         let pending = std::mem::replace(&mut leg.modification, Modification::None);
-        let Modification::Pending { client, credentials, before, refresh } = pending else { return };
+        let Modification::Pending { client, credentials, before, described, refresh } = pending else {
+            return;
+        };
         if !leg.is_established() {
             // It crossed our BYE, which ends the dialog all the same (RFC 3261 §13.2.2.4).
             if answer.status < 300 {
@@ -182,10 +184,13 @@ impl Call {
             }
             return;
         }
+        let told = leg.media.told;
+        if answer.status >= 300 {
+            leg.media.take_back(before, described);
+        }
         let pause = pause_after(core, index, &answer).filter(|_| leg.again.allows(&Method::Invite));
         if let Some(pause) = pause {
             leg.modification = Modification::RetryAt { at: now.instant + pause };
-            leg.media.told = before;
             if refresh {
                 leg.session.postpone(now);
             }
@@ -206,13 +211,13 @@ impl Call {
             401 | 407 | 422
                 if leg.meets(&Method::Invite, &answer) || leg.meets_interval(&Method::Invite, &answer) =>
             {
-                leg.media.told = before;
                 send_reinvite(leg, core, now, direction.filter(|_| !refresh));
             }
             408 if refresh => self.expire(core, now),
             408 | 481 => self.lose_dialog(core, now, index),
             // Refused: this side just is not told what the other one does.
             _ => {
+                leg.media.told = told;
                 if refresh {
                     leg.session.postpone(now);
                 }
@@ -270,10 +275,10 @@ fn pause_after(core: &mut Core, index: u8, answer: &Response) -> Option<Duration
 /// Sends a re-INVITE: with a new direction, or without one to show that the session lives. That one repeats what was
 /// said last, word for word (RFC 4028 §7.4).
 pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: Option<MediaDirection>) {
-    let (address, before) = (leg.peer.local.ip(), leg.media.told);
+    let (address, before, described) = (leg.peer.local.ip(), leg.media.told, leg.media.described());
     let offer = match direction {
         Some(direction) => leg.media.offer(address, 0, direction, core.randomness()),
-        None => leg.media.described(),
+        None => described.clone(),
     };
     let Some(offer) = offer else { return };
     let Some(dialog) = leg.dialog.as_mut() else { return };
@@ -289,5 +294,6 @@ pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction:
     if let Some(answered) = leg.reinvite_ack.take() {
         core.forget_client(answered.0);
     }
-    leg.modification = Modification::Pending { client, credentials, before, refresh: direction.is_none() };
+    let refresh = direction.is_none();
+    leg.modification = Modification::Pending { client, credentials, before, described, refresh };
 }

@@ -187,6 +187,26 @@ fn a_far_end_that_takes_no_update_after_all_gets_a_reinvite_at_once() {
 }
 
 #[test]
+fn a_refresh_repeats_what_was_agreed_and_not_a_hold_that_was_refused() {
+    let mut w = World::with(timed);
+    let (mut alice, callee) = talking(&mut w, &[(EXPIRES, "600;refresher=uac")]);
+    let hold = alice.invite(&directed(OFFER, "sendonly"));
+    w.send(alice.at, &hold);
+    w.ack(&mut alice);
+    let told = w.request(callee.at, Method::Invite);
+    assert_ne!(told.body, callee.invite.body);
+    w.send(callee.at, callee.response(&told, 488));
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.pass(secs(300));
+    let refresh = w.request(callee.at, Method::Invite);
+    assert_eq!(refresh.body, callee.invite.body);
+    w.send(callee.at, callee.response(&refresh, 200).with_body("application/sdp", ANSWER));
+    assert_eq!(w.heard(A), ["ACK"], "and nobody is told again what was refused");
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn an_interval_that_is_too_small_for_the_trunk_is_asked_again_with_its_least() {
     let mut w = World::with(|config| {
         timed(config);
