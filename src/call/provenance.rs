@@ -65,6 +65,8 @@ pub struct Provenance {
     /// The caller's Identity fields and its Date, for a trunk that is told more than we know.
     passed_on: Vec<String>,
     date: Option<String>,
+    /// The calling number and the called ones that they came with, as digits.
+    came: Option<Box<(String, Vec<String>)>>,
 }
 
 /// What we sign of a call.
@@ -166,22 +168,21 @@ impl Provenance {
             | IdentityHeader::Preferred
             | IdentityHeader::RemoteParty => None,
         };
-        if !self.passed_on.is_empty() && (asserted.is_some() || !numbers.withheld) {
+        let shown = if numbers.own { &self.network } else { &self.calling };
+        let orig = asserted.or(shown.as_ref().filter(|_| !numbers.withheld));
+        let dest = match numbers.number {
+            Some(number) => number.digits().to_owned(),
+            None => digits_of(numbers.called),
+        };
+        let may_be_read = asserted.is_some() || !numbers.withheld;
+        if may_be_read && self.came_with(orig, &dest) {
             // What somebody nearer to the caller has signed says more than we know, and goes on untouched; whoever reads it
-            // reads the number in it.
+            // reads the number in it. Of other numbers it would be no proof, and would tell those that were replaced.
             let fields = self.passed_on.iter().map(|value| (HeaderName::Identity, value.clone()));
             let date = self.date.iter().map(|date| (HeaderName::Date, date.clone()));
             return Some(Signed { fields: fields.chain(date).collect(), attestation: None, failed: false });
         }
-        let shown = if numbers.own { &self.network } else { &self.calling };
-        let orig = asserted.or(shown.as_ref().filter(|_| !numbers.withheld))?;
-        let dest = match numbers.number {
-            Some(number) => number.digits().to_owned(),
-            None => numbers.called.chars().filter(char::is_ascii_digit).collect(),
-        };
-        if dest.is_empty() {
-            return None;
-        }
+        let orig = orig.filter(|_| !dest.is_empty())?;
         let attestation = match &self.own {
             Some(own) if own.contains(orig) => Attestation::A,
             Some(_) => Attestation::B,
@@ -203,6 +204,14 @@ impl Provenance {
         };
         let fields = vec![(HeaderName::Identity, field.to_string()), (HeaderName::Date, date::write(iat))];
         Some(Signed { fields, attestation: Some(attestation), failed: false })
+    }
+
+    /// True where the caller brought a signature, and these numbers are those that it came with.
+    fn came_with(&self, orig: Option<&E164>, dest: &str) -> bool {
+        let Some(came) = self.came.as_deref().filter(|_| !self.passed_on.is_empty()) else { return false };
+        // A rule may write the called number in the international form of a network.
+        let is_called = |came: &String| came == dest || dest.strip_prefix("00") == Some(came.as_str());
+        came.0 == orig.map_or("", E164::digits) && came.1.iter().any(is_called)
     }
 
     /// What a device of a called user is told of the check. It speaks of the number that the device is shown, and of no
@@ -246,7 +255,7 @@ pub struct Numbers<'a> {
 }
 
 impl Exchange {
-    /// Begins the check of a trunk's call, where the trunk's calls are checked.
+    /// Begins the check of a trunk's call, where the trunk's calls are checked; notes what its signature came with.
     pub(super) fn check_identity(
         &mut self,
         now: Now,
@@ -255,15 +264,21 @@ impl Exchange {
         admitted: &mut Admitted,
     ) {
         let required = match trunk.config.stir_verify {
-            StirVerify::Off => return,
-            StirVerify::Mark => false,
+            StirVerify::Off => None,
+            StirVerify::Mark => Some(false),
             // Whoever calls for help, or answers such a call, is marked at most.
-            StirVerify::Require => admitted.emergency.is_none(),
+            StirVerify::Require => Some(admitted.emergency.is_none()),
         };
-        if matches!(admitted.plan, Plan::Refused { .. }) {
+        let unsigned = admitted.provenance.passed_on.is_empty();
+        if matches!(admitted.plan, Plan::Refused { .. }) || (required.is_none() && unsigned) {
             return;
         }
         let claim = self.claim(trunk, request, admitted);
+        if !unsigned {
+            let called = claim.dest.iter().map(|called| digits_of(called)).collect();
+            admitted.provenance.came = Some(Box::new((claim.orig.clone(), called)));
+        }
+        let Some(required) = required else { return };
         admitted.provenance.checked.clone_from(&claim.orig);
         let settings = self.core.settings.clone();
         let policy = &settings.stir_policy;
@@ -376,6 +391,10 @@ impl Exchange {
     pub(super) fn forget_certificates(&mut self) {
         self.known.certificates.forget();
     }
+}
+
+fn digits_of(number: &str) -> String {
+    number.chars().filter(char::is_ascii_digit).collect()
 }
 
 /// RFC 8224 §6.2.2: how a call is refused that does not pass; `None` for one that does.

@@ -144,6 +144,16 @@ impl Local {
         self.capability.direction = direction;
     }
 
+    /// Goes back to a codec that was agreed before: the next offer names it first.
+    pub fn set_codec(&mut self, codec: AudioCodec) {
+        self.codec = Some(codec);
+    }
+
+    /// An offer of ours was refused: the description before it is the last one (RFC 3261 §14.1).
+    pub fn take_back(&mut self, last: Option<String>) {
+        self.last = last.map(String::into_boxed_str);
+    }
+
     /// The description written last, for a 200 that repeats the answer of its 183.
     pub fn last(&self) -> Option<String> {
         self.last.as_deref().map(str::to_owned)

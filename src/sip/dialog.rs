@@ -97,6 +97,22 @@ impl Dialog {
     /// is as it was given to the transaction layer. A response without Contact leaves the Request-URI as
     /// target: some far ends leave it out of their 18x.
     pub fn uac(request: &Request, response: &Response) -> Result<Dialog, DialogError> {
+        let target = contact(response)?.unwrap_or_else(|| request.uri.clone());
+        Dialog::uac_at(target, request, response)
+    }
+
+    /// The same for a response that names no usable place: good for nothing but to acknowledge it and to hang up, at the
+    /// Request-URI.
+    pub fn uac_at_request_uri(request: &Request, response: &Response) -> Result<Dialog, DialogError> {
+        Dialog::uac_at(request.uri.clone(), request, response)
+    }
+
+    /// True for a response that names its far end, and a place to ask it, as far as it names one.
+    pub fn can_follow(response: &Response) -> bool {
+        response.to().is_ok() && contact(response).is_ok()
+    }
+
+    fn uac_at(remote_target: Uri, request: &Request, response: &Response) -> Result<Dialog, DialogError> {
         let (local, remote) = (request.from()?, response.to()?);
         Ok(Dialog {
             call_id: request.call_id()?.to_owned(),
@@ -104,7 +120,7 @@ impl Dialog {
             remote_tag: remote.tag().unwrap_or_default().to_owned(),
             local: local.to_string().into(),
             remote: remote.to_string().into(),
-            remote_target: contact(response)?.unwrap_or_else(|| request.uri.clone()),
+            remote_target,
             route_set: route_set_of(response),
             local_cseq: request.cseq()?.number,
             remote_cseq: None,
@@ -112,16 +128,19 @@ impl Dialog {
     }
 
     /// The dialog of an answer to a request of ours that is no longer known: a 2xx to an INVITE that came when its
-    /// call was over. All that is needed to acknowledge and to end it stands in the answer.
+    /// call was over. All that is needed to acknowledge and to end it stands in the answer; where that names no usable
+    /// place, the one that was called has to do.
     pub fn of_answer(answer: &Response) -> Result<Dialog, DialogError> {
         let (local, remote) = (answer.from()?, answer.to()?);
+        let called = Some(&remote.uri).filter(|called| called.is_sip());
+        let named = contact(answer).ok().flatten().or_else(|| called.cloned());
         Ok(Dialog {
             call_id: answer.call_id()?.to_owned(),
             local_tag: local.tag().unwrap_or_default().to_owned(),
             remote_tag: remote.tag().unwrap_or_default().to_owned(),
             local: local.to_string().into(),
             remote: remote.to_string().into(),
-            remote_target: contact(answer)?.ok_or(DialogError::NoContact)?,
+            remote_target: named.ok_or(DialogError::NoContact)?,
             route_set: route_set_of(answer),
             local_cseq: answer.cseq()?.number,
             remote_cseq: None,
@@ -129,12 +148,12 @@ impl Dialog {
     }
 
     /// Turns an early dialog of ours into a confirmed one: a 2xx decides route set and target anew
-    /// (RFC 3261 §13.2.2.4).
+    /// (RFC 3261 §13.2.2.4). One that names no usable place leaves the target as it was.
     pub fn confirm(&mut self, response: &Response) -> Result<(), DialogError> {
+        self.route_set = route_set_of(response);
         if let Some(target) = contact(response)? {
             self.remote_target = target;
         }
-        self.route_set = route_set_of(response);
         Ok(())
     }
 

@@ -72,7 +72,7 @@ impl Leg {
     }
 
     /// Repeats the INVITE with the session interval that a 422 asks for (RFC 4028 §7.3). False where it asks for nothing
-    /// that can be given.
+    /// that can be given, or has asked often enough.
     pub fn raise_interval(
         &mut self,
         core: &mut Core,
@@ -85,7 +85,7 @@ impl Leg {
         };
         let mut request = Request::clone(invite);
         let Ok(cseq) = request.cseq() else { return false };
-        if !self.session.raise(refusal) {
+        if !self.meets_interval(&Method::Invite, refusal) {
             return false;
         }
         self.session.ask(&mut request.headers);
@@ -108,6 +108,9 @@ impl Leg {
         };
         let mut request = Request::clone(invite);
         self.take_challenge(challenge)?;
+        if !self.again.allows(&Method::Invite) {
+            return Err(AuthRefused::TooMany);
+        }
         let cseq = request.cseq().map_err(|_| AuthRefused::Unsupported)?;
         request.headers.set(HeaderName::CSeq, format!("{} INVITE", cseq.number + 1));
         self.send_invite(core, now, request, patience);
@@ -129,15 +132,21 @@ impl Leg {
         self.auth.as_mut().filter(|_| believed).ok_or(AuthRefused::Unsupported)?.challenged(challenge)
     }
 
-    /// True for a challenge that is met: the same request is to be sent again.
-    pub fn meets(&mut self, answer: &Response) -> bool {
-        matches!(answer.status, 401 | 407) && self.take_challenge(answer).is_ok()
+    /// True for a challenge that is met: the same request, of this method, is to be sent again.
+    pub fn meets(&mut self, method: &Method, answer: &Response) -> bool {
+        matches!(answer.status, 401 | 407) && self.take_challenge(answer).is_ok() && self.again.allows(method)
+    }
+
+    /// True for a 422 that is met: the same request is to be sent again, for a longer session.
+    pub fn meets_interval(&mut self, method: &Method, answer: &Response) -> bool {
+        answer.status == 422 && self.session.raise(answer) && self.again.allows(method)
     }
 
     /// A request of ours has its answer: the next of its kind may be challenged anew.
-    pub fn settled(&mut self, method: &Method, status: u16) {
+    pub fn settled(&mut self, method: &Method, answer: &Response) {
+        self.again.settled(method, answer);
         // 422 is met by the same request once more, as a challenge is.
-        if let Some(auth) = self.auth.as_mut().filter(|_| !matches!(status, ..200 | 401 | 407 | 422)) {
+        if let Some(auth) = self.auth.as_mut().filter(|_| !matches!(answer.status, ..200 | 401 | 407 | 422)) {
             auth.answered(method);
         }
     }

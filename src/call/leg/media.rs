@@ -139,6 +139,15 @@ fn opus_settings(settings: &Settings) -> OpusSettings {
     }
 }
 
+/// What was agreed with one of several far ends behind a leg.
+#[derive(Debug, Clone)]
+pub struct Agreed {
+    negotiated: Negotiated,
+    allowed: MediaDirection,
+    told: MediaDirection,
+    answered: Option<Bytes>,
+}
+
 /// Media state of one leg.
 #[derive(Debug)]
 pub struct LegMedia {
@@ -232,6 +241,15 @@ impl LegMedia {
         Ok(text)
     }
 
+    /// Our offer was refused: what was said and told before it holds.
+    pub fn take_back(&mut self, told: MediaDirection, described: Option<String>) {
+        self.told = told;
+        if let Some(local) = self.local.as_deref_mut() {
+            local.set_direction(told);
+            local.take_back(described);
+        }
+    }
+
     /// Takes the peer's answer to our offer. False when it is the one that was taken before.
     pub fn accept(&mut self, body: &Bytes) -> Result<bool, AnswerError> {
         let local = self.local.as_deref_mut().ok_or(AnswerError::NoOffer)?;
@@ -246,6 +264,26 @@ impl LegMedia {
         self.negotiated = Some(negotiated);
         self.answered = Some(body.clone());
         Ok(new)
+    }
+
+    /// What is agreed now, to come back to it.
+    pub fn agreed(&self) -> Option<Agreed> {
+        Some(Agreed {
+            negotiated: self.negotiated.clone()?,
+            allowed: self.allowed,
+            told: self.told,
+            answered: self.answered.clone(),
+        })
+    }
+
+    /// What was agreed with another far end counts again.
+    pub fn return_to(&mut self, agreed: Agreed) {
+        if let Some(local) = self.local.as_deref_mut() {
+            local.set_codec(agreed.negotiated.codec);
+            local.set_direction(agreed.told);
+        }
+        (self.allowed, self.told, self.answered) = (agreed.allowed, agreed.told, agreed.answered);
+        self.negotiated = Some(agreed.negotiated);
     }
 
     /// What the media worker is told once something is agreed.

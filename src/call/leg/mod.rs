@@ -1,5 +1,6 @@
 //! One leg of a call: a dialog with one far end, from its INVITE to its BYE.
 
+pub mod again;
 pub mod early;
 pub mod extensions;
 pub mod invite;
@@ -9,6 +10,7 @@ pub mod rules;
 pub mod session;
 pub mod unanswered;
 
+use self::again::Again;
 use self::early::EarlyDialogs;
 use self::media::LegMedia;
 use self::progress::ReliableProgress;
@@ -117,12 +119,13 @@ pub enum Modification {
     Pending {
         client: ClientKey,
         credentials: Vec<(HeaderName, String)>,
-        /// What the far end was told before.
+        /// What the far end was told before, and in which description.
         before: MediaDirection,
+        described: Option<String>,
         /// It changes nothing and only shows that the session lives (RFC 4028 §7.4).
         refresh: bool,
     },
-    /// Refused with 491: tried once more then (RFC 3261 §14.1).
+    /// Refused for now: tried once more then (RFC 3261 §14.1, §14.2).
     RetryAt {
         at: Instant,
     },
@@ -154,6 +157,8 @@ pub struct Leg {
     pub attempt: Option<Box<Attempt>>,
     /// What we prove ourselves with to a trunk, and what it asked so far.
     pub auth: Option<Box<ClientAuth>>,
+    /// How often its far end made us repeat what we ask.
+    pub again: Again,
     pub session: LegSession,
     /// A callee's leg before its answer: who spoke so far.
     pub early: EarlyDialogs,
@@ -220,6 +225,7 @@ impl Leg {
             id,
             session: LegSession::new(&party),
             auth: party.trunk().and_then(Trunk::client_auth).map(Box::new),
+            again: Again::default(),
             party,
             peer,
             state,
@@ -407,7 +413,11 @@ impl Leg {
         };
         bye.headers.set(HeaderName::Reason, reason);
         self.authorize(core, &mut bye);
-        self.stop_modifying(core);
+        // A change of ours that is on its way may still be taken: that answer wants its ACK.
+        if matches!(self.modification, Modification::RetryAt { .. }) {
+            self.modification = Modification::None;
+        }
+        self.reinvite = None;
         self.send(core, now, Purpose::Bye, self.next_hop(), bye);
         self.state = LegState::Releasing;
     }
@@ -433,11 +443,14 @@ impl Leg {
     pub fn acknowledge(&mut self, core: &mut Core, now: Now, answer: &Response) {
         let Some(invite) = &self.invite else { return };
         // An early dialog has used numbers of its own already.
-        let early = answer.to_tag().and_then(|tag| self.early.take(tag)).and_then(|early| {
+        let early = answer.to_tag().and_then(|tag| self.early.take(tag)).map(|early| {
             let mut dialog = early.dialog;
-            dialog.confirm(answer).ok().map(|()| dialog)
+            // Its numbers go on also where it can only be hung up on.
+            let _ = dialog.confirm(answer);
+            dialog
         });
         let dialog = early.map_or_else(|| Dialog::uac(invite, answer), Ok);
+        let dialog = dialog.or_else(|_| Dialog::uac_at_request_uri(invite, answer));
         let (Ok(cseq), Ok(dialog)) = (invite.cseq(), dialog) else { return };
         self.ack = Some(Acknowledgement { cseq: cseq.number, credentials: credentials_of(invite) });
         self.dialog = Some(dialog);

@@ -7,7 +7,6 @@ use crate::call::event::{Event, RecordStep};
 use crate::call::leg::progress::Described;
 use crate::call::leg::{self, Leg, LegState, Party};
 use crate::call::trunks::Trunks;
-use crate::sdp::AnswerError;
 use crate::sip::answer_retransmit::{AnswerRetransmit, AnswerStep};
 use crate::sip::dialog::Dialog;
 use crate::sip::header_rules::Kind;
@@ -57,12 +56,15 @@ impl Call {
         }
         self.note_connected(core, position, &answer);
         let leg = &mut self.callees[position];
-        let agreed = take_answer(leg, &answer);
+        let agreed = leg.turn_to(answer.to_tag().unwrap_or_default(), answer.sdp());
+        // Who names no place to ask it could not be hung up on later: that would be a call without an end.
+        let named = Dialog::can_follow(&answer);
         leg.state = LegState::AnswerHeld { response: Box::new(answer) };
         let winner = leg.id.index;
-        let Ok(new) = agreed else {
+        let Some(new) = agreed.ok().filter(|_| named) else {
+            let why = if named { EndCause::NotAcceptable } else { EndCause::FarEndFailure };
             // Whoever answered has been rung: no other trunk may ring the number again.
-            leg.release(core, now, &leg::reason(EndCause::NotAcceptable));
+            leg.release(core, now, &leg::reason(why));
             self.close(core, now, EndCause::FarEndFailure, ReleasedBy::Gateway, None);
             return;
         };
@@ -345,23 +347,6 @@ impl Call {
     /// Notes that the answer record is to be written and waited for.
     pub(super) fn record_answer(&mut self, core: &mut Core, now: Now) {
         self.write_record(core, now, Some(RecordStep::Answer));
-    }
-}
-
-/// What an answer agrees on; true where that is new.
-fn take_answer(leg: &mut Leg, answer: &Response) -> Result<bool, AnswerError> {
-    let tag = answer.to_tag().unwrap_or_default();
-    let current = leg.early.current.as_deref() == Some(tag);
-    let early = leg.early.find(tag);
-    if current && early.as_ref().is_some_and(|early| early.settled) {
-        // RFC 3261 §13.2.1: after a reliable answer there is no other; an UPDATE may have moved on from it.
-        return Ok(false);
-    }
-    // Some peers put the answer into the 183 only; of several forks the one that answers decides.
-    match answer.sdp().or_else(|| early.and_then(|early| early.description.clone())) {
-        Some(description) => leg.media.accept(&description),
-        None if leg.media.negotiated.is_some() => Ok(false),
-        None => Err(AnswerError::NoAudio),
     }
 }
 

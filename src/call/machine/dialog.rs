@@ -175,7 +175,7 @@ impl Call {
         answer: Response,
     ) {
         if let Some(leg) = self.leg_mut(index) {
-            leg.settled(&purpose.method(), answer.status);
+            leg.settled(&purpose.method(), &answer);
         }
         match purpose {
             Purpose::Invite => {
@@ -206,7 +206,7 @@ impl Call {
         let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
             return;
         };
-        if leg.meets(answer) {
+        if leg.meets(&Method::Bye, answer) {
             leg.send_bye(core, now, &reason);
         } else {
             leg.vanish(core);
@@ -223,12 +223,15 @@ impl Call {
         purpose: Purpose,
         failure: ClientFailure,
     ) {
+        let established = self.leg(index).is_some_and(Leg::is_established);
         match purpose {
             Purpose::Invite => {
                 if let Some(position) = self.callee_position(index) {
                     self.on_invite_lost(core, trunks, now, position, failure);
                 }
             }
+            // The leg is let go; the others may go on without it.
+            Purpose::Reinvite | Purpose::Update if !established => {}
             Purpose::Reinvite => {
                 let Some(leg) = self.leg_mut(index) else { return };
                 let lost = std::mem::replace(&mut leg.modification, Modification::None);

@@ -22,13 +22,6 @@ const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// hears all of it gets a flood that we made.
 const MOST_TOLD: u8 = 20;
 
-/// Whether the network lets the caller hear what comes before the answer (RFC 5009 §8): it does unless it says that
-/// nothing flows backwards.
-fn is_authorised(progress: &Response) -> bool {
-    let says = |word| progress.headers.lists(&HeaderName::PEarlyMedia, word);
-    !(says("inactive") || says("recvonly"))
-}
-
 impl Call {
     /// A provisional response of a callee.
     pub(super) fn on_progress(&mut self, core: &mut Core, now: Now, position: usize, progress: Response) {
@@ -37,6 +30,10 @@ impl Call {
         }
         let leg = &mut self.callees[position];
         if !leg.take_progress(core, now, &progress) {
+            return;
+        }
+        if progress.status == 199 {
+            self.end_fork(core, now, position, &progress);
             return;
         }
         let rings = matches!(progress.status, 180 | 183);
@@ -53,68 +50,53 @@ impl Call {
             self.ringing.get_or_insert(now);
             self.note_connected(core, position, &progress);
         }
-        let early_allowed = match &self.callees[position].party {
-            Party::Trunk(trunk) => {
-                trunk.config.early_media && (!trunk.config.p_early_media || is_authorised(&progress))
-            }
-            // Several devices may ring: whose early voice would the caller hear?
-            Party::User { .. } => false,
-        };
-        if !early_allowed {
-            // What was heard so far may have been taken back: the caller's own phone rings then.
-            let index = self.callees[position].id.index;
+        let leg = &mut self.callees[position];
+        let tag = progress.to_tag().unwrap_or_default();
+        let permission = leg.early.permit(&progress);
+        let heard = leg.party.lets_hear(permission.permitted);
+        let description = progress.sdp();
+        if let Some(description) = &description {
+            leg.early.describe(tag, description);
+        }
+        if heard && (description.is_some() || permission.completes) {
+            self.hear_fork(core, position, tag, description);
+        } else if !heard && leg.early.current.as_deref() == Some(tag) {
+            // What was heard so far is taken back: the caller's own phone rings then.
+            let index = leg.id.index;
             self.early.take_if(|early| *early == index);
         }
-        if let Some(description) = progress.sdp() {
-            self.take_description(core, position, &progress, &description, early_allowed);
-        }
-        self.pass_progress(core, now, position, progress.status, early_allowed);
+        self.pass_progress(core, now, position, progress.status);
         if rings {
             self.play_ringback(core, now);
         }
     }
 
-    /// A description before the answer. Of several forks the one that described itself last is heard; the one that
-    /// answers decides (RFC 3261 §13.2.2.4).
-    fn take_description(
-        &mut self,
-        core: &mut Core,
-        position: usize,
-        progress: &Response,
-        description: &Bytes,
-        early_allowed: bool,
-    ) {
+    /// One of several forks has ended, and the others go on (RFC 6228 §4). The caller has one dialog with us, whoever rings
+    /// behind: it is told nothing, and hears ringback in the place of what was heard.
+    fn end_fork(&mut self, core: &mut Core, now: Now, position: usize, progress: &Response) {
         let leg = &mut self.callees[position];
-        let tag = progress.to_tag().unwrap_or_default();
-        let mut settled = false;
-        if let Some(early) = leg.early.find(tag) {
-            settled = early.settled;
-            early.description = Some(description.clone());
-        }
-        // A reliable description is the answer, whether the caller may hear it or not.
-        if !early_allowed && !settled {
-            return;
-        }
-        // The same again would only make the worker learn the far end's address anew.
-        let Ok(new) = leg.media.accept(description) else { return };
-        leg.early.current = Some(tag.to_owned());
-        if early_allowed {
-            if new {
-                leg.configure_media(core);
-            }
-            self.early = Some(leg.id.index);
+        let index = leg.id.index;
+        if leg.early.end(progress.to_tag().unwrap_or_default()) {
+            self.early.take_if(|early| *early == index);
+            self.play_ringback(core, now);
         }
     }
 
+    /// A fork that may be heard has described itself. Of several forks the one that did so last is heard; the one that
+    /// answers decides (RFC 3261 §13.2.2.4).
+    fn hear_fork(&mut self, core: &mut Core, position: usize, tag: &str, description: Option<Bytes>) {
+        let leg = &mut self.callees[position];
+        // The same again would only make the worker learn the far end's address anew.
+        let Ok(new) = leg.turn_to(tag, description) else { return };
+        leg.early.current = Some(tag.to_owned());
+        if new {
+            leg.configure_media(core);
+        }
+        self.early = Some(leg.id.index);
+    }
+
     /// Tells the caller how far it is, with the early voice where there is one.
-    fn pass_progress(
-        &mut self,
-        core: &mut Core,
-        now: Now,
-        position: usize,
-        status: u16,
-        early_allowed: bool,
-    ) {
+    fn pass_progress(&mut self, core: &mut Core, now: Now, position: usize, status: u16) {
         if self.serves_transfer {
             if self.told < MOST_TOLD {
                 self.told += 1;
@@ -123,8 +105,7 @@ impl Call {
             return;
         }
         let index = self.callees[position].id.index;
-        let with_media =
-            early_allowed && self.early == Some(index) && self.answer_caller_media(core, Some(position));
+        let with_media = self.early == Some(index) && self.answer_caller_media(core, Some(position));
         // A 183 whose early media we don't pass on would say nothing; the caller still learns that it rings.
         let status = if status == 183 && !with_media { 180 } else { status };
         self.say_progress(core, now, status, with_media);

@@ -15,8 +15,12 @@ use crate::sip::answer_retransmit::AnswerRetransmit;
 use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::session_timer;
+use crate::sip::transaction::ClientKey;
 use crate::types::{MediaDirection, Now};
 use std::time::Duration;
+
+/// How long a far end may put a change off: as long as RFC 3261 §14.2 lets it ask for. Meanwhile no other one goes out.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Call {
     /// The far end of a leg changes its session.
@@ -170,7 +174,28 @@ impl Call {
             return;
         }
         let pending = std::mem::replace(&mut leg.modification, Modification::None);
-        let Modification::Pending { client, credentials, before, refresh } = pending else { return };
+        let Modification::Pending { client, credentials, before, described, refresh } = pending else {
+            return;
+        };
+        if !leg.is_established() {
+            // It crossed our BYE, which ends the dialog all the same (RFC 3261 §13.2.2.4).
+            if answer.status < 300 {
+                acknowledge(leg, core, now, client, credentials, &answer);
+            }
+            return;
+        }
+        let told = leg.media.told;
+        if answer.status >= 300 {
+            leg.media.take_back(before, described);
+        }
+        let pause = pause_after(core, index, &answer).filter(|_| leg.again.allows(&Method::Invite));
+        if let Some(pause) = pause {
+            leg.modification = Modification::RetryAt { at: now.instant + pause };
+            if refresh {
+                leg.session.postpone(now);
+            }
+            return;
+        }
         match answer.status {
             200..=299 => {
                 let new = answer.sdp().and_then(|description| leg.media.accept(&description).ok());
@@ -178,41 +203,21 @@ impl Call {
                     leg.configure_media(core);
                 }
                 leg.session.granted(now, &answer);
-                if let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) {
-                    dialog.refresh_target(&answer);
-                    let mut ack = dialog.ack(cseq.number);
-                    for (name, value) in credentials {
-                        ack.headers.push(name, value);
-                    }
-                    core.send_ack(now, leg.next_hop(), ack.clone());
-                    leg.reinvite_ack = Some(Box::new((client, ack)));
-                }
+                acknowledge(leg, core, now, client, credentials, &answer);
                 self.supervise_media(core);
                 self.tell_directions(core, now);
             }
-            491 => {
-                // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
-                let random = u64::from(core.octets::<1>()[0]);
-                let owns_call_id = index != 0;
-                let steps = if owns_call_id { 210 + random * 190 / 255 } else { random * 200 / 255 };
-                let wait = steps * 10;
-                leg.modification = Modification::RetryAt { at: now.instant + Duration::from_millis(wait) };
-                leg.media.told = before;
-                if refresh {
-                    leg.session.postpone(now);
-                }
-            }
-            401 | 407 if leg.meets(&answer) => {
-                send_reinvite(leg, core, now, direction.filter(|_| !refresh));
-            }
             // RFC 4028 §7.3: the same again with what it can bear.
-            422 if leg.session.raise(&answer) => {
-                send_reinvite(leg, core, now, direction.filter(|_| !refresh))
+            401 | 407 | 422
+                if leg.meets(&Method::Invite, &answer) || leg.meets_interval(&Method::Invite, &answer) =>
+            {
+                send_reinvite(leg, core, now, direction.filter(|_| !refresh));
             }
             408 if refresh => self.expire(core, now),
             408 | 481 => self.lose_dialog(core, now, index),
             // Refused: this side just is not told what the other one does.
             _ => {
+                leg.media.told = told;
                 if refresh {
                     leg.session.postpone(now);
                 }
@@ -232,13 +237,48 @@ impl Call {
     }
 }
 
+/// Acknowledges the 2xx to our re-INVITE.
+fn acknowledge(
+    leg: &mut Leg,
+    core: &mut Core,
+    now: Now,
+    client: ClientKey,
+    credentials: Vec<(HeaderName, String)>,
+    answer: &Response,
+) {
+    let (Some(dialog), Ok(cseq)) = (leg.dialog.as_mut(), answer.cseq()) else { return };
+    dialog.refresh_target(answer);
+    let mut ack = dialog.ack(cseq.number);
+    for (name, value) in credentials {
+        ack.headers.push(name, value);
+    }
+    core.send_ack(now, leg.next_hop(), ack.clone());
+    leg.reinvite_ack = Some(Box::new((client, ack)));
+}
+
+/// How long a change that was refused for now waits until it is tried again; `None` where it was refused for good.
+fn pause_after(core: &mut Core, index: u8, answer: &Response) -> Option<Duration> {
+    match answer.status {
+        491 => {
+            // RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, in steps of 10 ms.
+            let random = u64::from(core.octets::<1>()[0]);
+            let owns_call_id = index != 0;
+            let steps = if owns_call_id { 210 + random * 190 / 255 } else { random * 200 / 255 };
+            Some(Duration::from_millis(steps * 10))
+        }
+        // RFC 3261 §14.2: it is not done with another exchange, or has no room for this one now.
+        500 | 503 => Some(Duration::from_secs(answer.retry_after()?.into()).min(LONGEST_PAUSE)),
+        _ => None,
+    }
+}
+
 /// Sends a re-INVITE: with a new direction, or without one to show that the session lives. That one repeats what was
 /// said last, word for word (RFC 4028 §7.4).
 pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction: Option<MediaDirection>) {
-    let (address, before) = (leg.peer.local.ip(), leg.media.told);
+    let (address, before, described) = (leg.peer.local.ip(), leg.media.told, leg.media.described());
     let offer = match direction {
         Some(direction) => leg.media.offer(address, 0, direction, core.randomness()),
-        None => leg.media.described(),
+        None => described.clone(),
     };
     let Some(offer) = offer else { return };
     let Some(dialog) = leg.dialog.as_mut() else { return };
@@ -254,5 +294,6 @@ pub(super) fn send_reinvite(leg: &mut Leg, core: &mut Core, now: Now, direction:
     if let Some(answered) = leg.reinvite_ack.take() {
         core.forget_client(answered.0);
     }
-    leg.modification = Modification::Pending { client, credentials, before, refresh: direction.is_none() };
+    let refresh = direction.is_none();
+    leg.modification = Modification::Pending { client, credentials, before, described, refresh };
 }

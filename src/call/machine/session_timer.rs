@@ -45,9 +45,9 @@ impl Call {
                 }
                 leg.session.granted(now, answer);
             }
-            401 | 407 if leg.meets(answer) => refresh(leg, core, now),
+            401 | 407 if leg.meets(&Method::Update, answer) => refresh(leg, core, now),
             // RFC 4028 §7.3: the same again with what it can bear.
-            422 if leg.session.raise(answer) => refresh(leg, core, now),
+            422 if leg.meets_interval(&Method::Update, answer) => refresh(leg, core, now),
             // It promised more than it can do; a re-INVITE is understood by everybody.
             405 | 501 => {
                 leg.session.takes_updates = false;

@@ -37,6 +37,8 @@ impl Call {
             }
         };
         let mut answer = Response::to_request(&asked.request, 200);
+        let early = matches!(leg.state, LegState::Inviting { .. });
+        let before = if early { leg.media.agreed() } else { None };
         let offers = !asked.request.body.is_empty();
         if offers {
             match readiness(leg, &tag, delayed) {
@@ -62,12 +64,8 @@ impl Call {
         answer.headers.push(HeaderName::Contact, Leg::contact(&leg.peer, None));
         leg.capabilities(&core.settings).tell(&mut answer.headers);
         leg.session.grant(now, &asked.request, timer, &mut answer.headers);
-        if offers {
+        if offers && (!early || leg.fork_changed(&tag, before)) {
             leg.configure_media(core);
-            if matches!(leg.state, LegState::Inviting { .. }) {
-                // Of several forks, this one is heard now.
-                leg.early.current = Some(tag);
-            }
         }
         core.respond(now, asked.key, &Method::Update, answer);
         if offers {

@@ -1,8 +1,10 @@
 //! What a caller learns and hears before the answer.
 
+use super::far::Side;
 use super::world::*;
+use crate::config::Prack;
 use crate::sip::message::{HeaderName, Method, Typed};
-use crate::types::AudioCodec;
+use crate::types::{AudioCodec, LegId};
 
 #[test]
 fn a_caller_hears_100_while_nothing_has_come_back() {
@@ -167,6 +169,100 @@ fn a_trunk_that_says_so_is_believed_whether_its_early_media_may_be_heard() {
     assert!(w.response(alice.at, 180).body.is_empty());
     w.cancel(&alice);
     w.finish();
+}
+
+/// Two phones behind a trunk that says whose early media may be heard; the first one is heard, and alice.
+fn two_forks(w: &mut World, first: &str) -> (Side, Side, Side) {
+    let alice = w.dial("alice", "0470123456");
+    let one = w.invited(A);
+    let two = Side::called(one.at, one.invite.clone(), "other", "UDP");
+    w.reply_saying(&one, 183, ANSWER, &[(HeaderName::PEarlyMedia, first)]);
+    (alice, one, two)
+}
+
+#[test]
+fn each_fork_has_a_permission_of_its_own_to_be_heard() {
+    let mut w = World::with(|config| config.trunks[0].p_early_media = true);
+    let (mut alice, one, two) = two_forks(&mut w, "sendrecv");
+    let announced = w.response(alice.at, 183);
+    // Another phone rings, and may not be heard: the announcement goes on.
+    w.reply_saying(&two, 180, "", &[(HeaderName::PEarlyMedia, "inactive")]);
+    assert_eq!(w.response(alice.at, 180).body, announced.body);
+    w.reply_with(&two, 183, &ANSWER.replace("6000", "6100"));
+    assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6000, "it may still not be heard");
+    assert_eq!(w.leg(0).tone, None);
+    // Its own word takes it back.
+    w.reply_saying(&one, 180, "", &[(HeaderName::PEarlyMedia, "inactive")]);
+    assert!(w.response(alice.at, 183).body == announced.body && w.response(alice.at, 180).body.is_empty());
+    assert_eq!(w.leg(0).tone, Some(None), "nobody may be heard: ringback");
+    // What the other one has described is heard once it may be.
+    w.reply_saying(&two, 180, "", &[(HeaderName::PEarlyMedia, "sendrecv")]);
+    assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6100);
+    w.reply(&one, 200);
+    assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6000);
+    w.ack(&mut alice);
+    w.heard(A);
+    w.hang_up(&mut alice, &one);
+    w.finish();
+}
+
+#[test]
+fn a_fork_that_may_not_be_heard_changes_its_session_for_its_answer_alone() {
+    let mut w = World::with(|config| {
+        config.trunks[0].p_early_media = true;
+        config.trunks[0].prack = Prack::Supported;
+    });
+    let (mut alice, _, mut two) = two_forks(&mut w, "sendrecv");
+    let said =
+        [(HeaderName::PEarlyMedia, "inactive"), (HeaderName::Require, "100rel"), (HeaderName::RSeq, "7")];
+    w.reply_saying(&two, 183, &ANSWER.replace("6000", "6100"), &said);
+    w.ok(&two, Method::Prack);
+    w.heard(A);
+    let moved = ANSWER.replace("6000", "6102");
+    let update = two.request(Method::Update).with_body("application/sdp", moved);
+    w.send(two.at, &update);
+    w.response(two.at, 200);
+    let heard = |w: &World| (w.leg(1).config.as_ref().unwrap().remote_rtp.port(), w.leg(1).configured);
+    assert_eq!(heard(&w), (6000, 1));
+    w.reply(&two, 200);
+    assert_eq!(heard(&w), (6102, 2));
+    w.ack(&mut alice);
+    w.heard(A);
+    w.hang_up(&mut alice, &two);
+    w.finish();
+}
+
+#[test]
+fn a_fork_that_ends_before_the_others_is_told_to_nobody_and_heard_no_more() {
+    for reliable in [false, true] {
+        let mut w = World::with(|config| config.trunks[0].prack = Prack::Supported);
+        let (mut alice, one, two) = two_forks(&mut w, "sendrecv");
+        w.reply(&two, 180);
+        w.heard(ALICE);
+        w.pass(secs(2));
+        let far = LegId { call: w.call().id, index: 1 };
+        assert_eq!(w.leg(0).tone, Some(Some(far)), "its voice would end the tone");
+        let said = [(HeaderName::Require, "100rel"), (HeaderName::RSeq, "3")];
+        w.reply_saying(&one, 199, "", if reliable { &said[..] } else { &[] });
+        if reliable {
+            let prack = w.request(one.at, Method::Prack);
+            assert_eq!(prack.to_tag(), one.own.tag());
+            w.send(one.at, one.response(&prack, 200));
+        }
+        w.pass(secs(2));
+        assert!(w.heard(ALICE).is_empty(), "alice has one dialog with us");
+        assert_eq!(w.leg(0).tone, Some(None), "what comes of it is no voice any more");
+        let mut dead = Side::called(one.at, one.invite.clone(), one.own.tag().unwrap(), "UDP");
+        let update = dead.request(Method::Update);
+        w.send(dead.at, &update);
+        assert_eq!(w.heard(A), ["481 UPDATE"]);
+        w.reply_with(&two, 200, &ANSWER.replace("6000", "6100"));
+        assert_eq!(w.leg(1).config.as_ref().unwrap().remote_rtp.port(), 6100);
+        w.ack(&mut alice);
+        w.heard(A);
+        w.hang_up(&mut alice, &two);
+        w.finish();
+    }
 }
 
 #[test]

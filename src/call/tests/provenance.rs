@@ -6,7 +6,7 @@ use super::world::*;
 use crate::call::Settings;
 use crate::call::event::{Event, Input};
 use crate::call::settings::StirMaterial;
-use crate::config::{Config, IdentityHeader, StirVerify};
+use crate::config::{Config, IdentityHeader, StirVerify, parse_dialplan};
 use crate::routing::{Screening, ScreeningAction};
 use crate::sip::message::{HeaderName, Request, Typed};
 use crate::stir::certificate::Certificate;
@@ -18,6 +18,7 @@ use crate::stir::sign::verifies;
 use crate::stir::tn_auth_list::Entry;
 use crate::stir::{Authorities, Signer, Statement, date};
 use crate::types::{Attestation, EndCause, StirResult};
+use std::path::Path;
 use std::sync::Arc;
 
 const X5U: &str = "https://cert.example.org/shaken.pem";
@@ -131,7 +132,7 @@ fn a_number_the_dialplan_gives_to_a_user_is_attested_in_part() {
     let config = s.w.exchange.settings().config.clone();
     let text = "country_code = \"32\"\n[[rule]]\nname = \"all\"\nmatch = \"+32\"\ntrunks = [\"a\"]\n\
                 calling = \"+3225559999\"\n";
-    let loaded = crate::config::parse_dialplan(std::path::Path::new("d.toml"), text, config.trunk_forms());
+    let loaded = parse_dialplan(Path::new("d.toml"), text, config.trunk_forms());
     let plan = Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems:?}")).dialplan);
     let settings = s.w.exchange.settings().clone();
     s.w.exchange.reload(s.w.now, settings, directory(&config), plan);
@@ -199,6 +200,49 @@ fn a_transit_call_is_attested_as_a_gateways_unless_it_brings_a_signature_of_its_
     let invite = s.w.invited(B).invite;
     assert_eq!(invite.headers.all(&HeaderName::Identity).collect::<Vec<_>>(), theirs);
     assert_eq!(invite.headers.get(&HeaderName::Date), Some("Mon, 05 Jan 2026 11:59:58 GMT"));
+}
+
+#[test]
+fn anothers_signature_goes_no_further_where_a_number_was_changed() {
+    let rule = "country_code = \"32\"\n[[rule]]\nname = \"r\"\nfrom = \"any\"\nmatch = \"+31\"\n\
+                trunks = [\"b\"]\n";
+    let other = "+3225559999";
+    for (replaces, change, orig, dest) in [
+        (true, String::new(), &other[1..], "31201234567"),
+        (false, format!("calling = \"{other}\""), &other[1..], "31201234567"),
+        (false, "called = \"+31209999999\"".to_owned(), CALLING, "31209999999"),
+        // The same number in other words is the same number.
+        (false, "called = { pattern = \"^\\\\+31\", replace = \"0031\" }".to_owned(), "", ""),
+    ] {
+        let mut s = signing(|config| {
+            config.trunks[1].stir_sign = true;
+            if replaces {
+                config.trunks[0].screening = Screening {
+                    ranges: vec!["+3225".into()],
+                    default: Some(other.parse().unwrap()),
+                    action: ScreeningAction::Replace,
+                };
+            }
+        });
+        let (config, settings) = (s.w.exchange.settings().config.clone(), s.w.exchange.settings().clone());
+        let plan = parse_dialplan(Path::new("d.toml"), &format!("{rule}{change}\n"), config.trunk_forms());
+        let plan = Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}")).dialplan);
+        s.w.exchange.reload(s.w.now, settings, directory(&config), plan);
+        s.w.resolve();
+        let theirs = s.field(CALLING, "31201234567", NOW - 5);
+        s.w.call_in_with(A, "+31201234567", OFFER, |invite| {
+            invite.headers.push(HeaderName::Identity, theirs.as_str());
+        });
+        let invite = s.w.invited(B).invite;
+        assert_eq!(invite.headers.all(&HeaderName::Identity).count(), 1);
+        if orig.is_empty() {
+            assert_eq!(invite.headers.get(&HeaderName::Identity), Some(theirs.as_str()));
+            continue;
+        }
+        let passport = s.signed(&invite);
+        assert_eq!((digits(&passport.orig), digits(&passport.dest[0])), (orig, dest));
+        assert_eq!(passport.shaken.unwrap().attestation, Attestation::C);
+    }
 }
 
 #[test]

@@ -164,6 +164,44 @@ fn a_refused_hold_leaves_the_call_as_it_is() {
 }
 
 #[test]
+fn a_hold_that_is_refused_for_now_is_told_when_the_far_end_is_ready() {
+    for (status, wait, after) in [(500, "3", 3), (503, "0 (busy)", 0), (500, "3600;duration=9", 10)] {
+        let mut w = World::new();
+        let (mut alice, callee) = w.talking();
+        offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+        let hold = w.request(callee.at, Method::Invite);
+        w.send(callee.at, callee.response(&hold, status).with_header(HeaderName::RetryAfter, wait));
+        w.request(callee.at, Method::Ack);
+        if after > 0 {
+            w.pass(secs(after) - ms(1));
+            assert!(w.heard(A).is_empty());
+            w.pass(ms(1));
+        }
+        assert_eq!(told(&mut w, &callee, &directed(ANSWER, "recvonly")), "sendonly");
+        assert_eq!(directions(&w), (MediaDirection::RecvOnly, MediaDirection::SendOnly));
+        w.hang_up(&mut alice, &callee);
+        w.finish();
+    }
+}
+
+#[test]
+fn a_far_end_that_is_never_ready_is_told_five_times() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    for _ in 0..5 {
+        let hold = w.request(callee.at, Method::Invite);
+        w.send(callee.at, callee.response(&hold, 503).with_header(HeaderName::RetryAfter, "1"));
+        w.request(callee.at, Method::Ack);
+        w.pass(secs(1));
+    }
+    w.pass(secs(60));
+    assert!(w.heard(A).is_empty());
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn an_offer_that_can_not_be_answered_leaves_the_session_untouched() {
     let mut w = World::new();
     let (mut alice, callee) = w.talking();
@@ -218,6 +256,31 @@ fn towards_the_owner_of_the_call_id_the_second_try_is_sooner() {
     w.pass(secs(3));
     assert!(w.sent_times(ALICE, "INVITE", since)[0] <= 2_000);
     told(&mut w, &alice, &directed(OFFER, "recvonly"));
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn a_hold_that_crosses_an_offer_each_time_is_told_five_times_and_a_resume_anew() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    for _ in 0..5 {
+        let ours = w.request(callee.at, Method::Invite);
+        w.inbox(callee.at).clear();
+        w.send(callee.at, callee.response(&ours, 491));
+        w.request(callee.at, Method::Ack);
+        w.pass(secs(4));
+    }
+    w.pass(secs(60));
+    assert!(w.heard(A).is_empty());
+    offer(&mut w, &mut alice, OFFER);
+    let ours = w.request(callee.at, Method::Invite);
+    w.send(callee.at, callee.response(&ours, 491));
+    w.request(callee.at, Method::Ack);
+    w.pass(secs(4));
+    assert_eq!(told(&mut w, &callee, ANSWER), "sendrecv");
+    assert_eq!(directions(&w), BOTH);
     w.hang_up(&mut alice, &callee);
     w.finish();
 }
@@ -378,6 +441,63 @@ fn a_bye_while_our_reinvite_is_out_ends_all_of_it() {
     w.ok(&alice, Method::Bye);
     w.send(callee.at, callee.response(&ours, 487));
     w.finish();
+}
+
+#[test]
+fn an_answer_to_our_reinvite_that_crosses_our_bye_is_acknowledged_each_time_it_comes() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    let ours = w.request(callee.at, Method::Invite);
+    w.bye(&mut alice);
+    let bye = w.request(callee.at, Method::Bye);
+    let answer = callee.response(&ours, 200).with_body("application/sdp", directed(ANSWER, "recvonly"));
+    for _ in 0..2 {
+        w.send(callee.at, answer.clone());
+        let ack = w.request(callee.at, Method::Ack);
+        assert_eq!(ack.cseq().unwrap().number, ours.cseq().unwrap().number);
+        assert_eq!((ack.to_tag(), &ack.uri), (bye.to_tag(), &bye.uri));
+    }
+    assert!(w.heard(A).is_empty(), "one BYE is enough");
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn a_repeated_answer_to_our_reinvite_is_acknowledged_while_our_bye_is_out() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    let ours = w.request(callee.at, Method::Invite);
+    let answer = callee.response(&ours, 200).with_body("application/sdp", directed(ANSWER, "recvonly"));
+    w.send(callee.at, answer.clone());
+    w.request(callee.at, Method::Ack);
+    w.bye(&mut alice);
+    w.request(callee.at, Method::Bye);
+    w.send(callee.at, answer);
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+}
+
+#[test]
+fn a_reinvite_that_is_refused_or_lost_after_our_bye_changes_nothing() {
+    for status in [491, 401, 0] {
+        let mut w = World::new();
+        let (mut alice, callee) = w.talking();
+        offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+        let ours = w.request(callee.at, Method::Invite);
+        w.bye(&mut alice);
+        w.request(callee.at, Method::Bye);
+        if status > 0 {
+            w.send(callee.at, callee.response(&ours, status));
+            assert_eq!(w.heard(A), ["ACK"]);
+        }
+        w.pass(secs(5));
+        w.inbox(callee.at).clear();
+        w.ok(&callee, Method::Bye);
+        w.finish();
+    }
 }
 
 #[test]

@@ -365,3 +365,71 @@ fn forks_without_reliability_behave_alike() {
     w.hang_up(&mut alice, &one);
     w.finish();
 }
+
+fn port(w: &World) -> u16 {
+    w.leg(1).config.as_ref().unwrap().remote_rtp.port()
+}
+
+#[test]
+fn what_a_fork_has_changed_by_update_counts_when_it_answers_though_another_one_was_heard_meanwhile() {
+    for said in ["", ANSWER] {
+        let mut w = World::with(supported);
+        let mut alice = w.dial("alice", "0470123456");
+        let mut one = w.invited(A);
+        let two = fork(&one, "other");
+        reliably(&mut w, &one, 183, ANSWER, "10");
+        w.ok(&one, Method::Prack);
+        w.heard(A);
+        let moved = ANSWER.replace("6000", "6002");
+        let update = one.request(Method::Update).with_body("application/sdp", moved);
+        w.send(one.at, &update);
+        w.response(one.at, 200);
+        assert_eq!(port(&w), 6002);
+        w.reply_with(&two, 183, &ANSWER.replace("6000", "6100"));
+        assert_eq!(port(&w), 6100);
+        w.reply_saying(&one, 200, said, &[]);
+        assert_eq!(port(&w), 6002);
+        assert_eq!(w.heard(A), ["ACK"]);
+        w.ack(&mut alice);
+        w.hang_up(&mut alice, &one);
+        w.finish();
+    }
+}
+
+#[test]
+fn after_a_reliable_answer_no_other_description_of_its_fork_counts() {
+    let mut w = World::with(supported);
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    reliably(&mut w, &callee, 183, ANSWER, "10");
+    w.ok(&callee, Method::Prack);
+    w.heard(A);
+    for (status, other) in [(180, "6004"), (200, "6006")] {
+        w.reply_with(&callee, status, &ANSWER.replace("6000", other));
+        assert_eq!((port(&w), w.leg(1).configured), (6000, 1));
+    }
+    w.ack(&mut alice);
+    w.heard(A);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
+fn who_settled_its_description_and_might_not_be_heard_is_heard_once_it_answers() {
+    let mut w = World::with(|config| {
+        supported(config);
+        config.trunks[0].early_media = false;
+    });
+    let mut alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    reliably(&mut w, &callee, 183, ANSWER, "10");
+    w.ok(&callee, Method::Prack);
+    w.heard(A);
+    assert!(w.leg(1).config.is_none());
+    w.reply(&callee, 200);
+    assert_eq!(port(&w), 6000);
+    w.ack(&mut alice);
+    w.heard(A);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}

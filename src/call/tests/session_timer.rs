@@ -1,10 +1,11 @@
 //! Sessions that are kept alive by either side, and the end of those that nobody keeps alive (RFC 4028).
 
 use super::far::Side;
+use super::transfer::refer;
 use super::world::*;
-use crate::config::Config;
-use crate::sip::message::{HeaderName, Method, Request, Typed};
-use crate::types::{EndCause, ReleasedBy};
+use crate::config::{Config, TrunkAuth};
+use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
+use crate::types::{EndCause, ReleasedBy, Secret};
 
 const EXPIRES: HeaderName = HeaderName::SessionExpires;
 const ALLOW: (HeaderName, &str) = (HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, UPDATE");
@@ -186,6 +187,26 @@ fn a_far_end_that_takes_no_update_after_all_gets_a_reinvite_at_once() {
 }
 
 #[test]
+fn a_refresh_repeats_what_was_agreed_and_not_a_hold_that_was_refused() {
+    let mut w = World::with(timed);
+    let (mut alice, callee) = talking(&mut w, &[(EXPIRES, "600;refresher=uac")]);
+    let hold = alice.invite(&directed(OFFER, "sendonly"));
+    w.send(alice.at, &hold);
+    w.ack(&mut alice);
+    let told = w.request(callee.at, Method::Invite);
+    assert_ne!(told.body, callee.invite.body);
+    w.send(callee.at, callee.response(&told, 488));
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.pass(secs(300));
+    let refresh = w.request(callee.at, Method::Invite);
+    assert_eq!(refresh.body, callee.invite.body);
+    w.send(callee.at, callee.response(&refresh, 200).with_body("application/sdp", ANSWER));
+    assert_eq!(w.heard(A), ["ACK"], "and nobody is told again what was refused");
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn an_interval_that_is_too_small_for_the_trunk_is_asked_again_with_its_least() {
     let mut w = World::with(|config| {
         timed(config);
@@ -296,4 +317,103 @@ fn a_trunk_whose_timer_is_off_gets_none_though_it_asks() {
     let refusal = w.refused(&caller, 420);
     assert_eq!(refusal.headers.get(&HeaderName::Unsupported), Some("timer"));
     w.finish_all();
+}
+
+/// The far end refuses each request of this kind with an interval that grows, until none comes any more: how many came.
+fn refuse_growing(w: &mut World, far: &Side, method: Method, from: u32) -> u32 {
+    let mut asked = 0;
+    while let Some(Message::Request(request)) = w.next(far.at) {
+        assert_eq!(request.method, method);
+        asked += 1;
+        assert!(asked <= 5, "it is asked for without end");
+        let least = (from + asked).to_string();
+        w.send(far.at, far.response(&request, 422).with_header(HeaderName::MinSe, least));
+        if method == Method::Invite {
+            w.request(far.at, Method::Ack);
+        }
+    }
+    asked
+}
+
+#[test]
+fn an_interval_that_grows_with_each_answer_is_asked_for_five_times_in_all() {
+    let mut w = World::with(timed);
+    let alice = w.dial("alice", "0499123456");
+    let callee = w.invited(A);
+    w.reply_saying(&callee, 422, "", &[(HeaderName::MinSe, "1801")]);
+    w.request(callee.at, Method::Ack);
+    assert_eq!(refuse_growing(&mut w, &callee, Method::Invite, 1_801), 4);
+    w.refused(&alice, EndCause::from_sip(422).sip_code());
+    w.finish();
+}
+
+#[test]
+fn credentials_and_intervals_are_asked_for_five_times_together() {
+    let mut w = World::with(|config| {
+        timed(config);
+        config.trunks[0].auth = TrunkAuth::Digest;
+        config.trunks[0].username = "gw".into();
+        config.trunks[0].password = Secret::new("gw-secret");
+    });
+    let alice = w.dial("alice", "0499123456");
+    let callee = w.invited(A);
+    let challenge = "Digest realm=\"operator\",nonce=\"n\",qop=\"auth\"";
+    w.reply_saying(&callee, 407, "", &[(HeaderName::ProxyAuthenticate, challenge)]);
+    w.request(callee.at, Method::Ack);
+    assert_eq!(refuse_growing(&mut w, &callee, Method::Invite, 1_800), 4);
+    w.refused(&alice, EndCause::from_sip(422).sip_code());
+    w.finish();
+}
+
+#[test]
+fn a_refresh_whose_interval_is_never_enough_is_put_off_and_the_call_goes_on() {
+    for updates in [true, false] {
+        let mut w = World::with(timed);
+        let granted = [(EXPIRES, "600;refresher=uac"), ALLOW];
+        let (mut alice, callee) = talking(&mut w, if updates { &granted[..] } else { &granted[..1] });
+        let method = if updates { Method::Update } else { Method::Invite };
+        w.pass(secs(300));
+        assert_eq!(refuse_growing(&mut w, &callee, method.clone(), 600), 5);
+        w.pass(secs(10));
+        let refresh = w.request(callee.at, method);
+        let answer = callee.response(&refresh, 200).with_header(EXPIRES, "700;refresher=uac");
+        w.send(callee.at, if updates { answer } else { answer.with_body("application/sdp", ANSWER) });
+        w.heard(A);
+        assert!(w.call().is_live());
+        w.pass(secs(340));
+        assert!(w.heard(A).is_empty(), "it is refreshed");
+        w.hang_up(&mut alice, &callee);
+        w.finish();
+    }
+}
+
+#[test]
+fn a_refresh_that_is_never_answered_by_who_moved_the_call_away_ends_it_for_nobody() {
+    for updates in [true, false] {
+        let mut w = World::new();
+        w.register("carol", CAROL);
+        let mut alice = w.dial_with("alice", "0470123456", OFFER, |invite| {
+            invite.headers.push(HeaderName::Supported, "timer");
+            invite.headers.push(EXPIRES, "90;refresher=uas");
+            if updates {
+                invite.headers.push(ALLOW.0, ALLOW.1);
+            }
+        });
+        let mut callee = w.invited(A);
+        w.reply_with(&callee, 200, ANSWER);
+        w.heard(A);
+        w.ack(&mut alice);
+        w.pass(secs(45));
+        w.request(alice.at, if updates { Method::Update } else { Method::Invite });
+        assert_eq!(refer(&mut w, &mut alice, "<sip:carol@example.org>"), 202);
+        let carol = w.invited(CAROL);
+        w.reply_with(&carol, 200, OPUS_ANSWER);
+        w.heard(CAROL);
+        w.ok(&alice, Method::Bye);
+        w.pass(secs(40));
+        assert!(w.heard(A).is_empty() && w.heard(CAROL).is_empty(), "they talk");
+        w.bye(&mut callee);
+        w.ok(&carol, Method::Bye);
+        w.finish_all();
+    }
 }

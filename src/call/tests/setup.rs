@@ -1,7 +1,7 @@
 //! Calls that come about: who is rung how, what each side is told, and what the record says.
 
 use super::world::*;
-use crate::sip::message::{HeaderName, Method, Typed};
+use crate::sip::message::{HeaderName, Method, Response, Typed};
 use crate::types::{AudioCodec, Direction, EndCause, ReleasedBy};
 
 #[test]
@@ -142,5 +142,60 @@ fn both_legs_name_the_gateway_and_what_it_understands() {
     }
     w.reply(&callee, 486);
     assert_eq!(w.refused(&alice, 486).headers.get(&HeaderName::Server), Some("Tandem"));
+    w.finish();
+}
+
+#[test]
+fn an_answer_that_could_not_be_hung_up_on_makes_no_call() {
+    for contact in ["<tel:+32470123456>", "<mailto:sbc@operator.example>"] {
+        for early in [false, true] {
+            let mut w = World::new();
+            let alice = w.dial("alice", "0470123456");
+            let callee = w.invited(A);
+            if early {
+                w.reply(&callee, 180);
+            }
+            let mut answer = callee.response(&callee.invite, 200).with_body("application/sdp", ANSWER);
+            answer.headers.set(HeaderName::Contact, contact);
+            w.send(callee.at, answer.clone());
+            let (ack, bye) = (w.request(callee.at, Method::Ack), w.request(callee.at, Method::Bye));
+            let place = if early { callee.contact() } else { format!("<{}>", callee.invite.uri) };
+            for request in [&ack, &bye] {
+                assert_eq!(format!("<{}>", request.uri), place);
+                assert_eq!(request.to_tag(), callee.own.tag());
+            }
+            assert_eq!(ack.cseq().unwrap().number, callee.invite.cseq().unwrap().number);
+            w.send(callee.at, answer);
+            assert_eq!(w.heard(A), ["ACK"], "that one was lost");
+            w.ok(&callee, Method::Bye);
+            w.refused(&alice, EndCause::FarEndFailure.sip_code());
+            assert!(w.heard(B).is_empty(), "it has been rung");
+            let cdr = w.finish();
+            assert_eq!((cdr.end_cause, cdr.answered_at), (Some(EndCause::FarEndFailure), None));
+            assert!(!w.record_names().contains(&"answer"));
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_is_hung_up_on_whatever_it_names() {
+    let mut w = World::new();
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply(&callee, 180);
+    w.cancel(&alice);
+    w.request(callee.at, Method::Cancel);
+    w.ok(&callee, Method::Cancel);
+    let mut answer = callee.response(&callee.invite, 200).with_body("application/sdp", ANSWER);
+    answer.headers.set(HeaderName::Contact, "<tel:+32470123456>");
+    w.send(callee.at, answer.clone());
+    assert_eq!(w.heard(A), ["ACK", "BYE"]);
+    w.ok(&callee, Method::Bye);
+    // The call is forgotten by now.
+    let mut other = answer;
+    other.headers.set(HeaderName::To, format!("<{}>;tag=other", callee.invite.to().unwrap().uri));
+    w.send(callee.at, other);
+    assert_eq!(w.heard(A), ["ACK", "BYE"]);
+    w.send(callee.at, Response::to_request(&w.last_request(callee.at, &Method::Bye), 200));
     w.finish();
 }

@@ -226,6 +226,25 @@ fn an_operator_whose_nonces_serve_a_single_request_hears_each_hold_and_the_end()
 }
 
 #[test]
+fn a_hold_that_is_challenged_and_then_crosses_an_offer_is_told_in_the_end() {
+    let mut w = World::with(digest);
+    let (mut alice, callee) = talking_after_a_challenge(&mut w);
+    let hold = alice.invite(&directed(OFFER, "sendonly"));
+    w.send(alice.at, &hold);
+    w.ack(&mut alice);
+    let again = expired(&mut w, &callee, Method::Invite);
+    w.send(callee.at, callee.response(&again, 491));
+    w.request(callee.at, Method::Ack);
+    w.pass(secs(4));
+    let last = w.request(callee.at, Method::Invite);
+    w.inbox(callee.at).clear();
+    assert!(String::from_utf8_lossy(&last.body).contains("a=sendonly"));
+    take(&mut w, &callee, &last);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn the_end_is_proven_though_the_nonce_that_served_the_whole_call_has_expired() {
     let mut w = World::with(digest);
     let (mut alice, callee) = talking_after_a_challenge(&mut w);

@@ -58,11 +58,12 @@ impl Doors {
         self.excused.insert(key);
     }
 
-    /// Dialogs that we left without the far end believing it, though it has asked.
-    pub fn left_open(&self) -> Vec<&Key> {
+    /// Dialogs that we left without the far end believing it, though it has asked; and those of `others` that have no
+    /// excuse either.
+    pub fn left_open<'a>(&'a self, others: impl Iterator<Item = &'a Key>) -> Vec<&'a Key> {
         let open = |(_, door): &(&Key, &Door)| (1..3).contains(&door.byes);
         let open = self.doors.iter().filter(open).map(|(key, _)| key);
-        open.filter(|key| !self.excused.contains(key)).collect()
+        open.chain(others).filter(|key| !self.excused.contains(key)).collect()
     }
 }
 

@@ -1,7 +1,6 @@
 //! What far ends in the storm do beyond plain calls: PRACK, UPDATE, session timers, forks, transfers.
 
 use super::{Bot, Chaos, Key};
-use crate::call::tests::far::Side;
 use crate::call::tests::world::*;
 use crate::config::{Config, Prack, Transfer};
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
@@ -60,15 +59,6 @@ pub fn saying(response: Response, bot: &mut Bot, dice: &mut Dice) -> Response {
 }
 
 impl Chaos {
-    /// Another phone behind the same operator describes itself too.
-    pub fn fork_plays(&mut self, key: &Key, invite: &Request) {
-        let tag = format!("early{}", self.w.number());
-        let fork = Side::called(key.0, invite.clone(), &tag, "UDP");
-        let progress =
-            fork.response(invite, 183).with_body("application/sdp", ANSWER.replace("6000", "6400"));
-        self.say(key.0, progress, ms(200));
-    }
-
     /// A caller acknowledges progress that has to arrive; some never do.
     pub fn acknowledge_progress(&mut self, key: &Key, progress: &Response) {
         let Some(bot) = self.bots.get_mut(key) else { return };
