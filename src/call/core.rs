@@ -73,6 +73,8 @@ pub struct Core {
     dialogs: HashMap<String, Known>,
     /// The Call-IDs of INVITEs of ours, so that one that comes back is known.
     own_call_ids: HashSet<String>,
+    /// Where each trunk was found last, best address first.
+    places: HashMap<Arc<str>, Vec<Peer>>,
     outputs: VecDeque<Output>,
     random: Random,
 }
@@ -93,6 +95,7 @@ impl Core {
             invites: HashMap::new(),
             dialogs: HashMap::new(),
             own_call_ids: HashSet::new(),
+            places: HashMap::new(),
             outputs: VecDeque::new(),
             random,
         }
@@ -272,6 +275,21 @@ impl Core {
     /// True for the Call-ID of an INVITE of ours: our own request came back to us.
     pub fn is_own_call_id(&self, call_id: &str) -> bool {
         self.own_call_ids.contains(call_id)
+    }
+
+    /// Where a trunk is, best address first; nothing where that is not known yet.
+    pub fn places(&self, trunk: &str) -> &[Peer] {
+        self.places.get(trunk).map_or(&[], Vec::as_slice)
+    }
+
+    /// A trunk has been found, or found elsewhere.
+    pub fn set_places(&mut self, trunk: Arc<str>, places: Vec<Peer>) {
+        self.places.insert(trunk, places);
+    }
+
+    /// Other trunks are configured.
+    pub fn forget_places(&mut self) {
+        self.places.clear();
     }
 
     /// How many things are still held; all zero when nothing goes on.

@@ -9,7 +9,7 @@ use crate::sdp::{MediaKind, Refusal, Session};
 use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::ClientFailure;
-use crate::types::{EndCause, Fax, Now, ReleasedBy};
+use crate::types::{ConnectionId, EndCause, Fax, Now, ReleasedBy};
 
 impl Call {
     /// A request inside the dialog of a leg; its sender is already known to be that leg's far end.
@@ -235,7 +235,7 @@ impl Call {
                 }
             }
             Purpose::Update => self.expire(core, now),
-            Purpose::Bye => self.leg_released(core, index),
+            Purpose::Bye => self.on_bye_lost(core, now, index, failure),
             // The INVITE's own end decides.
             Purpose::Prack | Purpose::Notify | Purpose::Stray => {}
         }
@@ -249,21 +249,25 @@ impl Call {
         self.close(core, now, EndCause::DialogLost, ReleasedBy::Gateway, None);
     }
 
-    fn leg_released(&mut self, core: &mut Core, index: u8) {
-        if let Some(leg) = self.leg_mut(index) {
-            if matches!(leg.state, LegState::Releasing) {
-                leg.vanish(core);
-            }
+    /// Our BYE was not answered, or did not get out: where the far end can be reached another way it hears it there, lest
+    /// it goes on charging for the call.
+    fn on_bye_lost(&mut self, core: &mut Core, now: Now, index: u8, failure: ClientFailure) {
+        let reason = self.far.value(self.end_cause().unwrap_or(EndCause::NormalClearing));
+        let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
+            return;
+        };
+        if failure == ClientFailure::Transport && leg.changes_way(core) {
+            leg.send_bye(core, now, &reason);
+        } else {
+            leg.vanish(core);
         }
     }
 
     /// The stream a leg's far end signalled by is gone. The call goes on: media has its own way, and the far
     /// end may come back on another connection; a dead far end is found by its silence.
-    pub fn on_connection_closed(&mut self, connection: crate::types::ConnectionId) {
+    pub fn on_connection_closed(&mut self, core: &Core, connection: ConnectionId) {
         for leg in std::iter::once(&mut self.caller).chain(self.callees.iter_mut()) {
-            if leg.peer.connection == Some(connection) {
-                leg.peer.connection = None;
-            }
+            leg.lose_stream(core, connection);
         }
     }
 }

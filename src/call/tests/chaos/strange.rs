@@ -150,7 +150,8 @@ impl Chaos {
                 self.w.settle();
             }
             _ => {
-                if let Some(connection) = self.w.streams.get(&ALICE.parse().unwrap()).copied() {
+                if let Some(stream) = self.w.streams.get(&ALICE.parse().unwrap()) {
+                    let connection = stream.connection;
                     self.w.input(Input::ConnectionClosed { connection });
                 }
             }

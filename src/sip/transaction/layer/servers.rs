@@ -16,6 +16,8 @@ pub(super) struct Server {
     machine: ServerMachine,
     method: Method,
     reply_to: Peer,
+    /// Where the answers go once they can't go there.
+    returns: Option<Box<Peer>>,
     id: ServerId,
     merge: Option<u64>,
     /// The response that is repeated, and its status. For INVITE at first the 100 that may become due.
@@ -105,6 +107,7 @@ impl TransactionLayer {
             machine,
             method,
             reply_to,
+            returns: None,
             id,
             merge,
             response,
@@ -201,6 +204,26 @@ impl TransactionLayer {
             self.transmit_response(key.0, again);
         }
         self.settle_server(key.0);
+    }
+
+    /// Says where the answer to a request goes if the stream is gone that it came by (RFC 3261 §18.2.2). It is kept as an
+    /// answer to a datagram is: that it was written to a stream does not say that it arrived.
+    pub fn set_return(&mut self, key: ServerKey, peer: Peer) {
+        let Some(server) = self.servers.get_mut(&key.0) else { return };
+        server.returns = Some(Box::new(peer));
+        if let ServerMachine::Other(machine) = &mut server.machine {
+            machine.keep_answer();
+        }
+    }
+
+    /// An answer could not be delivered: it goes another way once, where there is one. Without it nothing changes: the far
+    /// end repeats its request, and the timers end the transaction (RFC 6026 §7.1, §8.7).
+    pub(super) fn return_elsewhere(&mut self, number: u64) {
+        let Some(server) = self.servers.get_mut(&number) else { return };
+        let Some(peer) = server.returns.take() else { return };
+        server.reply_to = *peer;
+        // A 2xx to an INVITE is not kept here: its user repeats it, to the new place from now on.
+        self.transmit_response(number, true);
     }
 
     /// Forgets a request without a word, as a flood deserves.

@@ -392,6 +392,36 @@ fn a_response_that_could_not_be_sent_waits_for_the_request_to_come_again() {
 }
 
 #[test]
+fn an_answer_goes_where_it_may_once_its_stream_is_gone() {
+    for (method, status) in [("BYE", 200), ("INVITE", 404), ("INVITE", 200)] {
+        let (mut layer, now) = (layer(), Instant::now());
+        let via = "TCP 192.0.2.7:5062;branch=z9hG4bKs";
+        let tag = if method == "BYE" { ";tag=t1" } else { "" };
+        layer.handle_message(now, tcp("192.0.2.7:41234"), far_request(method, via, tag, "call-1", 1));
+        let (key, request) = only_request(&drain(&mut layer));
+        let listens = Peer { connection: None, ..tcp("192.0.2.7:5062") };
+        layer.set_return(key, listens.clone());
+        answer(&mut layer, now, key, &request, status);
+        drain(&mut layer);
+        layer.handle_transport_failure(now, key.0);
+        let mut outputs = drain(&mut layer);
+        if (method, status) == ("INVITE", 200) {
+            assert_eq!(outputs, [], "its user repeats it");
+            answer(&mut layer, now, key, &request, status);
+            outputs = drain(&mut layer);
+        }
+        let [Output::Transmit { peer, retransmission: true, .. }] = &outputs[..] else {
+            panic!("{method} {status}: {outputs:?}")
+        };
+        assert_eq!(*peer, listens, "{method} {status}");
+        layer.handle_transport_failure(now, key.0);
+        assert_eq!(drain(&mut layer), [], "there is no third place");
+        run_out(&mut layer, now);
+        assert_eq!(layer.active(), 0, "{method} {status}");
+    }
+}
+
+#[test]
 fn over_tcp_failures_are_not_repeated_and_end_with_the_ack() {
     let (mut layer, now) = (layer(), Instant::now());
     let via = "TCP 192.0.2.7;branch=z9hG4bKt";
