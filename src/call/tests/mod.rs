@@ -38,6 +38,7 @@ mod runaway;
 mod service_route;
 mod session_timer;
 mod setup;
+mod spiral;
 mod streams;
 mod timers;
 mod transfer;

@@ -19,7 +19,7 @@ pub(super) struct Server {
     /// Where the answers go once they can't go there.
     returns: Option<Box<Peer>>,
     id: ServerId,
-    merge: Option<u64>,
+    merge: Option<Merge>,
     /// The response that is repeated, and its status. For INVITE at first the 100 that may become due.
     response: Option<(Bytes, u16)>,
     /// Octets of the request, where its source may be forged; no more than so many are sent back until it is proven.
@@ -27,6 +27,14 @@ pub(super) struct Server {
     /// The To tag we answered a legacy peer with.
     legacy_tag: Option<String>,
     deadline: Option<Instant>,
+}
+
+/// What copies of one request are known by.
+#[derive(Debug, Clone, Copy)]
+struct Merge {
+    id: u64,
+    /// Of the Request-URI.
+    uri: u64,
 }
 
 enum ServerMachine {
@@ -39,7 +47,19 @@ impl TransactionLayer {
     /// 482 (RFC 3261 §8.2.2.2).
     pub fn is_merged(&self, key: ServerKey) -> bool {
         let merge = self.servers.get(&key.0).and_then(|server| server.merge);
-        merge.and_then(|merge| self.servers_by_merge.get(&merge)).is_some_and(|first| *first != key.0)
+        merge.and_then(|merge| self.servers_by_merge.get(&merge.id)).is_some_and(|first| *first != key.0)
+    }
+
+    /// Notes the request that later ones may be copies of. Whoever tries one place after the other (RFC 3261 §16.6) sends
+    /// the same request elsewhere once it was refused: that one is new.
+    fn note_merge(&mut self, number: u64, merge: Merge) {
+        let first = self.servers_by_merge.get(&merge.id).copied();
+        let stands = first.and_then(|first| Some((first, self.servers.get(&first)?.merge?)));
+        let is_copy =
+            stands.is_some_and(|(first, known)| known.uri == merge.uri || self.is_pending(ServerKey(first)));
+        if !is_copy {
+            self.servers_by_merge.insert(merge.id, number);
+        }
     }
 
     /// True until the far end's request has a final response, or is gone.
@@ -91,9 +111,11 @@ impl TransactionLayer {
         };
         let response =
             (request.method == Method::Invite).then(|| (Response::to_request(&request, 100).to_bytes(), 100));
-        let merge = merge_id(self.branches.marks(), &request);
+        let marks = self.branches.marks();
+        let uri = || marks.hash_of(request.uri.to_string());
+        let merge = merge_id(marks, &request).map(|id| Merge { id, uri: uri() });
         if let Some(merge) = merge {
-            self.servers_by_merge.entry(merge).or_insert(number);
+            self.note_merge(number, merge);
         }
         self.servers_by_id.insert(id.own.clone(), number);
         let method = request.method.clone();
@@ -310,9 +332,9 @@ impl TransactionLayer {
         reschedule(&mut self.deadlines, number, &mut server.deadline, None);
         self.servers_by_id.remove(&server.id.own);
         if let Some(merge) = server.merge
-            && self.servers_by_merge.get(&merge) == Some(&number)
+            && self.servers_by_merge.get(&merge.id) == Some(&number)
         {
-            self.servers_by_merge.remove(&merge);
+            self.servers_by_merge.remove(&merge.id);
         }
     }
 }

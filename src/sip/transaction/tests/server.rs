@@ -333,6 +333,34 @@ fn a_request_that_came_on_two_ways_is_merged() {
 }
 
 #[test]
+fn who_tries_one_place_after_the_other_is_not_merged() {
+    let (mut layer, now) = (layer(), Instant::now());
+    let mut count = 0;
+    let mut take = |layer: &mut TransactionLayer, user: &str| {
+        count += 1;
+        let via = format!("UDP 192.0.2.7;branch=z9hG4bKp{count}");
+        let Message::Request(mut request) = far_request("INVITE", &via, "", "call-1", 1) else { panic!() };
+        request.uri = format!("sip:{user}@gw.example").parse().unwrap();
+        layer.handle_message(now, udp(FAR), Message::Request(request));
+        let (key, request) = only_request(&drain(layer));
+        (key, request, layer.is_merged(key))
+    };
+    let (first, request, merged) = take(&mut layer, "bob");
+    assert!(!merged);
+    assert!(take(&mut layer, "carol").2, "both at once");
+    answer(&mut layer, now, first, &request, 480);
+    drain(&mut layer);
+    assert!(take(&mut layer, "bob").2, "a copy that is late");
+    let (second, request, merged) = take(&mut layer, "carol");
+    assert!(!merged, "one after the other");
+    assert!(take(&mut layer, "carol").2);
+    assert!(take(&mut layer, "bob").2, "while the second rings");
+    answer(&mut layer, now, second, &request, 480);
+    drain(&mut layer);
+    assert!(!take(&mut layer, "dave").2);
+}
+
+#[test]
 fn a_stateless_answer_leaves_nothing_behind() {
     let (mut layer, now) = (layer(), Instant::now());
     for _ in 0..3 {
