@@ -4,8 +4,10 @@
 mod doors;
 mod features;
 mod strange;
+mod streams;
 
 use self::doors::Doors;
+use self::streams::Streams;
 use super::far::Side;
 use super::world::*;
 use crate::billing::Cdr;
@@ -83,6 +85,7 @@ struct Chaos {
     left_ringing: usize,
     reloads: usize,
     doors: Doors,
+    streams: Streams,
 }
 
 /// What a storm brought about.
@@ -102,6 +105,9 @@ struct Storm {
     reloads: usize,
     /// Requests inside calls that an operator had asked for credentials and let in.
     proven: usize,
+    /// Streams of operators that broke, and answers of the DNS.
+    cuts: usize,
+    dns_moves: usize,
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
     let seeds = only.map_or(0..120, |seed: u64| seed..seed + 1);
     let all = seeds.end - seeds.start > 1;
     let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut rare = [0; 8];
+    let mut rare = [0; 10];
     for seed in seeds {
         let storm = run(seed);
         let seen = [
@@ -122,6 +128,8 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
             storm.verified,
             storm.reloads,
             storm.proven,
+            storm.cuts,
+            storm.dns_moves,
         ];
         rare = std::array::from_fn(|kind| rare[kind] + seen[kind]);
         for cause in storm.ends {
@@ -130,7 +138,7 @@ fn whatever_happens_every_call_ends_and_nothing_is_left() {
     }
     assert!(
         !all || rare.iter().all(|count| *count > 0),
-        "joined, left ringing, moved, redirected, helped, verified, reloads, proven: {rare:?}"
+        "joined, left ringing, moved, redirected, helped, verified, reloads, proven, cuts, moves: {rare:?}"
     );
     // A storm in which nothing but calm comes to pass proves nothing.
     for cause in [
@@ -178,6 +186,8 @@ fn run(seed: u64) -> Storm {
     strange::shape(&mut config, &mut dice);
     let doors = Doors::new(seed);
     doors.shape(&mut config);
+    let streams = Streams::new(seed);
+    streams.shape(&mut config);
     let mut w = World::seeded(config, seed);
     w.label = format!("TANDEM_CHAOS_SEED={seed}");
     strange::arm(&mut w);
@@ -202,6 +212,7 @@ fn run(seed: u64) -> Storm {
         left_ringing: 0,
         reloads: 0,
         doors,
+        streams,
     };
     for _ in 0..12 {
         let at = ms(chaos.dice.below(60_000));
@@ -212,7 +223,9 @@ fn run(seed: u64) -> Storm {
         chaos.plan(at, Deed::Machinery);
     }
     chaos.play();
-    let Chaos { w, left_ringing, reloads, doors, .. } = chaos;
+    let unheard = chaos.unheard();
+    assert!(loss > 0 || unheard.is_empty(), "operators that never heard of the end: {unheard:?}");
+    let Chaos { w, left_ringing, reloads, doors, streams, .. } = chaos;
     let open = doors.left_open();
     assert!(loss > 0 || open.is_empty(), "legs that live on at an operator: {open:?}");
     // Calls whose room was never reserved have no Start; the others have one End each.
@@ -227,6 +240,8 @@ fn run(seed: u64) -> Storm {
         verified: w.events.iter().filter(strange::is_verified).count(),
         reloads,
         proven: doors.proven,
+        cuts: streams.cuts,
+        dns_moves: streams.moves,
         left_ringing,
         moves: w.media.moves,
     }
@@ -318,7 +333,10 @@ impl Chaos {
 
     fn act(&mut self, deed: Deed) {
         match deed {
-            Deed::Arrive(at, message) => self.w.send(at, message),
+            Deed::Arrive(at, message) => {
+                self.connect(at);
+                self.w.send(at, message);
+            }
             Deed::Dial => {
                 let user = USERS[self.dice.below(2) as usize];
                 self.dial(user);
@@ -421,6 +439,7 @@ impl Chaos {
 
     fn on_request(&mut self, at: SocketAddr, request: Request) {
         let key = (at, request.call_id().unwrap().to_owned());
+        self.streams.note(&request);
         if self.is_asked(&key, &request) {
             return;
         }
@@ -456,6 +475,7 @@ impl Chaos {
             }
             _ => {
                 let status = [200, 200, 200, 500, 481][self.dice.below(5) as usize];
+                self.streams.note_answer(&request, status);
                 self.say(at, Response::to_request(&request, status), Duration::ZERO);
             }
         }
@@ -525,25 +545,6 @@ impl Chaos {
             }
             let idea = ms(self.dice.below(30_000));
             self.plan(idea, Deed::Idea(key));
-        }
-    }
-
-    fn on_reinvite(&mut self, key: Key, request: Request) {
-        let Some(bot) = self.bots.get_mut(&key).filter(|bot| !bot.over) else {
-            self.say(key.0, Response::to_request(&request, 481), Duration::ZERO);
-            return;
-        };
-        let status = [200, 200, 200, 491, 488, 500, 481, 0][self.dice.below(8) as usize];
-        let mut answer = bot.side.response(&request, status.max(100));
-        if status == 200 {
-            let sdp = if key.0.to_string().starts_with("203") { ANSWER } else { OPUS_ANSWER };
-            answer = answer.with_body("application/sdp", sdp);
-        }
-        if status != 0 {
-            self.say(key.0, answer.clone(), Duration::ZERO);
-            if status == 200 {
-                self.say(key.0, answer, ms(500));
-            }
         }
     }
 

@@ -134,6 +134,7 @@ impl Chaos {
         if self.dice.percent(15) {
             return self.reload();
         }
+        self.shake();
         let calls: Vec<_> = self.w.exchange.calls().map(|call| call.id).collect();
         let mut calls = calls;
         calls.sort();
