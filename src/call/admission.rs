@@ -74,9 +74,8 @@ impl Exchange {
         mut request: Request,
         trunk: Option<Arc<Trunk>>,
     ) {
-        let own_call_id = request.call_id().is_ok_and(|id| self.core.is_own_call_id(id));
-        if own_call_id || self.core.sip.is_merged(key) {
-            // What came back or by a second way is an attempt that has its record already.
+        if self.core.sip.is_merged(key) {
+            // What came by a second way is an attempt that has its record already.
             self.refuse(key, &request, 482, RefusedFor::Loop);
             return;
         }
@@ -118,6 +117,11 @@ impl Exchange {
         let hindrance = Hindrance { ordinary, urgent };
         let identity = Identity::of_source(&request, &source, &self.dialplan.numbers);
         let mut admitted = self.route(now, call, &source, &peer, &request, identity);
+        if self.is_circle(&request, &admitted) {
+            // What came back is an attempt that has its record already.
+            self.refuse(key, &request, 482, RefusedFor::Loop);
+            return;
+        }
         // Wherever its number leads: a call that takes another over goes there, and the limits hold it as any.
         match self.take_over(&source, &request) {
             Some(Ok(remaining)) => admitted.plan = Plan::TakesOver { remaining },
@@ -139,6 +143,20 @@ impl Exchange {
         caller.rules = rules;
         let call = Call::open(&mut self.core, now, admitted, caller, offer);
         self.add_call(call);
+    }
+
+    /// True where a request of ours has come back for a number that its call, or one before that on the same way, has had
+    /// already. One that comes back for another number is a call of its own (RFC 3261 §16.3 calls that a spiral), and
+    /// Max-Forwards ends what never does.
+    fn is_circle(&self, request: &Request, admitted: &Admitted) -> bool {
+        let mut call_id = request.call_id().unwrap_or_default();
+        while let Some(call) = self.core.own_call(call_id).and_then(|call| self.calls.get(&call)) {
+            if call.had(&admitted.dialled, admitted.number.as_ref()) {
+                return true;
+            }
+            call_id = &call.caller.call_id;
+        }
+        false
     }
 
     /// Refuses a request whose sender nobody knows for its form: a counter, no record.

@@ -6,8 +6,8 @@ use crate::routing::NumberPlan;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::{ClientKey, ServerKey, Timers, TransactionLayer};
-use crate::types::{LegId, Now, Peer};
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::types::{CallId, LegId, Now, Peer};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,8 +71,10 @@ pub struct Core {
     invites: HashMap<ServerKey, LegId>,
     /// Legs by our tag, which is ours alone, so that a request inside a dialog finds its leg.
     dialogs: HashMap<String, Known>,
-    /// The Call-IDs of INVITEs of ours, so that one that comes back is known.
-    own_call_ids: HashSet<String>,
+    /// The Call-IDs of INVITEs of ours, so that one that comes back is known, and whose it is.
+    own_call_ids: HashMap<String, LegId>,
+    /// Where each trunk was found last, best address first.
+    places: HashMap<Arc<str>, Vec<Peer>>,
     outputs: VecDeque<Output>,
     random: Random,
 }
@@ -92,7 +94,8 @@ impl Core {
             owners: HashMap::new(),
             invites: HashMap::new(),
             dialogs: HashMap::new(),
-            own_call_ids: HashSet::new(),
+            own_call_ids: HashMap::new(),
+            places: HashMap::new(),
             outputs: VecDeque::new(),
             random,
         }
@@ -250,11 +253,13 @@ impl Core {
     /// The dialog of a leg that we call by.
     pub fn remember_own_dialog(&mut self, call_id: &str, local_tag: &str, leg: LegId) {
         self.remember_dialog(call_id, local_tag, leg);
-        self.own_call_ids.insert(call_id.to_owned());
+        self.own_call_ids.insert(call_id.to_owned(), leg);
     }
 
     pub fn forget_dialog(&mut self, call_id: &str, local_tag: &str) {
-        if self.dialogs.remove(local_tag).is_some() {
+        let Some(known) = self.dialogs.remove(local_tag) else { return };
+        // The leg by which a request of ours came back has its Call-ID too.
+        if self.own_call_ids.get(call_id) == Some(&known.leg) {
             self.own_call_ids.remove(call_id);
         }
     }
@@ -269,9 +274,24 @@ impl Core {
         self.dialogs.get(local_tag).filter(|known| known.call_id == call_id).map(|known| known.leg)
     }
 
-    /// True for the Call-ID of an INVITE of ours: our own request came back to us.
-    pub fn is_own_call_id(&self, call_id: &str) -> bool {
-        self.own_call_ids.contains(call_id)
+    /// The call that an INVITE of ours with this Call-ID is of: our own request came back to us.
+    pub fn own_call(&self, call_id: &str) -> Option<CallId> {
+        self.own_call_ids.get(call_id).map(|leg| leg.call)
+    }
+
+    /// Where a trunk is, best address first; nothing where that is not known yet.
+    pub fn places(&self, trunk: &str) -> &[Peer] {
+        self.places.get(trunk).map_or(&[], Vec::as_slice)
+    }
+
+    /// A trunk has been found, or found elsewhere.
+    pub fn set_places(&mut self, trunk: Arc<str>, places: Vec<Peer>) {
+        self.places.insert(trunk, places);
+    }
+
+    /// Other trunks are configured.
+    pub fn forget_places(&mut self) {
+        self.places.clear();
     }
 
     /// How many things are still held; all zero when nothing goes on.

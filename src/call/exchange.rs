@@ -131,7 +131,7 @@ impl Exchange {
                 self.tls_names.remove(&connection);
                 self.registrar.handle_connection_lost(connection);
                 for call in self.calls.values_mut() {
-                    call.on_connection_closed(connection);
+                    call.on_connection_closed(&self.core, connection);
                 }
             }
             Input::Reserved { call, reserved } => {
@@ -159,9 +159,8 @@ impl Exchange {
             }
             Input::CertificateFetched { url, fetched } => self.on_certificate(now, &url, fetched),
             Input::TrunkResolved { trunk, targets } => {
-                let addresses = targets.iter().map(|target| target.peer.remote).collect();
                 if let Some(index) = self.trunks.resolved(&trunk, targets) {
-                    self.peers.set_resolved(trunk_index(index), addresses);
+                    self.take_places(index);
                 }
             }
         }
@@ -331,6 +330,9 @@ impl Exchange {
             return;
         }
         let trunk = self.trunk_of(&peer, &request);
+        if let (Some(trunk), Method::Invite) = (trunk.as_deref(), &request.method) {
+            self.mind_return(key, &peer, &request, trunk);
+        }
         let helped = trunk.is_none()
             && self.is_call_for_help(&peer, &request)
             && self.flood_guard.admit_urgent(now.instant, Source::of(&peer));
@@ -379,6 +381,7 @@ impl Exchange {
             self.refuse(asked.key, &asked.request, 403, RefusedFor::Stranger);
             return;
         }
+        self.mind_stream(leg, &asked);
         if asked.request.method == Method::Refer {
             // It reaches beyond its own call.
             self.on_refer(now, leg, asked);
@@ -435,6 +438,7 @@ impl Exchange {
             known.knows(request.from_tag().unwrap_or_default()) && self.is_far_end(known, peer, request)
         });
         if same {
+            self.follow(leg, peer, request);
             self.with_call(leg.call, |call, core, _| call.on_ack(core, now, leg.index, request));
         }
     }
@@ -611,10 +615,9 @@ impl Exchange {
     ) {
         self.trunks.reload(&settings, now);
         self.peers = settings.peer_table();
+        self.core.forget_places();
         for index in 0..self.trunks.len() {
-            let addresses =
-                self.trunks.side(index).map(|side| side.targets.iter().map(|t| t.peer.remote).collect());
-            self.peers.set_resolved(trunk_index(index), addresses.unwrap_or_default());
+            self.take_places(index);
         }
         self.registrar.set(settings.registrar_settings());
         self.login_guard.set(settings.guard_settings());

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod peer;
 mod provenance;
 pub mod settings;
+mod streams;
 pub mod targets;
 pub mod transfer;
 pub mod trunks;

@@ -88,9 +88,14 @@ impl Targets {
         equals.get(draw_by_weight(&weights, draw)?).copied()
     }
 
-    /// The `nth` address counted over and over, resting ones last: for what tries one after the other without end.
+    /// The `nth` address counted over and over, resting ones last, those that asked for a pause only where there are no
+    /// others: for what tries one after the other without end.
     pub fn nth(&self, now: Instant, nth: u32) -> Option<&Target> {
-        let mut order: Vec<&Target> = self.list.iter().collect();
+        let open = |target: &&Target| self.paused_until(now, Route::of(&target.peer)).is_none();
+        let mut order: Vec<&Target> = self.list.iter().filter(open).collect();
+        if order.is_empty() {
+            order.extend(&self.list);
+        }
         order.sort_by_key(|target| self.is_resting(now, Route::of(&target.peer)));
         order.get(nth as usize % order.len().max(1)).copied()
     }
@@ -257,5 +262,10 @@ mod tests {
         let order: Vec<_> = (0..3).map(|nth| port(targets.nth(now, nth))).collect();
         assert_eq!(order, [Some(2), Some(1), Some(2)]);
         assert_eq!(Targets::default().nth(now, 3), None);
+        targets.pause(route(2), now + Duration::from_secs(9));
+        let order: Vec<_> = (0..2).map(|nth| port(targets.nth(now, nth))).collect();
+        assert_eq!(order, [Some(1), Some(1)], "it asked to be left alone");
+        targets.pause(route(1), now + Duration::from_secs(9));
+        assert_eq!(port(targets.nth(now, 0)), Some(2), "none is open");
     }
 }

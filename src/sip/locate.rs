@@ -1,4 +1,5 @@
-//! Where a SIP server is (RFC 3263): which names are asked for, and what the answers mean. Pure; `io/dns.rs` asks.
+//! Where a SIP server is (RFC 3263): which names are asked for, and what the answers mean. Pure; `lookup` puts the
+//! questions in their order.
 
 use crate::types::{HostPort, Transport};
 use std::net::{IpAddr, SocketAddr};
@@ -96,11 +97,6 @@ pub fn services(records: &[Naptr], configured: Transport) -> Vec<(Transport, Str
         .collect()
 }
 
-/// True where the records say that the service is decidedly not there (RFC 2782: a target of `.`).
-pub fn is_refused(records: &[Srv]) -> bool {
-    matches!(records, [only] if only.target == ".")
-}
-
 /// One of several by weight (RFC 2782): `draw` is uniform over `u32`. A weight of 0 is drawn hardly ever, not never.
 pub fn draw_by_weight(weights: &[u16], draw: u32) -> Option<usize> {
     // Each gets its weight a hundredfold plus one, so that zeros have their small chance beside weights and an equal
@@ -174,14 +170,6 @@ mod tests {
         assert_eq!(srv_name("a.example", Transport::Tcp).as_deref(), Some("_sip._tcp.a.example"));
         assert_eq!(srv_name("a.example", Transport::Tls).as_deref(), Some("_sips._tcp.a.example"));
         assert_eq!(srv_name("a.example", Transport::Wss), None);
-    }
-
-    #[test]
-    fn a_single_dot_is_a_refusal() {
-        let dot = Srv { priority: 0, weight: 0, port: 0, target: ".".into() };
-        assert!(is_refused(std::slice::from_ref(&dot)));
-        assert!(!is_refused(&[]));
-        assert!(!is_refused(&[dot.clone(), Srv { target: "a".into(), ..dot }]));
     }
 
     #[test]

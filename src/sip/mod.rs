@@ -8,6 +8,7 @@ pub mod glance;
 pub mod header_rules;
 pub mod io;
 pub mod locate;
+pub mod lookup;
 pub mod mark;
 pub mod message;
 pub mod overload;

@@ -169,6 +169,30 @@ fn a_dead_dns_is_survived_and_a_new_address_followed() {
     second.succeed();
 }
 
+/// RFC 3263 §4.2: a name's own address is its SIP server's only where it has no SRV records.
+#[test]
+fn services_that_the_dns_fails_to_tell_are_not_looked_for_where_the_web_server_is() {
+    let lane = Lane::take("locate-silent-srv");
+    let first = operator(&lane, "operator-answers").start();
+    let dns = Dns::on(&lane)
+        .address(HOST, "127.0.0.1", 1)
+        .srv("_sip._udp.operator.test", HOST, first.address().port(), 10, 0)
+        .start();
+    let gateway = gateway(&lane, &dns, &first, |_| {});
+    let port = dns.end();
+    let dns = Dns::at_port(port)
+        .address(HOST, "127.0.0.1", 1)
+        .address(NAME, "127.0.0.1", 60)
+        .silent("_sip._udp.operator.test")
+        .start();
+    dns.wait_asked("SRV", "_sip._udp.operator.test");
+    let moved = || ports(&gateway) != [first.address().port()];
+    // Longer than the question is repeated.
+    assert!(wait::never(6 * SECOND, moved), "{:?}", ports(&gateway));
+    alice(&lane, &gateway, "user-calls").start().succeed();
+    first.succeed();
+}
+
 #[test]
 fn naptr_records_choose_the_transport_where_they_may() {
     let lane = Lane::take("locate-naptr");

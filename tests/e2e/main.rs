@@ -51,6 +51,7 @@ mod simulator;
 mod speech;
 mod srtp;
 mod stir;
+mod streams;
 mod talk;
 mod test_phone;
 mod torture;

@@ -41,6 +41,12 @@ impl Dns {
         self
     }
 
+    /// What is asked about `name` and below it goes to a server that is not there.
+    pub fn silent(mut self, name: &str) -> Dns {
+        self.arguments.push(format!("--server=/{name}/127.0.0.1#9"));
+        self
+    }
+
     #[track_caller]
     pub fn start(self) -> RunningDns {
         let mut command = Command::new("dnsmasq");
@@ -66,6 +72,12 @@ impl Dns {
 impl RunningDns {
     pub fn server(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Waits until it was asked for records of this kind.
+    #[track_caller]
+    pub fn wait_asked(&self, kind: &str, name: &str) {
+        self.process.log().wait_for(&format!("query[{kind}] {name}"), wait::START);
     }
 
     /// Ends it; gives its port for another one.

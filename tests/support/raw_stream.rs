@@ -50,6 +50,13 @@ impl RawStream {
         RawStream { wire: Wire::Tls(Box::new(stream)), socket, unread: Vec::new(), closed: false }
     }
 
+    /// Our end of a connection that somebody has made to us.
+    pub fn accepted(socket: TcpStream) -> RawStream {
+        socket.set_nonblocking(false).expect("an option of a socket");
+        let wire = Wire::Plain(socket.try_clone().expect("a descriptor"));
+        RawStream { wire, socket, unread: Vec::new(), closed: false }
+    }
+
     pub fn local(&self) -> SocketAddr {
         self.socket.local_addr().expect("connected")
     }

@@ -6,6 +6,7 @@ use crate::call::settings::{Settings, Trunk};
 use crate::sip::io::Transports;
 use crate::sip::io::dns::{Answer, Dns};
 use crate::sip::locate::Located;
+use crate::sip::lookup::Steps;
 use crate::types::{HostPort, Transport};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ struct Wish {
 /// The last good answer to a wish, and when it is to be asked again.
 struct Known {
     located: Vec<Located>,
+    /// What it was made of: one step may fail where another one works.
+    steps: Steps,
     ask_at: Instant,
 }
 
@@ -76,19 +79,20 @@ async fn refresh(dns: &Arc<Dns>, settings: &Settings, known: &mut HashMap<Wish, 
             continue;
         }
         let dns = dns.clone();
+        let before = known.get(&wish).map(|known| known.steps.clone()).unwrap_or_default();
         questions.spawn(async move {
-            let answer = dns.locate(&wish.proxy, wish.transport, wish.naptr).await;
+            let answer = dns.locate(&wish.proxy, wish.transport, wish.naptr, before).await;
             (wish, answer)
         });
     }
-    while let Some(Ok((wish, Answer { located, holds }))) = questions.join_next().await {
+    while let Some(Ok((wish, Answer { located, steps, holds }))) = questions.join_next().await {
         let holds = if located.is_empty() { RETRY } else { holds };
         let ask_at = Instant::now() + holds;
         match known.get_mut(&wish) {
             // The DNS is dead, or the name gone: what worked a moment ago most likely still does.
             Some(old) if located.is_empty() => old.ask_at = ask_at,
             _ => {
-                known.insert(wish, Known { located, ask_at });
+                known.insert(wish, Known { located, steps, ask_at });
             }
         }
     }

@@ -154,6 +154,7 @@ impl Leg {
     /// False where a caller, whose address is all that is known of it, wants our requests sent to another one: whoever
     /// forged the one would learn there what our password makes of a nonce of its choice.
     fn is_where_it_was(&self) -> bool {
-        self.attempt.is_some() || self.next_hop().remote.ip() == self.peer.remote.ip()
+        let hop = self.next_hop();
+        self.attempt.is_some() || hop.remote.ip() == self.peer.remote.ip() || self.is_found_at(hop.remote)
     }
 }

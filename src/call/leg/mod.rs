@@ -9,6 +9,7 @@ pub mod progress;
 pub mod rules;
 pub mod session;
 pub mod unanswered;
+pub mod way;
 
 use self::again::Again;
 use self::early::EarlyDialogs;
@@ -17,6 +18,7 @@ use self::progress::ReliableProgress;
 use self::rules::LegRules;
 use self::session::LegSession;
 use self::unanswered::Unanswered;
+use self::way::Astray;
 use super::core::{Core, Owner, Purpose};
 use super::event::{Event, Output, Target};
 use super::settings::Trunk;
@@ -28,7 +30,6 @@ use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, NameAddr, Reason, Request, Response, Typed, Uri};
 use crate::sip::transaction::{ClientKey, ServerKey};
 use crate::types::{CallId, EndCause, HostPort, LegId, LegKind, MediaDirection, Now, Peer, Transport};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -137,6 +138,8 @@ pub struct Leg {
     pub id: LegId,
     pub party: Party,
     pub peer: Peer,
+    /// A trunk's leg by a stream, once that is gone or could not be made.
+    pub astray: Option<Box<Astray>>,
     pub state: LegState,
     pub dialog: Option<Dialog>,
     pub call_id: String,
@@ -228,6 +231,7 @@ impl Leg {
             again: Again::default(),
             party,
             peer,
+            astray: None,
             state,
             dialog: None,
             call_id,
@@ -502,31 +506,6 @@ impl Leg {
             Some(dialog) => Some(dialog).filter(|dialog| dialog.remote_tag == tag),
             None => self.early.find(tag).map(|early| &mut early.dialog),
         }
-    }
-
-    /// Where requests inside the dialog go. A trunk is followed to the address its Contact or route set names
-    /// (RFC 3261 §12.2.1.1); a device sits behind NAT and is reached the way it came.
-    pub fn next_hop(&self) -> Peer {
-        self.hop_of(self.dialog.as_ref())
-    }
-
-    /// The same for another dialog of the leg.
-    pub fn hop_of(&self, dialog: Option<&Dialog>) -> Peer {
-        let mut peer = self.peer.clone();
-        if let (Party::Trunk(_), Some(dialog)) = (&self.party, dialog) {
-            let uri = dialog.next_hop();
-            if let Ok(ip) = uri.host.host.parse::<IpAddr>() {
-                let remote = SocketAddr::new(ip, uri.host.port.unwrap_or(peer.transport.default_port()));
-                // Streams are kept: a Contact's address is seldom one that can be connected to.
-                if !peer.transport.is_reliable() && remote.is_ipv4() == peer.remote.is_ipv4() {
-                    peer.remote = remote;
-                    if uri.transport().is_some_and(|transport| transport.eq_ignore_ascii_case("tcp")) {
-                        peer.transport = Transport::Tcp;
-                    }
-                }
-            }
-        }
-        peer
     }
 }
 

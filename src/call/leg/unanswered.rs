@@ -72,7 +72,7 @@ impl Leg {
             // Several are under way at once: what another one was asked is no refusal of this one's credentials.
             auth.answered(&kept.request.method);
         }
-        if !self.meets(answer) {
+        if !self.meets(&kept.request.method, answer) {
             return;
         }
         let number = self.next_number(&kept.request);

@@ -9,7 +9,11 @@ use crate::sdp::{MediaKind, Refusal, Session};
 use crate::sip::header_rules::Kind;
 use crate::sip::message::{HeaderName, Method, Request, Response, Typed};
 use crate::sip::transaction::ClientFailure;
-use crate::types::{EndCause, Fax, Now, ReleasedBy};
+use crate::types::{ConnectionId, EndCause, Fax, Now, ReleasedBy};
+use std::time::Duration;
+
+/// A change of the session that did not get out is tried again after the longest pause of RFC 3261 §14.1.
+const RETRY: Duration = Duration::from_secs(4);
 
 impl Call {
     /// A request inside the dialog of a leg; its sender is already known to be that leg's far end.
@@ -232,20 +236,43 @@ impl Call {
             }
             // The leg is let go; the others may go on without it.
             Purpose::Reinvite | Purpose::Update if !established => {}
-            Purpose::Reinvite => {
-                let Some(leg) = self.leg_mut(index) else { return };
-                let lost = std::mem::replace(&mut leg.modification, Modification::None);
-                if matches!(lost, Modification::Pending { refresh: true, .. }) {
-                    self.expire(core, now);
-                } else {
-                    // RFC 3261 §12.2.1.2: a request in the dialog that times out ends the dialog.
-                    self.lose_dialog(core, now, index);
+            Purpose::Reinvite => self.on_reinvite_lost(core, now, index, failure),
+            Purpose::Update => match failure {
+                ClientFailure::TimedOut => self.expire(core, now),
+                ClientFailure::Transport => {
+                    if let Some(leg) = self.leg_mut(index) {
+                        leg.changes_way(core);
+                        leg.session.postpone(now);
+                    }
                 }
-            }
-            Purpose::Update => self.expire(core, now),
-            Purpose::Bye => self.leg_released(core, index),
+            },
+            Purpose::Bye => self.on_bye_lost(core, now, index, failure),
             // The INVITE's own end decides.
             Purpose::Prack | Purpose::Notify | Purpose::Stray => {}
+        }
+    }
+
+    /// A re-INVITE of ours has no answer, or did not get out. That counts as a 503 (RFC 3261 §8.1.3.1), which ends neither
+    /// a dialog (§12.2.1.2) nor a session (RFC 4028 §10): silence alone does.
+    fn on_reinvite_lost(&mut self, core: &mut Core, now: Now, index: u8, failure: ClientFailure) {
+        let Some(leg) = self.leg_mut(index) else { return };
+        let lost = std::mem::replace(&mut leg.modification, Modification::None);
+        match (lost, failure) {
+            (Modification::Pending { before, described, refresh, .. }, ClientFailure::Transport) => {
+                leg.changes_way(core);
+                leg.media.take_back(before, described);
+                if refresh {
+                    leg.session.postpone(now);
+                    self.tell_directions(core, now);
+                } else {
+                    leg.modification = Modification::RetryAt { at: now.instant + RETRY };
+                }
+            }
+            (Modification::Pending { refresh: true, .. }, ClientFailure::TimedOut) => self.expire(core, now),
+            (
+                Modification::None | Modification::Pending { .. } | Modification::RetryAt { .. },
+                ClientFailure::TimedOut | ClientFailure::Transport,
+            ) => self.lose_dialog(core, now, index),
         }
     }
 
@@ -257,21 +284,25 @@ impl Call {
         self.close(core, now, EndCause::DialogLost, ReleasedBy::Gateway, None);
     }
 
-    fn leg_released(&mut self, core: &mut Core, index: u8) {
-        if let Some(leg) = self.leg_mut(index) {
-            if matches!(leg.state, LegState::Releasing) {
-                leg.vanish(core);
-            }
+    /// Our BYE was not answered, or did not get out: where the far end can be reached another way it hears it there, lest
+    /// it goes on charging for the call.
+    fn on_bye_lost(&mut self, core: &mut Core, now: Now, index: u8, failure: ClientFailure) {
+        let reason = self.far.value(self.end_cause().unwrap_or(EndCause::NormalClearing));
+        let Some(leg) = self.leg_mut(index).filter(|leg| matches!(leg.state, LegState::Releasing)) else {
+            return;
+        };
+        if failure == ClientFailure::Transport && leg.changes_way(core) {
+            leg.send_bye(core, now, &reason);
+        } else {
+            leg.vanish(core);
         }
     }
 
     /// The stream a leg's far end signalled by is gone. The call goes on: media has its own way, and the far
     /// end may come back on another connection; a dead far end is found by its silence.
-    pub fn on_connection_closed(&mut self, connection: crate::types::ConnectionId) {
+    pub fn on_connection_closed(&mut self, core: &Core, connection: ConnectionId) {
         for leg in std::iter::once(&mut self.caller).chain(self.callees.iter_mut()) {
-            if leg.peer.connection == Some(connection) {
-                leg.peer.connection = None;
-            }
+            leg.lose_stream(core, connection);
         }
     }
 }

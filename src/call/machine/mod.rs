@@ -544,6 +544,14 @@ impl Call {
         }
     }
 
+    /// True for a number that this call is for, as it was dialled or as a trunk was given it.
+    pub fn had(&self, dialled: &str, number: Option<&E164>) -> bool {
+        let mut attempts = self.callees.iter().filter_map(|leg| leg.attempt.as_ref());
+        self.dialled == dialled
+            || (number.is_some() && self.number.as_ref() == number)
+            || attempts.any(|attempt| attempt.called == dialled)
+    }
+
     pub fn legs(&self) -> impl Iterator<Item = &Leg> {
         std::iter::once(&self.caller).chain(self.callees.iter())
     }

@@ -283,7 +283,25 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
         status => {
             let wait = answer.retry_after().map(asked_pause);
             register_failed(core, side, now, format!("answers REGISTER with {status}"), wait);
+            if let (Some(wait), 500..=599) = (wait, status) {
+                leave_registrar(exchange, now, index, wait);
+            }
         }
+    }
+}
+
+/// The registrar asked to be left alone, and is, with calls too (RFC 3261 §21.5.4). Another address of the trunk may
+/// serve meanwhile, and is asked at once (RFC 3263 §4.3).
+fn leave_registrar(exchange: &mut Exchange, now: Now, index: usize, pause: Duration) {
+    let Some(side) = exchange.trunks.side(index) else { return };
+    let (trunk, asked) = (side.settings.name.clone(), side.upkeep.asked.clone());
+    if let Some(asked) = asked {
+        exchange.trunks.pause_target(now, &trunk, Route::of(&asked.peer), pause);
+    }
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
+    match side.targets.all_paused_until(now.instant) {
+        Some(first) => side.upkeep.at = Some(first),
+        None => register(&mut exchange.core, side, now),
     }
 }
 

@@ -6,10 +6,12 @@ mod features;
 mod forks;
 mod intervals;
 mod strange;
+mod streams;
 
 use self::doors::Doors;
 use self::forks::{Forks, Place, Play};
 use self::intervals::Intervals;
+use self::streams::Streams;
 use super::far::Side;
 use super::world::*;
 use crate::billing::Cdr;
@@ -90,13 +92,15 @@ struct Chaos {
     doors: Doors,
     forks: Forks,
     intervals: Intervals,
+    streams: Streams,
 }
 
 /// What seldom comes to pass: transferred calls that were answered, transfers taken up while their target rang, legs that
 /// went to another media thread, attempts that went where a trunk sent them, calls for help that somebody answered, callers
 /// whose signature was good, reloads, requests inside calls that an operator had asked for credentials and let in, sessions
-/// made longer, changes of one of several phones before the answer, and answers of such.
-type Rare = [usize; 11];
+/// made longer, changes of one of several phones before the answer, answers of such, streams of operators that broke, and
+/// answers of the DNS.
+type Rare = [usize; 13];
 
 /// What a storm brought about.
 struct Storm {
@@ -165,6 +169,8 @@ fn run(seed: u64) -> Storm {
     strange::shape(&mut config, &mut dice);
     let doors = Doors::new(seed);
     doors.shape(&mut config);
+    let streams = Streams::new(seed);
+    streams.shape(&mut config);
     let mut w = World::seeded(config, seed);
     w.label = format!("TANDEM_CHAOS_SEED={seed}");
     strange::arm(&mut w);
@@ -191,6 +197,7 @@ fn run(seed: u64) -> Storm {
         doors,
         forks: Forks::default(),
         intervals: Intervals::default(),
+        streams,
     };
     for _ in 0..12 {
         let at = ms(chaos.dice.below(60_000));
@@ -201,7 +208,9 @@ fn run(seed: u64) -> Storm {
         chaos.plan(at, Deed::Machinery);
     }
     chaos.play();
-    let Chaos { w, left_ringing, reloads, doors, forks, intervals, .. } = chaos;
+    let unheard = chaos.unheard();
+    assert!(loss > 0 || unheard.is_empty(), "operators that never heard of the end: {unheard:?}");
+    let Chaos { w, left_ringing, reloads, doors, streams, forks, intervals, .. } = chaos;
     let open = doors.left_open(forks.left_open());
     assert!(loss > 0 || open.is_empty(), "legs that live on at an operator: {open:?}");
     assert!(intervals::most_asked(&w) <= 5, "a call that is asked for without end");
@@ -224,6 +233,8 @@ fn run(seed: u64) -> Storm {
             intervals.raised,
             forks.changed,
             forks.answered,
+            streams.cuts,
+            streams.moves,
         ],
         ends: ends.iter().filter_map(|cdr| cdr.end_cause).collect(),
     }
@@ -315,7 +326,10 @@ impl Chaos {
 
     fn act(&mut self, deed: Deed) {
         match deed {
-            Deed::Arrive(at, message) => self.w.send(at, message),
+            Deed::Arrive(at, message) => {
+                self.connect(at);
+                self.w.send(at, message);
+            }
             Deed::Dial => {
                 let user = USERS[self.dice.below(2) as usize];
                 self.dial(user);
@@ -419,10 +433,11 @@ impl Chaos {
 
     fn on_request(&mut self, at: SocketAddr, request: Request) {
         let key = (at, request.call_id().unwrap().to_owned());
-        if self.is_asked(&key, &request)
-            || self.is_too_short(&key, &request)
-            || self.is_for_fork(&key, &request)
-        {
+        if self.is_too_short(&key, &request) || self.is_for_fork(&key, &request) {
+            return;
+        }
+        self.streams.note(&request);
+        if self.is_asked(&key, &request) {
             return;
         }
         match request.method {
@@ -457,6 +472,7 @@ impl Chaos {
             }
             _ => {
                 let status = [200, 200, 200, 500, 481][self.dice.below(5) as usize];
+                self.streams.note_answer(&request, status);
                 self.say(at, Response::to_request(&request, status), Duration::ZERO);
             }
         }
@@ -529,29 +545,10 @@ impl Chaos {
         }
     }
 
-    fn on_reinvite(&mut self, key: Key, request: Request) {
-        let Some(bot) = self.bots.get_mut(&key).filter(|bot| !bot.over) else {
-            self.say(key.0, Response::to_request(&request, 481), Duration::ZERO);
-            return;
-        };
-        let status = [200, 200, 200, 491, 488, 500, 481, 0][self.dice.below(8) as usize];
-        let mut answer = bot.side.response(&request, status.max(100));
-        if status == 200 {
-            let sdp = if key.0.to_string().starts_with("203") { ANSWER } else { OPUS_ANSWER };
-            answer = answer.with_body("application/sdp", sdp);
-        }
-        if status != 0 {
-            self.say(key.0, answer.clone(), Duration::ZERO);
-            if status == 200 {
-                self.say(key.0, answer, ms(500));
-            }
-        }
-    }
-
     fn on_response(&mut self, at: SocketAddr, response: Response) {
         let key = (at, response.call_id().unwrap().to_owned());
         let method = response.cseq().unwrap().method;
-        if self.fork_hears(&key, &response) {
+        if self.fork_hears(&response) {
             return;
         }
         let Some(bot) = self.bots.get_mut(&key) else { return };

@@ -38,6 +38,8 @@ mod runaway;
 mod service_route;
 mod session_timer;
 mod setup;
+mod spiral;
+mod streams;
 mod timers;
 mod transfer;
 mod trunk_auth;

@@ -52,6 +52,23 @@ fn hold_and_resume_are_told_to_the_other_side() {
 }
 
 #[test]
+fn a_hold_that_does_not_get_out_is_told_later() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    w.unreachable.push(callee.at);
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    w.pass(secs(3));
+    w.unreachable.clear();
+    assert!(w.call().is_live());
+    assert!(w.heard(A).is_empty());
+    w.pass(secs(1));
+    assert_eq!(told(&mut w, &callee, &directed(ANSWER, "recvonly")), "sendonly");
+    assert_eq!(directions(&w), (MediaDirection::RecvOnly, MediaDirection::SendOnly));
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn a_callee_holds_the_old_way() {
     let mut w = World::new();
     let (mut alice, mut callee) = w.talking();

@@ -172,6 +172,39 @@ fn a_refresh_that_is_refused_for_now_is_tried_again_and_a_lost_dialog_is_lost() 
 }
 
 #[test]
+fn a_refresh_that_does_not_get_out_is_tried_again_while_there_is_time() {
+    let says = [(EXPIRES, "1800;refresher=uac"), ALLOW];
+    // UPDATE, and re-INVITE where the far end takes no UPDATE.
+    for (fields, method) in [(&says[..], Method::Update), (&says[..1], Method::Invite)] {
+        let mut w = World::with(timed);
+        let (mut alice, callee) = talking(&mut w, fields);
+        w.unreachable.push(callee.at);
+        w.pass(secs(915));
+        assert!(w.call().is_live(), "{method}: its switch changes over, and both hear each other");
+        w.unreachable.clear();
+        w.pass(secs(5));
+        let refresh = w.request(callee.at, method.clone());
+        let answer = callee.response(&refresh, 200).with_header(EXPIRES, "1800;refresher=uac");
+        w.send(callee.at, answer.with_body("application/sdp", ANSWER));
+        w.heard(A);
+        w.pass(secs(860));
+        assert!(w.call().is_live(), "{method}: the session was refreshed");
+        w.inbox(callee.at).clear();
+        w.hang_up(&mut alice, &callee);
+        w.finish();
+
+        let mut w = World::with(timed);
+        let (alice, callee) = talking(&mut w, fields);
+        w.unreachable.push(callee.at);
+        w.pass(secs(1_767));
+        assert!(w.call().is_live());
+        w.pass(secs(1));
+        w.ok(&alice, Method::Bye);
+        assert_eq!(w.finish().end_cause, Some(EndCause::SessionExpired), "{method}");
+    }
+}
+
+#[test]
 fn a_far_end_that_takes_no_update_after_all_gets_a_reinvite_at_once() {
     let mut w = World::with(timed);
     let (mut alice, callee) = talking(&mut w, &[(EXPIRES, "1800;refresher=uac"), ALLOW]);

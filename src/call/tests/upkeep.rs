@@ -171,6 +171,38 @@ fn a_registrar_that_says_when_to_come_back_is_obeyed_within_reason() {
 }
 
 #[test]
+fn while_a_registrar_wants_to_be_left_alone_another_one_of_the_trunk_keeps_us() {
+    let mut w = World::with(|config| {
+        registering(config);
+        config.trunks[0].proxy = [A, A2].map(|place| at(place).into()).to_vec();
+    });
+    let busy = |w: &mut World, place: &str, seconds: &str| {
+        let register = w.request(at(place), Method::Register);
+        let busy = Response::to_request(&register, 503).with_tag("op");
+        w.send(at(place), busy.with_header(HeaderName::RetryAfter, seconds));
+    };
+    w.pass(ms(1));
+    busy(&mut w, A, "1800");
+    let second = w.request(at(A2), Method::Register);
+    w.send(at(A2), Response::to_request(&second, 200).with_tag("op"));
+    assert_eq!(registered(&w), [false, true], "without a pause");
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A2);
+    w.reply(&callee, 486);
+    w.refused(&alice, 486);
+    assert!(w.heard(A).is_empty(), "nor are calls sent there");
+    assert_eq!(w.heard(A2), ["ACK"]);
+    // It is renewed there, until that one is busy too.
+    w.pass(secs(480));
+    busy(&mut w, A2, "60");
+    assert!(w.heard(A).is_empty());
+    w.pass(secs(59));
+    assert!(w.heard(A2).is_empty() && w.heard(A).is_empty());
+    w.pass(secs(1));
+    assert_eq!((w.heard(A2), w.heard(A)), (vec!["REGISTER".to_owned()], vec![]));
+}
+
+#[test]
 fn a_registrar_that_wants_a_longer_time_gets_it() {
     let mut w = World::with(registering);
     w.pass(ms(1));

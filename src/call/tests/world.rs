@@ -2,8 +2,10 @@
 //! that do what the test says.
 
 mod records;
+mod streams;
 mod talks;
 
+use self::streams::Stream;
 use super::far::name;
 pub use super::lab::{Dice, config, dialplan, directory};
 use crate::access::{FloodGuard, LoginGuard, Registrar};
@@ -18,7 +20,7 @@ use crate::sip::mark::Marks;
 use crate::sip::message::{Message, Method, Request, Response, parse};
 use crate::sip::transaction::{Timers, TransactionLayer};
 use crate::types::{
-    CallId, ConnectionId, Direction, EndCause, HostPort, LegId, LegReport, NetworkId, Now, Peer, Transport,
+    CallId, Direction, EndCause, HostPort, LegId, LegReport, NetworkId, Now, Peer, Transport,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -125,6 +127,8 @@ pub struct Line {
     pub far: SocketAddr,
     pub message: Message,
     pub ticket: u64,
+    /// How the gateway sent it.
+    pub to: Option<Peer>,
 }
 
 pub struct World {
@@ -140,7 +144,9 @@ pub struct World {
     /// Certificates that were asked for.
     pub fetches: Vec<String>,
     /// Far ends over streams.
-    pub streams: HashMap<SocketAddr, ConnectionId>,
+    pub streams: BTreeMap<SocketAddr, Stream>,
+    /// Ports that streams came from: nobody listens there.
+    ephemeral: Vec<SocketAddr>,
     agenda: BTreeMap<(Instant, u64), Input>,
     inboxes: HashMap<SocketAddr, VecDeque<Message>>,
     /// Far ends that nothing can be sent to.
@@ -207,7 +213,8 @@ impl World {
             events: Vec::new(),
             bindings: Vec::new(),
             fetches: Vec::new(),
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
+            ephemeral: Vec::new(),
             agenda: BTreeMap::new(),
             inboxes: HashMap::new(),
             unreachable: Vec::new(),
@@ -251,17 +258,6 @@ impl World {
         .unwrap()
     }
 
-    /// A far end speaks over a stream from now on.
-    pub fn over_tcp(&mut self, at: &str) -> ConnectionId {
-        let connection = ConnectionId(self.number());
-        self.streams.insert(at.parse().unwrap(), connection);
-        connection
-    }
-
-    pub fn via_of(&self, at: SocketAddr) -> &'static str {
-        if self.streams.contains_key(&at) { "TCP" } else { "UDP" }
-    }
-
     /// The gateway gets an input and does all that follows at once.
     pub fn input(&mut self, input: Input) {
         self.exchange.handle_input(self.now, input);
@@ -277,14 +273,17 @@ impl World {
     /// A message as it comes to the gateway from the wire.
     pub fn arrival(&mut self, at: SocketAddr, message: Message) -> Input {
         let message = parse(&message.to_bytes()).unwrap_or_else(|error| panic!("{error:?} in {message:?}"));
-        let line = Line { at: self.now.instant, sent: false, far: at, message: message.clone(), ticket: 0 };
+        let instant = self.now.instant;
+        let line = Line { at: instant, sent: false, far: at, message: message.clone(), ticket: 0, to: None };
         self.trace.push(line);
-        let mut from = peer(at);
-        if let Some(connection) = self.streams.get(&at) {
-            from.transport = Transport::Tcp;
-            from.connection = Some(*connection);
+        let (mut from, mut tls_names) = (peer(at), Vec::new());
+        if let Some(stream) = self.streams.get(&at) {
+            from.transport = stream.transport;
+            from.connection = Some(stream.connection);
+            from.remote = stream.from;
+            tls_names.clone_from(&stream.tls_names);
         }
-        Input::Sip { peer: from, message, tls_names: Arc::new([]) }
+        Input::Sip { peer: from, message, tls_names: tls_names.into() }
     }
 
     /// The gateway gets an input at a later time.
@@ -338,12 +337,12 @@ impl World {
         match output {
             Output::Transmit { peer, bytes, ticket } => {
                 let message = parse(&bytes).unwrap_or_else(|error| panic!("sent {error:?}: {bytes:?}"));
-                let (at, far) = (self.now.instant, peer.remote);
-                self.trace.push(Line { at, sent: true, far, message: message.clone(), ticket });
-                if self.unreachable.contains(&far) {
-                    self.later(Duration::ZERO, Input::TransportFailed { ticket });
-                } else {
-                    self.inboxes.entry(far).or_default().push_back(message);
+                let reached = self.reached(&peer);
+                let (at, far, to) = (self.now.instant, reached.unwrap_or(peer.remote), Some(peer));
+                self.trace.push(Line { at, sent: true, far, message: message.clone(), ticket, to });
+                match reached {
+                    Some(far) => self.inboxes.entry(far).or_default().push_back(message),
+                    None => self.later(Duration::ZERO, Input::TransportFailed { ticket }),
                 }
             }
             Output::Reserve { call } => {

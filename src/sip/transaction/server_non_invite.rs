@@ -47,6 +47,11 @@ impl ServerNonInvite {
         }
     }
 
+    /// Its answer may have to go out again, whatever carried the request.
+    pub fn keep_answer(&mut self) {
+        self.reliable = false;
+    }
+
     /// The same request came again.
     pub fn handle_request(&self) -> Act {
         match self.state {

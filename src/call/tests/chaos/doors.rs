@@ -58,12 +58,16 @@ impl Doors {
         self.excused.insert(key);
     }
 
+    pub fn is_excused(&self, key: &Key) -> bool {
+        self.excused.contains(key)
+    }
+
     /// Dialogs that we left without the far end believing it, though it has asked; and those of `others` that have no
     /// excuse either.
     pub fn left_open<'a>(&'a self, others: impl Iterator<Item = &'a Key>) -> Vec<&'a Key> {
         let open = |(_, door): &(&Key, &Door)| (1..3).contains(&door.byes);
         let open = self.doors.iter().filter(open).map(|(key, _)| key);
-        open.chain(others).filter(|key| !self.excused.contains(key)).collect()
+        open.chain(others).filter(|key| !self.is_excused(key)).collect()
     }
 }
 

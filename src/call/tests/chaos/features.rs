@@ -59,6 +59,27 @@ pub fn saying(response: Response, bot: &mut Bot, dice: &mut Dice) -> Response {
 }
 
 impl Chaos {
+    /// A far end is asked to change its session.
+    pub fn on_reinvite(&mut self, key: Key, request: Request) {
+        let Some(bot) = self.bots.get_mut(&key).filter(|bot| !bot.over) else {
+            self.say(key.0, Response::to_request(&request, 481), Duration::ZERO);
+            return;
+        };
+        let status = [200, 200, 200, 491, 488, 500, 481, 0][self.dice.below(8) as usize];
+        self.streams.note_answer(&request, status);
+        let mut answer = bot.side.response(&request, status.max(100));
+        if status == 200 {
+            let sdp = if key.0.to_string().starts_with("203") { ANSWER } else { OPUS_ANSWER };
+            answer = answer.with_body("application/sdp", sdp);
+        }
+        if status != 0 {
+            self.say(key.0, answer.clone(), Duration::ZERO);
+            if status == 200 {
+                self.say(key.0, answer, ms(500));
+            }
+        }
+    }
+
     /// A caller acknowledges progress that has to arrive; some never do.
     pub fn acknowledge_progress(&mut self, key: &Key, progress: &Response) {
         let Some(bot) = self.bots.get_mut(key) else { return };

@@ -134,6 +134,7 @@ impl Chaos {
         if self.dice.percent(15) {
             return self.reload();
         }
+        self.shake();
         let calls: Vec<_> = self.w.exchange.calls().map(|call| call.id).collect();
         let mut calls = calls;
         calls.sort();
@@ -150,7 +151,8 @@ impl Chaos {
                 self.w.settle();
             }
             _ => {
-                if let Some(connection) = self.w.streams.get(&ALICE.parse().unwrap()).copied() {
+                if let Some(stream) = self.w.streams.get(&ALICE.parse().unwrap()) {
+                    let connection = stream.connection;
                     self.w.input(Input::ConnectionClosed { connection });
                 }
             }

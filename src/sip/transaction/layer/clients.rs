@@ -341,10 +341,12 @@ impl TransactionLayer {
     }
 
     /// The transport could not send what had this ticket. A request that left the datagram for its size goes as one
-    /// after all (RFC 3261 §18.1.1). A response's failure changes nothing: the far end repeats its request, and the
-    /// timers end the transaction (RFC 6026 §7.1, §8.7).
+    /// after all (RFC 3261 §18.1.1), and a response where [`set_return`](Self::set_return) has it.
     pub fn handle_transport_failure(&mut self, now: Instant, ticket: u64) {
-        let Some(client) = self.clients.get_mut(&ticket) else { return };
+        let Some(client) = self.clients.get_mut(&ticket) else {
+            self.return_elsewhere(ticket);
+            return;
+        };
         if let Some(datagram) = client.datagram.take() {
             self.send_as_datagram(now, ticket, *datagram);
             return;

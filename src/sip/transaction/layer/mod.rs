@@ -47,7 +47,7 @@ pub struct TransactionLayer {
     large: LargeRequests,
     servers: HashMap<u64, Box<Server>>,
     servers_by_id: HashMap<Arc<str>, u64>,
-    /// The first of the requests that may be copies of each other.
+    /// The first of the requests that may be copies of each other, or the last one that is none.
     servers_by_merge: HashMap<u64, u64>,
     /// The next deadline of each transaction that has one.
     deadlines: BTreeSet<(Instant, u64)>,

@@ -16,8 +16,10 @@ pub(super) struct Server {
     machine: ServerMachine,
     method: Method,
     reply_to: Peer,
+    /// Where the answers go once they can't go there.
+    returns: Option<Box<Peer>>,
     id: ServerId,
-    merge: Option<u64>,
+    merge: Option<Merge>,
     /// The response that is repeated, and its status. For INVITE at first the 100 that may become due.
     response: Option<(Bytes, u16)>,
     /// Octets of the request, where its source may be forged; no more than so many are sent back until it is proven.
@@ -25,6 +27,14 @@ pub(super) struct Server {
     /// The To tag we answered a legacy peer with.
     legacy_tag: Option<String>,
     deadline: Option<Instant>,
+}
+
+/// What copies of one request are known by.
+#[derive(Debug, Clone, Copy)]
+struct Merge {
+    id: u64,
+    /// Of the Request-URI.
+    uri: u64,
 }
 
 enum ServerMachine {
@@ -37,7 +47,19 @@ impl TransactionLayer {
     /// 482 (RFC 3261 §8.2.2.2).
     pub fn is_merged(&self, key: ServerKey) -> bool {
         let merge = self.servers.get(&key.0).and_then(|server| server.merge);
-        merge.and_then(|merge| self.servers_by_merge.get(&merge)).is_some_and(|first| *first != key.0)
+        merge.and_then(|merge| self.servers_by_merge.get(&merge.id)).is_some_and(|first| *first != key.0)
+    }
+
+    /// Notes the request that later ones may be copies of. Whoever tries one place after the other (RFC 3261 §16.6) sends
+    /// the same request elsewhere once it was refused: that one is new.
+    fn note_merge(&mut self, number: u64, merge: Merge) {
+        let first = self.servers_by_merge.get(&merge.id).copied();
+        let stands = first.and_then(|first| Some((first, self.servers.get(&first)?.merge?)));
+        let is_copy =
+            stands.is_some_and(|(first, known)| known.uri == merge.uri || self.is_pending(ServerKey(first)));
+        if !is_copy {
+            self.servers_by_merge.insert(merge.id, number);
+        }
     }
 
     /// True until the far end's request has a final response, or is gone.
@@ -89,9 +111,11 @@ impl TransactionLayer {
         };
         let response =
             (request.method == Method::Invite).then(|| (Response::to_request(&request, 100).to_bytes(), 100));
-        let merge = merge_id(self.branches.marks(), &request);
+        let marks = self.branches.marks();
+        let uri = || marks.hash_of(request.uri.to_string());
+        let merge = merge_id(marks, &request).map(|id| Merge { id, uri: uri() });
         if let Some(merge) = merge {
-            self.servers_by_merge.entry(merge).or_insert(number);
+            self.note_merge(number, merge);
         }
         self.servers_by_id.insert(id.own.clone(), number);
         let method = request.method.clone();
@@ -105,6 +129,7 @@ impl TransactionLayer {
             machine,
             method,
             reply_to,
+            returns: None,
             id,
             merge,
             response,
@@ -203,6 +228,26 @@ impl TransactionLayer {
         self.settle_server(key.0);
     }
 
+    /// Says where the answer to a request goes if the stream is gone that it came by (RFC 3261 §18.2.2). It is kept as an
+    /// answer to a datagram is: that it was written to a stream does not say that it arrived.
+    pub fn set_return(&mut self, key: ServerKey, peer: Peer) {
+        let Some(server) = self.servers.get_mut(&key.0) else { return };
+        server.returns = Some(Box::new(peer));
+        if let ServerMachine::Other(machine) = &mut server.machine {
+            machine.keep_answer();
+        }
+    }
+
+    /// An answer could not be delivered: it goes another way once, where there is one. Without it nothing changes: the far
+    /// end repeats its request, and the timers end the transaction (RFC 6026 §7.1, §8.7).
+    pub(super) fn return_elsewhere(&mut self, number: u64) {
+        let Some(server) = self.servers.get_mut(&number) else { return };
+        let Some(peer) = server.returns.take() else { return };
+        server.reply_to = *peer;
+        // A 2xx to an INVITE is not kept here: its user repeats it, to the new place from now on.
+        self.transmit_response(number, true);
+    }
+
     /// Forgets a request without a word, as a flood deserves.
     pub fn ignore(&mut self, key: ServerKey) {
         self.remove_server(key.0);
@@ -287,9 +332,9 @@ impl TransactionLayer {
         reschedule(&mut self.deadlines, number, &mut server.deadline, None);
         self.servers_by_id.remove(&server.id.own);
         if let Some(merge) = server.merge
-            && self.servers_by_merge.get(&merge) == Some(&number)
+            && self.servers_by_merge.get(&merge.id) == Some(&number)
         {
-            self.servers_by_merge.remove(&merge);
+            self.servers_by_merge.remove(&merge.id);
         }
     }
 }

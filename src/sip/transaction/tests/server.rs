@@ -333,6 +333,34 @@ fn a_request_that_came_on_two_ways_is_merged() {
 }
 
 #[test]
+fn who_tries_one_place_after_the_other_is_not_merged() {
+    let (mut layer, now) = (layer(), Instant::now());
+    let mut count = 0;
+    let mut take = |layer: &mut TransactionLayer, user: &str| {
+        count += 1;
+        let via = format!("UDP 192.0.2.7;branch=z9hG4bKp{count}");
+        let Message::Request(mut request) = far_request("INVITE", &via, "", "call-1", 1) else { panic!() };
+        request.uri = format!("sip:{user}@gw.example").parse().unwrap();
+        layer.handle_message(now, udp(FAR), Message::Request(request));
+        let (key, request) = only_request(&drain(layer));
+        (key, request, layer.is_merged(key))
+    };
+    let (first, request, merged) = take(&mut layer, "bob");
+    assert!(!merged);
+    assert!(take(&mut layer, "carol").2, "both at once");
+    answer(&mut layer, now, first, &request, 480);
+    drain(&mut layer);
+    assert!(take(&mut layer, "bob").2, "a copy that is late");
+    let (second, request, merged) = take(&mut layer, "carol");
+    assert!(!merged, "one after the other");
+    assert!(take(&mut layer, "carol").2);
+    assert!(take(&mut layer, "bob").2, "while the second rings");
+    answer(&mut layer, now, second, &request, 480);
+    drain(&mut layer);
+    assert!(!take(&mut layer, "dave").2);
+}
+
+#[test]
 fn a_stateless_answer_leaves_nothing_behind() {
     let (mut layer, now) = (layer(), Instant::now());
     for _ in 0..3 {
@@ -389,6 +417,36 @@ fn a_response_that_could_not_be_sent_waits_for_the_request_to_come_again() {
     assert_eq!((drain(&mut layer), layer.active()), (vec![], 1));
     layer.handle_message(now + ms(500), udp(FAR), far_invite());
     assert_eq!(sent(&drain(&mut layer)), [("SIP/2.0 180 Ringing".to_owned(), true)]);
+}
+
+#[test]
+fn an_answer_goes_where_it_may_once_its_stream_is_gone() {
+    for (method, status) in [("BYE", 200), ("INVITE", 404), ("INVITE", 200)] {
+        let (mut layer, now) = (layer(), Instant::now());
+        let via = "TCP 192.0.2.7:5062;branch=z9hG4bKs";
+        let tag = if method == "BYE" { ";tag=t1" } else { "" };
+        layer.handle_message(now, tcp("192.0.2.7:41234"), far_request(method, via, tag, "call-1", 1));
+        let (key, request) = only_request(&drain(&mut layer));
+        let listens = Peer { connection: None, ..tcp("192.0.2.7:5062") };
+        layer.set_return(key, listens.clone());
+        answer(&mut layer, now, key, &request, status);
+        drain(&mut layer);
+        layer.handle_transport_failure(now, key.0);
+        let mut outputs = drain(&mut layer);
+        if (method, status) == ("INVITE", 200) {
+            assert_eq!(outputs, [], "its user repeats it");
+            answer(&mut layer, now, key, &request, status);
+            outputs = drain(&mut layer);
+        }
+        let [Output::Transmit { peer, retransmission: true, .. }] = &outputs[..] else {
+            panic!("{method} {status}: {outputs:?}")
+        };
+        assert_eq!(*peer, listens, "{method} {status}");
+        layer.handle_transport_failure(now, key.0);
+        assert_eq!(drain(&mut layer), [], "there is no third place");
+        run_out(&mut layer, now);
+        assert_eq!(layer.active(), 0, "{method} {status}");
+    }
 }
 
 #[test]
