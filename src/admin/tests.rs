@@ -400,7 +400,7 @@ fn metrics_and_the_page_need_no_token() {
 fn a_scrape_that_hangs_holds_nobody_else() {
     run(async {
         let stage = Stage::start(CheckState::Ok).await;
-        let (release, hanging) = std::sync::mpsc::channel::<()>();
+        let (release, hanging) = std::sync::mpsc::sync_channel::<()>(0);
         let hanging = std::sync::Mutex::new(hanging);
         stage.metrics.at_scrape(move |_| {
             let _ = hanging.lock().unwrap().recv();

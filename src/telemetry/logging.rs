@@ -105,8 +105,11 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    /// More lines than any of these tests writes.
+    const LINES: usize = 100;
+
     /// A sink that hands each write to the test.
-    struct Told(mpsc::Sender<String>);
+    struct Told(mpsc::SyncSender<String>);
 
     impl Write for Told {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -119,7 +122,7 @@ mod tests {
     }
 
     fn logged(format: LogFormat, level: &str, body: impl FnOnce(&LogControl)) -> Vec<String> {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(LINES);
         let (subscriber, control) = build(format, false, level, Told(sender)).unwrap();
         tracing::subscriber::with_default(subscriber, || body(&control));
         control.flush(Duration::from_secs(10));

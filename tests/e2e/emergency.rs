@@ -31,7 +31,7 @@ print(json.dumps(told))
 
 /// What an independent reader finds in the message.
 #[track_caller]
-fn location(lane: &Lane, message: &TracedMessage) -> Value {
+pub fn location(lane: &Lane, message: &TracedMessage) -> Value {
     let folder = lane.make_folder(&format!("location-{}", message.text.len()));
     let (script, file) = (folder.join("read.py"), folder.join("message"));
     std::fs::write(&script, READ_LOCATION).expect("a script");
@@ -53,7 +53,7 @@ fn dialplan(trunks: &str) -> String {
 }
 
 /// A gateway with alice, who lives somewhere.
-fn gateway<'a>(lane: &'a Lane, trunks: &str) -> GatewayBuilder<'a> {
+pub fn gateway<'a>(lane: &'a Lane, trunks: &str) -> GatewayBuilder<'a> {
     let builder = Gateway::on(lane).user_with("alice", ALICE, |alice| {
         alice
             .set("address.country", "BE")

@@ -4,30 +4,30 @@ use crate::scene::{ALICE, BLINK, MOBILE, SECOND, incoming};
 use crate::support::{
     baresip::{Baresip, PhoneCodec},
     gateway::{Gateway, GatewayBuilder, tandem},
+    keys,
     lane::Lane,
     linphone::Linphone,
     sipp::{Played, Sipp},
     speech::{self, BARESIP_G711, Floor, Voice},
-    tap::Tap,
+    tap::{Tap, octets},
     wait,
     wav::Wav,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-const ECHO: &str = "+3225559901";
-const TONE: &str = "+3225559902";
-const SPEECH: &str = "+3225559903";
-const BUSY: &str = "+3225559904";
-const NO_ANSWER: &str = "+3225559905";
-const DIGITS: &str = "+3225559906";
+pub const ECHO: &str = "+3225559901";
+pub const TONE: &str = "+3225559902";
+pub const SPEECH: &str = "+3225559903";
+pub const BUSY: &str = "+3225559904";
+pub const NO_ANSWER: &str = "+3225559905";
+pub const DIGITS: &str = "+3225559906";
 
 /// A voice of nine seconds, and what is late is still on its way.
 const WORDS: Duration = Duration::from_secs(11);
 
-fn dialplan() -> String {
+pub fn dialplan() -> String {
     let lines = [
         (ECHO, "echo"),
         (TONE, "tone"),
@@ -233,58 +233,12 @@ fn keys_that_are_pressed_are_played_back() {
     phone.quit();
 }
 
-/// Keys of Q.23, low and high tone.
-const KEYS: [(char, [f64; 2]); 4] =
-    [('1', [697.0, 1209.0]), ('5', [770.0, 1336.0]), ('8', [852.0, 1336.0]), ('#', [941.0, 1477.0])];
-
-/// Writes keys as sox makes them, 100 ms each and as far apart, as A-law.
-fn pressed(lane: &Lane, keys: &str) -> String {
-    let mut coded = Vec::new();
-    for key in keys.chars() {
-        let (_, [low, high]) = KEYS.into_iter().find(|(known, _)| *known == key).expect("a key of the table");
-        let mut sox = Command::new("sox");
-        sox.args(["-D", "-n", "-r", "8000", "-t", "raw", "-e", "a-law", "-", "synth", "0.1"]);
-        sox.args(["sine", &low.to_string(), "sine", &high.to_string(), "remix", "-", "gain", "-10"]);
-        let made = sox.args(["pad", "0", "0.1"]).output().expect("sox");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        coded.extend(made.stdout);
-    }
-    let file = lane.path("keys.alaw");
-    std::fs::write(&file, coded).expect("a sound file");
-    file.display().to_string()
-}
-
 /// One sample of A-law (ITU-T G.711, table 1a).
 fn expanded(code: u8) -> f64 {
     let code = code ^ 0x55;
     let (exponent, mantissa) = (i32::from(code >> 4 & 7), i32::from(code & 15));
     let magnitude = if exponent == 0 { mantissa * 16 + 8 } else { (mantissa * 16 + 264) << (exponent - 1) };
     f64::from(if code & 0x80 == 0 { -magnitude } else { magnitude })
-}
-
-/// The keys that sound in a stream: both of their tones are loud for 60 ms at least, and then no more.
-fn keys_in(sound: &[f64]) -> String {
-    let power = |frame: &[f64], hertz: f64| {
-        let step = std::f64::consts::TAU * hertz / 8_000.0;
-        let sum = |wave: fn(f64) -> f64| -> f64 {
-            frame.iter().enumerate().map(|(n, sample)| sample * wave(step * n as f64)).sum()
-        };
-        (sum(f64::sin).hypot(sum(f64::cos))) / frame.len() as f64
-    };
-    let heard = sound.chunks(160).map(|frame| {
-        KEYS.into_iter().find(|(_, tones)| tones.iter().all(|hertz| power(frame, *hertz) > 1_500.0))
-    });
-    let mut found: Vec<(char, usize)> = Vec::new();
-    let mut last = None;
-    for key in heard.map(|key| key.map(|(key, _)| key)) {
-        match (key, found.last_mut()) {
-            (Some(key), Some((_, frames))) if last == Some(key) => *frames += 1,
-            (Some(key), _) => found.push((key, 1)),
-            (None, _) => {}
-        }
-        last = key;
-    }
-    found.into_iter().filter(|(_, frames)| *frames >= 3).map(|(key, _)| key).collect()
 }
 
 #[test]
@@ -299,19 +253,14 @@ fn keys_of_a_trunk_without_events_are_heard_in_the_voice_and_played_back_in_it()
     let gateway = gateway.start();
     let tap = Tap::start(&lane);
     let caller = incoming(&lane, &gateway, "operator-calls-and-plays", trunk, DIGITS);
-    let caller = caller.fill("announcement", &pressed(&lane, "158#")).pause(5 * SECOND).start();
+    let caller = caller.fill("announcement", &keys::pressed(&lane, "158#")).pause(5 * SECOND).start();
     let port = caller.media_port();
     caller.succeed();
     let wire = tap.stop().sip_at(trunk);
     let packets = wire.packets(&format!("rtp && udp.dstport == {port}"), &["rtp.payload"]);
-    let sound = packets.iter().flat_map(|packet| {
-        let hex: Vec<u8> = packet[0].bytes().filter(u8::is_ascii_hexdigit).collect();
-        let digit = |octet: u8| (octet as char).to_digit(16).expect("a hexadecimal digit") as u8;
-        hex.chunks_exact(2).map(|pair| expanded(digit(pair[0]) << 4 | digit(pair[1]))).collect::<Vec<_>>()
-    });
-    let sound: Vec<f64> = sound.collect();
+    let sound: Vec<f64> = packets.iter().flat_map(|packet| octets(&packet[0])).map(expanded).collect();
     assert!(sound.len() > 4 * 8_000, "{} samples", sound.len());
-    assert_eq!(keys_in(&sound), "158#");
+    assert_eq!(keys::found_in(&sound), "158#");
 }
 
 /// An app user calls a line and is refused with this.

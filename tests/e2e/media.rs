@@ -29,7 +29,7 @@ pub fn announcement(lane: &Lane) -> String {
 }
 
 /// One sample in A-law (ITU-T G.711, table 1a).
-fn a_law(sample: i16) -> u8 {
+pub fn a_law(sample: i16) -> u8 {
     let (sign, magnitude) = if sample >= 0 { (0xd5, sample) } else { (0x55, !sample) };
     let magnitude = magnitude >> 4;
     let code = if magnitude < 16 {
@@ -267,17 +267,23 @@ fn each_trunk_is_offered_the_codecs_it_wants_in_their_order() {
     assert!(media.contains("RTP/AVP 0 8"), "{media}");
 }
 
-/// The frequency that most of a frame's power lies in, of a few.
-fn rings(payload: &[u8], hertz: f64) -> bool {
+/// True of a frame at 8 kHz most of whose power lies in one frequency.
+pub fn rings(samples: &[i16], hertz: f64) -> bool {
     let step = std::f64::consts::TAU * hertz / 8_000.0;
     let (mut real, mut imaginary, mut all) = (0.0, 0.0, 0.0);
-    for (at, code) in payload.iter().enumerate() {
-        let sample = f64::from(Law::A.expand(*code));
+    for (at, sample) in samples.iter().enumerate() {
+        let sample = f64::from(*sample);
         real += sample * (step * at as f64).cos();
         imaginary += sample * (step * at as f64).sin();
         all += sample * sample;
     }
-    all > 1e6 && 2.0 * (real * real + imaginary * imaginary) / payload.len() as f64 > 0.9 * all
+    all > 1e6 && 2.0 * (real * real + imaginary * imaginary) / samples.len() as f64 > 0.9 * all
+}
+
+/// The ringback tone of France, in A-law.
+fn is_ringback(packet: &rtp::RtpPacket) -> bool {
+    let samples: Vec<i16> = packet.payload.iter().map(|code| Law::A.expand(*code)).collect();
+    rings(&samples, 440.0)
 }
 
 /// A trunk's caller is told of early media that comes only where it `comes`; what it hears until the answer, and after.
@@ -333,7 +339,7 @@ fn heard_before_the_answer(comes: bool) -> (Vec<rtp::RtpPacket>, Vec<rtp::RtpPac
 #[test]
 fn a_caller_hears_ringback_where_no_early_media_comes_and_none_behind_the_answer() {
     let (before, after) = heard_before_the_answer(false);
-    let ringing = before.iter().filter(|packet| rings(&packet.payload, 440.0)).count();
+    let ringing = before.iter().filter(|packet| is_ringback(packet)).count();
     // A second and a half of it, in two seconds.
     assert!((60..=76).contains(&ringing), "{ringing} of {}", before.len());
     assert!(after.is_empty(), "{} packets behind the answer", after.len());
@@ -343,7 +349,7 @@ fn a_caller_hears_ringback_where_no_early_media_comes_and_none_behind_the_answer
 fn ringback_ends_where_early_media_begins() {
     let (before, after) = heard_before_the_answer(true);
     let first = before.iter().position(|packet| packet.payload[0] == 0x55).expect("early media");
-    let ringing = before.iter().filter(|packet| rings(&packet.payload, 440.0)).count();
+    let ringing = before.iter().filter(|packet| is_ringback(packet)).count();
     assert!(ringing >= 20 && ringing <= first, "{ringing} before {first}");
     assert!(before.len() - first >= 38, "{} of 40 heard", before.len() - first);
     assert!(before[first..].iter().all(|packet| packet.payload[0] == 0x55), "the tone comes again");

@@ -17,23 +17,23 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use toml::Value as Toml;
 
-const STRANGERS_DIGITS: &str = "33140205050";
-const ALICES_DIGITS: &str = "3225550001";
+pub const STRANGERS_DIGITS: &str = "33140205050";
+pub const ALICES_DIGITS: &str = "3225550001";
 
 /// Authorities and signers of one test.
-struct Cast {
-    authority: Authority,
-    signer: Issued,
+pub struct Cast {
+    pub authority: Authority,
+    pub signer: Issued,
 }
 
 impl Cast {
-    fn new() -> Cast {
+    pub fn new() -> Cast {
         let authority = Authority::new("STI authority of the tests");
         let signer = authority.issue_signer("1234");
         Cast { authority, signer }
     }
 
-    fn server(&self) -> CertificateServer {
+    pub fn server(&self) -> CertificateServer {
         CertificateServer::start(&self.authority, Serves::Document(self.signer.certificate.clone()))
     }
 
@@ -44,7 +44,7 @@ impl Cast {
         std::fs::write(folder.join("signer.pem"), &self.signer.key).expect("a key file");
     }
 
-    fn believing<'a>(&self, lane: &'a Lane) -> GatewayBuilder<'a> {
+    pub fn believing<'a>(&self, lane: &'a Lane) -> GatewayBuilder<'a> {
         self.files(&lane.make_folder("gateway"));
         Gateway::on(lane)
             .user("alice", ALICE)
@@ -69,7 +69,11 @@ impl Cast {
         (gateway.start(), proxy)
     }
 
-    fn believing_and_signing<'a>(&self, lane: &'a Lane, server: &CertificateServer) -> GatewayBuilder<'a> {
+    pub fn believing_and_signing<'a>(
+        &self,
+        lane: &'a Lane,
+        server: &CertificateServer,
+    ) -> GatewayBuilder<'a> {
         self.believing(lane)
             .set("stir.certificate", "chain.pem")
             .set("stir.key", "signer.pem")

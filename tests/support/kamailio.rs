@@ -215,9 +215,22 @@ impl Kamailio {
         gateway: SocketAddr,
         identities: &Identities<'_>,
     ) -> Kamailio {
+        Kamailio::start_with_identities_over(lane, Outer::UdpAndTcp, switch, gateway, identities)
+    }
+
+    /// The same over another transport; its own certificate for TLS is of the authority of the identities too.
+    #[track_caller]
+    pub fn start_with_identities_over(
+        lane: &Lane,
+        outer: Outer,
+        switch: SocketAddr,
+        gateway: SocketAddr,
+        identities: &Identities<'_>,
+    ) -> Kamailio {
         let folder = lane.make_folder(if identities.verify { "kamailio-verifies" } else { "kamailio-signs" });
         let extra = identities.write(&folder);
-        Kamailio::start_in(lane, &folder, Outer::UdpAndTcp, switch, gateway, "", Routes::Loose, extra)
+        let tls = tls_settings(&folder, (outer == Outer::Tls).then_some(identities.authority));
+        Kamailio::start_in(lane, &folder, outer, switch, gateway, &tls, Routes::Loose, extra)
     }
 
     #[track_caller]

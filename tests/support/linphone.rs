@@ -221,8 +221,42 @@ impl Linphone {
         self.process.log().wait_for("Media streams established", wait::START);
         // What is played in the first second of a call is lost.
         wait::talk(Duration::from_millis(1_500));
+        self.speak();
+    }
+
+    /// Says its words, from the beginning.
+    pub fn speak(&mut self) {
         let said = self.said.display().to_string();
         self.process.write_line(&format!("play {said}"));
+    }
+
+    /// Speaks µ-law instead of A-law from its next offer on.
+    #[track_caller]
+    pub fn choose_mu_law(&mut self) {
+        for (verb, codec) in [("enable", "PCMU"), ("disable", "PCMA")] {
+            let mark = self.process.log().len();
+            self.process.write_line("codec list");
+            let line = self.process.log().wait_for_after(mark, codec, wait::SOON);
+            // A row as "3: PCMU (8000) disabled", the first one behind the prompt.
+            let number = line.split_once(':').and_then(|(before, _)| before.split_whitespace().last());
+            let number = number.unwrap_or_else(|| panic!("no number of {codec} in {line:?}"));
+            self.process.write_line(&format!("codec {verb} {number}"));
+        }
+    }
+
+    /// Asks for packets of that length from its next offer on.
+    pub fn choose_packets_of(&mut self, ms: u8) {
+        self.process.write_line(&format!("param rtp download_ptime {ms}"));
+    }
+
+    /// Holds the call and takes it back, with what it has chosen meanwhile.
+    #[track_caller]
+    pub fn hold_and_take_back(&mut self) {
+        self.pause();
+        self.process.log().wait_for("paused", wait::SOON);
+        let mark = self.process.log().len();
+        self.resume();
+        self.process.log().wait_for_after(mark, "Media streams established", wait::SOON);
     }
 
     /// Presses keys of the running call, one after the other.

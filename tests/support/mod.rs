@@ -15,6 +15,7 @@ pub mod http;
 pub mod image;
 pub mod impairment;
 pub mod kamailio;
+pub mod keys;
 pub mod lane;
 pub mod linphone;
 pub mod metrics;

@@ -22,14 +22,24 @@ pub struct RtpPacket {
 
 impl RtpSocket {
     pub fn new(lane: &Lane) -> RtpSocket {
-        RtpSocket(UdpSocket::bind(lane.address()).expect("a free port"))
+        RtpSocket::at(lane.address())
+    }
+
+    /// At this address, as a session description names it.
+    pub fn at(address: SocketAddr) -> RtpSocket {
+        RtpSocket(UdpSocket::bind(address).expect("a free port"))
     }
 
     /// Sends one packet of 20 ms; `count` is its place in the stream, `step` its length in the codec's clock.
     pub fn send(&self, to: SocketAddr, payload_type: u8, count: u16, step: u32, payload: &[u8]) {
+        self.send_at(to, payload_type, count, u32::from(count) * step, payload);
+    }
+
+    /// Sends one packet of this timestamp.
+    pub fn send_at(&self, to: SocketAddr, payload_type: u8, count: u16, timestamp: u32, payload: &[u8]) {
         let mut packet = vec![0x80, payload_type];
         packet.extend_from_slice(&count.to_be_bytes());
-        packet.extend_from_slice(&(u32::from(count) * step).to_be_bytes());
+        packet.extend_from_slice(&timestamp.to_be_bytes());
         packet.extend_from_slice(&0x7a7a_0001_u32.to_be_bytes());
         packet.extend_from_slice(payload);
         self.0.send_to(&packet, to).expect("loopback takes it");

@@ -112,17 +112,39 @@ fn add_room(wav: &mut Wav) {
     }
 }
 
-/// Writes the speech of a voice as bare A-law, as SIPp plays it.
+/// Writes the speech of a voice as bare A-law, as SIPp plays it; the same words stand beside it as a `.wav`.
 pub fn a_law(lane: &Lane, voice: Voice) -> PathBuf {
-    let (wav, file) = (lane.path("speech.wav"), lane.path("speech.alaw"));
+    bare(lane, voice, "a-law", "speech.alaw")
+}
+
+/// As [`a_law`], in µ-law.
+pub fn mu_law(lane: &Lane, voice: Voice) -> PathBuf {
+    bare(lane, voice, "mu-law", "speech.ulaw")
+}
+
+fn bare(lane: &Lane, voice: Voice, encoding: &str, name: &str) -> PathBuf {
+    let file = lane.path(name);
+    let wav = file.with_extension("wav");
     voice.record(&wav, BARESIP_G711, Duration::ZERO);
-    run(Command::new("sox")
-        .arg("-D")
-        .arg(&wav)
-        .args(["-t", "raw", "-e", "a-law", "-r", "8000", "-c", "1"])
-        .arg(&file));
+    let mut sox = Command::new("sox");
+    run(sox.arg("-D").arg(&wav).args(BARE).args(["-e", encoding]).arg(&file));
     file
 }
+
+/// Makes a WAV of octets of bare µ-law, as somebody was sent them.
+pub fn of_mu_law(octets: &[u8], file: &Path) {
+    let bare = file.with_extension("ulaw");
+    std::fs::write(&bare, octets).expect("a sound file");
+    run(Command::new("sox")
+        .args(BARE)
+        .args(["-e", "mu-law"])
+        .arg(&bare)
+        .args(["-b", "16", "-e", "signed"])
+        .arg(file));
+}
+
+/// How sox is told of G.711 in a file without a header.
+const BARE: [&str; 6] = ["-t", "raw", "-r", "8000", "-c", "1"];
 
 /// Makes a file of another form.
 pub fn convert(from: &Path, to: &Path, form: Form) {

@@ -108,3 +108,10 @@ pub fn number(text: &str) -> u64 {
     };
     read.unwrap_or_else(|| panic!("{text:?} is no number"))
 }
+
+/// Octets as tshark prints them, in hexadecimal with or without colons.
+#[track_caller]
+pub fn octets(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}

@@ -160,13 +160,12 @@ fn one_line(bytes: &[u8], ansi: bool) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
     /// A sink whose every write waits for permission.
     struct Stalled {
-        permission: mpsc::Receiver<()>,
-        entered: mpsc::Sender<()>,
-        written: mpsc::Sender<String>,
+        permission: Receiver<()>,
+        entered: SyncSender<()>,
+        written: SyncSender<String>,
     }
 
     impl Write for Stalled {
@@ -183,9 +182,11 @@ mod tests {
 
     #[test]
     fn a_stalled_sink_costs_lines_and_never_blocks_the_writer() {
-        let (permit, permission) = mpsc::channel();
-        let (entered, stuck) = mpsc::channel();
-        let (written, read) = mpsc::channel();
+        // Room for what the queue holds, the line that hangs, and the notice in however many parts.
+        const WRITES: usize = 2 * QUEUE;
+        let (permit, permission) = sync_channel(0);
+        let (entered, stuck) = sync_channel(WRITES);
+        let (written, read) = sync_channel(WRITES);
         let lines = Lines::start(Stalled { permission, entered, written }).unwrap();
         lines.send(b"first\n".to_vec());
         stuck.recv().unwrap();

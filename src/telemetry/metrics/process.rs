@@ -7,7 +7,14 @@ use std::fs;
 
 /// Reads /proc/self and the kernel's clock. What can't be read is left out, not shown as zero.
 pub(super) struct ProcessCollector {
-    figures: Vec<(Desc, proto::MetricType, fn() -> Option<f64>)>,
+    figures: Vec<Figure>,
+}
+
+/// One figure, and how it is read.
+struct Figure {
+    desc: Desc,
+    kind: proto::MetricType,
+    read: fn() -> Option<f64>,
 }
 
 impl ProcessCollector {
@@ -43,7 +50,7 @@ impl ProcessCollector {
         let figures = rows.map(|(name, help, kind, read)| {
             let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new())
                 .expect("a valid constant name");
-            (desc, kind, read)
+            Figure { desc, kind, read }
         });
         ProcessCollector { figures: figures.into() }
     }
@@ -51,14 +58,14 @@ impl ProcessCollector {
 
 impl Collector for ProcessCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.figures.iter().map(|(desc, _, _)| desc).collect()
+        self.figures.iter().map(|figure| &figure.desc).collect()
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        let read = |(desc, kind, read): &(Desc, proto::MetricType, fn() -> Option<f64>)| {
-            let value = read()?;
+        let read = |figure: &Figure| {
+            let value = (figure.read)()?;
             let mut metric = proto::Metric::from_label(Vec::new());
-            match kind {
+            match figure.kind {
                 proto::MetricType::COUNTER => {
                     let mut counter = proto::Counter::default();
                     counter.set_value(value);
@@ -70,7 +77,7 @@ impl Collector for ProcessCollector {
                     metric.set_gauge(gauge);
                 }
             }
-            Some(family(desc, *kind, metric))
+            Some(family(&figure.desc, figure.kind, metric))
         };
         self.figures.iter().filter_map(read).collect()
     }
