@@ -361,7 +361,7 @@ fn packets_that_get_another_length_in_the_middle_of_a_call_are_cut_anew_without_
     to.configure(config(AudioCodec::Pcmu, None), now).unwrap();
     bridge::join(&mut from, &mut to);
     let mut work = Box::<Workspace>::default();
-    let mut sink = Sink { packets: 0, bytes: 0 };
+    let mut sink = Sink { packets: 0, described: 0 };
     let (mut before, mut timestamp) = (0, 0);
     for number in 0..3 * WARM_UP {
         // From the hundredth on they are half as long.
@@ -370,7 +370,8 @@ fn packets_that_get_another_length_in_the_middle_of_a_call_are_cut_anew_without_
             before = allocated();
         }
         let mut bytes = [0; 200];
-        let header = RtpHeader { payload_type: 8, marker: false, sequence: number as u16, timestamp, ssrc: 7 };
+        let header =
+            RtpHeader { payload_type: 8, marker: false, sequence: number as u16, timestamp, ssrc: 7 };
         let len = header.write(&[0x55; 160][..samples as usize], &mut bytes).unwrap();
         let mut out = Out { wire: &mut sink, work: &mut work };
         from.handle_timeout(now, &mut out);
@@ -382,7 +383,11 @@ fn packets_that_get_another_length_in_the_middle_of_a_call_are_cut_anew_without_
     }
     assert_eq!(allocated() - before, 0);
     // Twenty milliseconds each, before and behind, but for the first short one, and reports.
-    assert!((2 * u64::from(WARM_UP)..2 * u64::from(WARM_UP) + 20).contains(&sink.packets), "{}", sink.packets);
+    assert!(
+        (2 * u64::from(WARM_UP)..2 * u64::from(WARM_UP) + 20).contains(&sink.packets),
+        "{}",
+        sink.packets
+    );
 }
 
 /// Keys that are pressed for 100 ms twice a second, as events, from the caller of a line.

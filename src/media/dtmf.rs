@@ -117,7 +117,9 @@ impl EventCarrier {
                 last_duration: 0,
                 ..known
             },
-            Some(known) if !doubtful && overtaken.contains(&known.from.wrapping_sub(timestamp)) => return None,
+            Some(known) if !doubtful && overtaken.contains(&known.from.wrapping_sub(timestamp)) => {
+                return None;
+            }
             Some(_) | None => {
                 marker = true;
                 Carried::begin(event.code, timestamp, start)

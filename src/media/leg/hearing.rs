@@ -110,15 +110,24 @@ mod tests {
 
     #[test]
     fn two_reports_without_a_word_of_us_are_needed_and_packets_to_speak_of() {
-        assert_eq!(findings(&[(nothing(), 40), (nothing(), 290), (nothing(), 540), (nothing(), 790)]), [2, 3]);
+        assert_eq!(
+            findings(&[(nothing(), 40), (nothing(), 290), (nothing(), 540), (nothing(), 790)]),
+            [2, 3]
+        );
         assert_eq!(findings(&[(nothing(), 10), (nothing(), 20), (nothing(), 30), (nothing(), 99)]), []);
-        assert_eq!(findings(&[(block(250, 0), 250), (nothing(), 500), (block(750, 0), 750), (nothing(), 1_000)]), []);
+        assert_eq!(
+            findings(&[(block(250, 0), 250), (nothing(), 500), (block(750, 0), 750), (nothing(), 1_000)]),
+            []
+        );
     }
 
     #[test]
     fn a_number_that_stands_still_is_nothing_heard_whatever_loss_is_told() {
         let stalled = block(65_600, 0);
-        assert_eq!(findings(&[(block(60_000, 0), 250), (stalled, 500), (stalled, 750), (stalled, 1_000)]), [3]);
+        assert_eq!(
+            findings(&[(block(60_000, 0), 250), (stalled, 500), (stalled, 750), (stalled, 1_000)]),
+            [3]
+        );
         // One packet in two hundred gets through.
         let starved: Vec<_> = (1..5).map(|n| (block(250 * n, 254), 250 * n)).collect();
         assert_eq!(findings(&starved), [1, 2, 3]);

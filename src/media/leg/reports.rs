@@ -394,7 +394,8 @@ impl Media {
         }
         let (sent, _) = self.tx.stream_totals();
         // What a relayed source lost on its own way is no loss of this one.
-        let lost = about_us.reception.cumulative_lost.saturating_sub_unsigned(self.tx.skipped()).max(0) as f32;
+        let lost =
+            about_us.reception.cumulative_lost.saturating_sub_unsigned(self.tx.skipped()).max(0) as f32;
         reports.remote = Some(Remote {
             loss: if sent > 0 { (lost / sent as f32).min(1.0) } else { 0.0 },
             jitter_ms: about_us.reception.jitter as f32 * 1000.0 / self.tx.clock_rate() as f32,

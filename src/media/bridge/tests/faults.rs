@@ -135,7 +135,9 @@ fn an_app_that_dies_while_it_listens_with_dtx_is_told_within_five_seconds() {
     let last = listening[..200].iter().rposition(Option::is_some).unwrap();
     // Its last word is that it pauses (RFC 7587 §3.1.3): a packet of the first octet alone.
     let pause = vec![listening[last].as_ref().unwrap()[0] & 0xfc];
-    let app = |n: usize| if n > last { Some(pause.clone()).filter(|_| n == last + 1) } else { listening[n].clone() };
+    let app = |n: usize| {
+        if n > last { Some(pause.clone()).filter(|_| n == last + 1) } else { listening[n].clone() }
+    };
     let mut call = answered();
     let told = ten_seconds(&mut call, app, speech_of(&trunk));
     let [(side, fault, after)] = told[..] else { panic!("{} faults", told.len()) };

@@ -121,7 +121,10 @@ fn paused(ms: usize, onset: usize) -> Vec<Option<Vec<u8>>> {
         .map(|n| {
             let mut pcm = super::silence::room(n * length, length);
             let spoken = |sample: usize| sample < 8_000 || sample >= onset;
-            pcm.iter_mut().zip(n * length..).filter(|(_, n)| spoken(*n)).for_each(|(pcm, n)| *pcm += voice(n));
+            pcm.iter_mut()
+                .zip(n * length..)
+                .filter(|(_, n)| spoken(*n))
+                .for_each(|(pcm, n)| *pcm += voice(n));
             let mut packet = [0; 1276];
             match encoder.encode(&pcm, &mut packet).unwrap() {
                 Encoded::Packet(len) => Some(packet[..len].to_vec()),

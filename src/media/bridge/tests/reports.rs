@@ -79,7 +79,8 @@ fn report_as_another(call: &mut Call, sender: u32, from: SocketAddr, last_sr: u3
     let reception =
         Reception { ssrc: 0x7777, fraction_lost: 26, cumulative_lost: 4, highest_sequence: 1, jitter: 80 };
     let report = Some(Report { reception, last_sr, delay_since_last_sr: 65_536 * 10 / 1000 });
-    let compound = Compound { ssrc: sender, sender: Some(info), report, voip: None, cname: "far", bye: false };
+    let compound =
+        Compound { ssrc: sender, sender: Some(info), report, voip: None, cname: "far", bye: false };
     let mut bytes = [0; rtcp::MAX_WRITTEN];
     let len = compound.write(&mut bytes).unwrap();
     let datagram = Datagram { from, arrival: call.now.instant, bytes: &mut bytes[..len] };
