@@ -96,6 +96,8 @@ mod tests {
         Stream { ssrc, packets, next_sequence: 1 }
     }
 
+    const NONE: [usize; 0] = [];
+
     /// Reports five seconds apart, each with how many packets had gone out; gives which of them were findings.
     fn findings(reports: &[(Received, u32)]) -> Vec<usize> {
         let (mut hearing, start) = (Hearing::new(stream(1, 0)), Instant::now());
@@ -114,10 +116,10 @@ mod tests {
             findings(&[(nothing(), 40), (nothing(), 290), (nothing(), 540), (nothing(), 790)]),
             [2, 3]
         );
-        assert_eq!(findings(&[(nothing(), 10), (nothing(), 20), (nothing(), 30), (nothing(), 99)]), []);
+        assert_eq!(findings(&[(nothing(), 10), (nothing(), 20), (nothing(), 30), (nothing(), 99)]), NONE);
         assert_eq!(
             findings(&[(block(250, 0), 250), (nothing(), 500), (block(750, 0), 750), (nothing(), 1_000)]),
-            []
+            NONE
         );
     }
 
@@ -137,22 +139,22 @@ mod tests {
     fn who_hears_little_hears_and_a_silence_of_ours_is_not_to_be_heard() {
         // Nine of ten are lost.
         let bad: Vec<_> = (1..9).map(|n| (block(250 * n, 230), 250 * n)).collect();
-        assert_eq!(findings(&bad), []);
+        assert_eq!(findings(&bad), NONE);
         // A relay skipped what its source lost: few packets, far apart.
         let skipped: Vec<_> = (1..9).map(|n| (block(5_000 * n, 250), 110 * n)).collect();
-        assert_eq!(findings(&skipped), []);
+        assert_eq!(findings(&skipped), NONE);
         // Our own pause: two packets a second.
         let quiet: Vec<_> = (1..40).map(|n| (block(12 * n, 0), 12 * n)).collect();
-        assert_eq!(findings(&quiet), []);
+        assert_eq!(findings(&quiet), NONE);
     }
 
     #[test]
     fn who_speaks_of_others_only_and_who_says_goodbye_is_not_judged() {
         let others = Received { blocks: Some(1), ..Received::default() };
-        assert_eq!(findings(&[(others, 500), (others, 1_000), (others, 1_500)]), []);
+        assert_eq!(findings(&[(others, 500), (others, 1_000), (others, 1_500)]), NONE);
         let bye = Received { bye: true, ..nothing() };
-        assert_eq!(findings(&[(nothing(), 500), (bye, 1_000)]), []);
-        assert_eq!(findings(&[(Received::default(), 500), (Received::default(), 1_000)]), [], "no reports");
+        assert_eq!(findings(&[(nothing(), 500), (bye, 1_000)]), NONE);
+        assert_eq!(findings(&[(Received::default(), 500), (Received::default(), 1_000)]), NONE, "no reports");
     }
 
     #[test]
