@@ -548,7 +548,7 @@ impl Chaos {
     fn on_response(&mut self, at: SocketAddr, response: Response) {
         let key = (at, response.call_id().unwrap().to_owned());
         let method = response.cseq().unwrap().method;
-        if self.fork_hears(&key, &response) {
+        if self.fork_hears(&response) {
             return;
         }
         let Some(bot) = self.bots.get_mut(&key) else { return };

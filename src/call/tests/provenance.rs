@@ -204,7 +204,7 @@ fn a_transit_call_is_attested_as_a_gateways_unless_it_brings_a_signature_of_its_
 
 #[test]
 fn anothers_signature_goes_no_further_where_a_number_was_changed() {
-    let rule = "country_code = \"32\"\n[[rule]]\nname = \"r\"\nfrom = \"any\"\nmatch = \"+31\"\n\
+    let rule = "country_code = \"32\"\n[[rule]]\nname = \"r\"\nfrom = \"trunk:a\"\nmatch = \"+31\"\n\
                 trunks = [\"b\"]\n";
     let other = "+3225559999";
     for (replaces, change, orig, dest) in [

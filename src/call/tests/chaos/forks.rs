@@ -7,8 +7,8 @@ use crate::call::tests::world::*;
 use crate::sip::message::{HeaderName, Message, Method, Request, Response, Typed};
 use std::collections::BTreeMap;
 
-/// A phone: its operator's address, the Call-ID, its tag.
-pub type Place = (Key, String);
+/// A phone's tag.
+pub type Place = String;
 
 /// What it does next.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub enum Play {
 }
 
 struct Fork {
+    /// Whose it is.
+    key: Key,
     side: Side,
     /// The number of its last reliable response.
     rseq: u32,
@@ -48,8 +50,7 @@ pub struct Forks {
 impl Forks {
     /// Phones that answered and were never hung up on.
     pub fn left_open(&self) -> impl Iterator<Item = &Key> {
-        let open = |(_, fork): &(&Place, &Fork)| fork.answer.is_some() && !fork.over;
-        self.phones.iter().filter(open).map(|((key, _), _)| key)
+        self.phones.values().filter(|fork| fork.answer.is_some() && !fork.over).map(|fork| &fork.key)
     }
 }
 
@@ -64,10 +65,10 @@ impl Chaos {
     pub fn fork_plays(&mut self, key: &Key, invite: &Request) {
         for _ in 0..=self.dice.below(2) {
             let number = self.w.number();
-            let tag = format!("early{number}");
-            let side = Side::called(key.0, invite.clone(), &tag, self.w.via_of(key.0));
-            let place = (key.clone(), tag);
+            let place = format!("early{number}");
+            let side = Side::called(key.0, invite.clone(), &place, self.w.via_of(key.0));
             let fork = Fork {
+                key: key.clone(),
                 side,
                 rseq: 900,
                 port: 6_400 + 2 * (number % 1_000),
@@ -96,14 +97,15 @@ impl Chaos {
 
     /// A phone does something of its own accord.
     pub fn play_fork(&mut self, place: Place, play: Play) {
+        let Some(fork) = self.forks.phones.get_mut(&place).filter(|fork| !fork.over) else { return };
+        let key = fork.key.clone();
         // Where the operator has refused the call its phones ring no more; where another one has answered they may.
-        let refused = self.bots.get(&place.0).is_some_and(|bot| match &bot.answer {
+        let refused = self.bots.get(&key).is_some_and(|bot| match &bot.answer {
             Some(Message::Response(answer)) => answer.status >= 300,
             Some(Message::Request(_)) | None => bot.decided && !bot.over,
         });
-        let Some(fork) = self.forks.phones.get_mut(&place).filter(|fork| !fork.over) else { return };
         let early = fork.answer.is_none();
-        let (at, dice) = (place.0.0, &mut self.dice);
+        let (at, dice) = (key.0, &mut self.dice);
         match play {
             Play::Say(status) if early && !refused => {
                 let mut response = fork.side.response(&fork.side.invite, status);
@@ -136,7 +138,7 @@ impl Chaos {
                 }
                 fork.answer = Some(answer.clone());
                 // The operator lets it have the call.
-                if let Some(bot) = self.bots.get_mut(&place.0).filter(|bot| !bot.decided) {
+                if let Some(bot) = self.bots.get_mut(&key).filter(|bot| !bot.decided) {
                     (bot.decided, bot.over) = (true, true);
                 }
                 self.say(at, answer, ms(0));
@@ -164,7 +166,7 @@ impl Chaos {
 
     /// True for a request to one of these phones.
     pub fn is_for_fork(&mut self, key: &Key, request: &Request) -> bool {
-        let place = (key.clone(), request.to_tag().unwrap_or_default().to_owned());
+        let place = request.to_tag().unwrap_or_default().to_owned();
         let Some(fork) = self.forks.phones.get_mut(&place) else { return false };
         let mut answer = fork.side.response(request, 200);
         match request.method {
@@ -197,9 +199,9 @@ impl Chaos {
     }
 
     /// True for a response to one of these phones.
-    pub fn fork_hears(&mut self, key: &Key, response: &Response) -> bool {
-        let place = (key.clone(), response.from_tag().unwrap_or_default().to_owned());
-        let Some(fork) = self.forks.phones.get_mut(&place) else { return false };
+    pub fn fork_hears(&mut self, response: &Response) -> bool {
+        let place = response.from_tag().unwrap_or_default();
+        let Some(fork) = self.forks.phones.get_mut(place) else { return false };
         match response.cseq().map(|cseq| cseq.method) {
             Ok(Method::Bye) => fork.over |= response.status >= 200,
             Ok(Method::Update) if fork.answer.is_none() => {
