@@ -107,6 +107,13 @@ impl Server {
         self.status("Threads:")
     }
 
+    /// As the kernel knows them, fifteen octets each.
+    pub fn thread_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+        names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// What its open descriptors are of, as proc(5) names it, without the numbers of sockets and the like.
     pub fn descriptors(&self) -> Vec<String> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten().flatten();

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 const LONG: Long = Long { share: 0.01, hold: Duration::from_secs(30) };
 const SAMPLE: Duration = Duration::from_secs(10);
 const LINE: Duration = Duration::from_secs(60);
-/// Calls that come before anything is counted: they open what stays open, as the database's connections.
-const WARM_UP: u32 = 1_000;
+/// So long calls come before anything is counted: they open what stays open, as the database's connections and the threads
+/// of a pool at this rate.
+const WARM_UP: u32 = 60;
+/// The journal's files that may be open at once: how many spares it keeps ready changes with how full the active segment is.
+const JOURNAL_FILES: u64 = 4;
 /// Ports rest after a call, and the sockets of a database are closed when they have idled.
 const SETTLE: Duration = Duration::from_secs(120);
 /// Shorter loads say nothing about memory: caches and the kept calls are not full yet.
@@ -26,7 +29,9 @@ const FLAT: f64 = 0.05;
 struct Sample {
     at: Duration,
     resident: u64,
+    /// But for the journal's files.
     descriptors: u64,
+    journal_files: u64,
     threads: u64,
     ports_free: u64,
     calls: u64,
@@ -36,10 +41,10 @@ pub fn row(rate: u32, seconds: u32) {
     let admin =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let server = Server::gateway_with("soak", &admin.to_string(), &[]);
-    server.sipp().run(Load::of(WARM_UP, rate, HOLD));
+    server.sipp().run(Load::of(rate * WARM_UP.min(seconds), rate, HOLD));
     let look = |since: Instant| Sample::take(&server, admin, since.elapsed());
     let before = settled(&look, None);
-    let mut opened = server.descriptors();
+    let (opened, running) = (server.descriptors(), server.thread_names());
     assert!(before.ports_free > 0, "the gateway does not tell its metrics");
     println!(
         "soak        cps={rate} for {seconds} s, {:.0} % of the calls held {} s; before: {before}",
@@ -81,21 +86,25 @@ pub fn row(rate: u32, seconds: u32) {
     let descriptors = leaked(after.descriptors, before.descriptors);
     let threads = leaked(after.threads, before.threads);
     println!(
-        "soak        left behind: ports={ports} descriptors={descriptors} threads={threads} calls={}  (asked: 0 of each); after: {after}",
+        "soak        left behind: ports={ports} descriptors={descriptors} threads={threads} calls={}  (asked: 0 of each, \
+         and no more than {JOURNAL_FILES} files of the journal); after: {after}",
         after.calls
     );
     if descriptors > 0 {
-        let mut now = server.descriptors();
-        now.retain(|name| match opened.iter().position(|known| known == name) {
-            Some(known) => {
-                opened.swap_remove(known);
-                false
-            }
-            None => true,
-        });
-        println!("soak        descriptors that were not open before: {}", now.join(", "));
+        println!(
+            "soak        descriptors that were not open before: {}",
+            beyond(server.descriptors(), opened)
+        );
     }
-    let clean = report.failed == 0 && ports <= 0 && descriptors <= 0 && threads <= 0 && after.calls == 0;
+    if threads > 0 {
+        println!("soak        threads that did not run before: {}", beyond(server.thread_names(), running));
+    }
+    let all_given_back = ports <= 0
+        && descriptors <= 0
+        && threads <= 0
+        && after.calls == 0
+        && after.journal_files <= JOURNAL_FILES;
+    let clean = report.failed == 0 && all_given_back;
     let Some(growth) = Growth::of(&samples, seconds, rate) else {
         println!("soak        memory: too few samples");
         return;
@@ -106,6 +115,18 @@ pub fn row(rate: u32, seconds: u32) {
         true => println!("soak        passed"),
         false => println!("soak        NOT passed"),
     }
+}
+
+/// What is there now beyond what was there before.
+fn beyond(mut now: Vec<String>, mut before: Vec<String>) -> String {
+    now.retain(|name| match before.iter().position(|known| known == name) {
+        Some(known) => {
+            before.swap_remove(known);
+            false
+        }
+        None => true,
+    });
+    now.join(", ")
 }
 
 /// What is held once nothing changes any more: no call, no more ports in use than `before`, descriptors and threads
@@ -136,10 +157,13 @@ fn settled(look: &impl Fn(Instant) -> Sample, before: Option<Sample>) -> Sample 
 impl Sample {
     fn take(server: &Server, admin: SocketAddr, at: Duration) -> Sample {
         let metrics = metrics(admin).unwrap_or_default();
+        let (journal, others): (Vec<String>, Vec<String>) =
+            server.descriptors().into_iter().partition(|name| name.contains("/journal/"));
         Sample {
             at,
             resident: server.resident(),
-            descriptors: server.descriptors().len() as u64,
+            descriptors: others.len() as u64,
+            journal_files: journal.len() as u64,
             threads: server.threads(),
             ports_free: sum(&metrics, "tandem_media_ports_free"),
             calls: sum(&metrics, "tandem_calls_active"),
@@ -149,11 +173,12 @@ impl Sample {
 
 impl std::fmt::Display for Sample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Sample { resident, descriptors, threads, ports_free, calls, .. } = self;
+        let Sample { resident, descriptors, journal_files, threads, ports_free, calls, .. } = self;
         let kb = resident / 1024;
         write!(
             f,
-            "RSS={kb} KB descriptors={descriptors} threads={threads} ports free={ports_free} calls={calls}"
+            "RSS={kb} KB descriptors={descriptors} journal files={journal_files} threads={threads} \
+             ports free={ports_free} calls={calls}"
         )
     }
 }
