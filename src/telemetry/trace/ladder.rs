@@ -274,8 +274,8 @@ mod tests {
             call: CallId::from_parts(0, [1; 10]),
             legs: vec![
                 leg(0, "user alice", heard),
-                leg(1, "trunk a", LegReport { fault: Some(AudioFault::Unheard), ..LegReport::default() }),
-                leg(2, "trunk b", LegReport::default()),
+                leg(1, "trunk a", LegReport::default()),
+                leg(2, "trunk b", LegReport { fault: Some(AudioFault::Unheard), ..LegReport::default() }),
             ],
             messages: vec![
                 (0, message(1_000, Received, "INVITE sip:+32470123456@gw SIP/2.0", "1 INVITE")),
@@ -302,7 +302,7 @@ mod tests {
         for part in [
             "trunk a answered 503 Service Unavailable (INVITE) after 600 ms",
             "nothing was heard from trunk b: one-way audio",
-            "trunk a reports that it does not hear us: one-way audio",
+            "trunk b reports that it does not hear us: one-way audio",
             "10.0 % of the packets from user alice were lost",
             "1 messages were repeated",
         ] {
