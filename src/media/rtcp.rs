@@ -168,8 +168,6 @@ impl Writer<'_> {
 /// What a peer's compound says that we use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Received {
-    /// The source that says goodbye.
-    pub leaves: Option<u32>,
     /// The source that sent it.
     pub ssrc: u32,
     /// Middle 32 bits of the time in its SR.
@@ -183,6 +181,8 @@ pub struct Received {
     /// What its extended report says of our stream.
     pub voip: Option<VoipMetrics>,
     pub bye: bool,
+    /// The source that says goodbye.
+    pub leaves: Option<u32>,
 }
 
 /// These bytes are not an RTCP compound (RFC 3550 §6.1, appendix A.2).

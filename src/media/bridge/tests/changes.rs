@@ -344,13 +344,13 @@ fn hour(call: &mut Call, side: Side, ppm: i32, payloads: &[Vec<u8>], pauses: boo
     let (mut talker, mut wire) = (Talker::new(side, payload_type), drifting(ppm));
     let mut seen = Vec::new();
     for n in 0..HOUR {
+        until_it_comes(call, &mut wire, n);
         // Three seconds of voice, three of nothing but a sign of life every 400 ms.
         let silent = pauses && n / 150 % 2 == 1 && n % 20 != 0;
         if silent {
             talker.timestamp = talker.timestamp.wrapping_add(step);
             continue;
         }
-        until_it_comes(call, &mut wire, n);
         let before = if side == Side::A { call.at_b.len() } else { call.at_a.len() };
         let header = talker.next(step);
         call.send(side, header, &payloads[n as usize % payloads.len()]);
