@@ -225,6 +225,10 @@ impl Feed {
     #[inline]
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
         if let Path::Relay(_) = self.path {
+            // What may take its place needs room to put packets in order.
+            if self.spare.is_some() {
+                self.order.prepare(incoming.now);
+            }
             // A relay leaves the order as it is: the far side's own buffer is the better place to mend it.
             return self.play(incoming, tx, out);
         }
