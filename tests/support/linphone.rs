@@ -98,7 +98,7 @@ impl LinphoneBuilder {
              contact=sip:{user}@127.0.0.1\ndefault_proxy={default}\nmedia_encryption={encryption}\nmedia_encryption_mandatory={mandatory}\n\
              root_ca={ca}\nverify_server_certs=1\nverify_server_cn=1\n\
              [net]\nfirewall_policy=0\n\
-             [rtp]\naudio_rtp_port={media}\naudio_adaptive_jitt_comp_enabled=0\n\
+             [rtp]\naudio_rtp_port={media}\ndownload_ptime=0\naudio_adaptive_jitt_comp_enabled=0\n\
              rtcp_xr_enabled={metrics}\nrtcp_xr_voip_metrics_enabled={metrics}\nrtcp_xr_stat_summary_enabled=0\n\
              rtcp_xr_rcvr_rtt_mode=none\n\
              [sound]\nechocancellation=0\nremote_ring=\n\
@@ -244,7 +244,7 @@ impl Linphone {
         }
     }
 
-    /// Asks for packets of that length from its next offer on.
+    /// Asks for packets of that length from its next offer on. It changes only what its configuration has.
     pub fn choose_packets_of(&mut self, ms: u8) {
         self.process.write_line(&format!("param rtp download_ptime {ms}"));
     }
