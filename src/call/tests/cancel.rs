@@ -149,7 +149,7 @@ fn of_an_unknown_call_or_from_another_address_it_is_refused() {
     let mut w = World::new();
     let alice = w.dial("alice", "0470123456");
     w.invited(A);
-    w.send(STRANGER.parse().unwrap(), &alice.cancel());
+    w.send(STRANGER.parse().unwrap(), alice.cancel());
     assert_eq!(w.heard(STRANGER), ["481 CANCEL"]);
     assert!(w.call().is_live());
     let mut nobody = w.side(CAROL.parse().unwrap(), "carol", "sip:0470123456@example.org");

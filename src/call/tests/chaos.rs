@@ -314,12 +314,13 @@ impl Chaos {
         }
         self.fetch();
         let sent = self.w.trace.len();
-        if self.dice.percent(1) && sent > self.seen {
-            if let Some(line) = self.w.trace[self.seen..].iter().rev().find(|line| line.sent) {
-                let ticket = line.ticket;
-                self.doors.excuse((line.far, line.message.call_id().unwrap().to_owned()));
-                self.w.later(ms(5), Input::TransportFailed { ticket });
-            }
+        if self.dice.percent(1)
+            && sent > self.seen
+            && let Some(line) = self.w.trace[self.seen..].iter().rev().find(|line| line.sent)
+        {
+            let ticket = line.ticket;
+            self.doors.excuse((line.far, line.message.call_id().unwrap().to_owned()));
+            self.w.later(ms(5), Input::TransportFailed { ticket });
         }
         self.seen = sent;
     }

@@ -178,12 +178,15 @@ fn a_call_goes_on_to_another_user_who_sees_who_calls() {
     assert_eq!((first.duration_ms, second.duration_ms), (5_000, 5_000));
 }
 
+/// A change of the configuration.
+type Change<'a> = &'a dyn Fn(&mut Config);
+
 #[test]
 fn nobody_gets_further_by_it_than_the_user_could_call() {
     let limited = |config: &mut Config| config.limits.max_calls_per_user = 0;
     let users_only = |config: &mut Config| config.app.forward = Transfer::Users;
     let any = |_: &mut Config| {};
-    let cases: [(&str, EndCause, &dyn Fn(&mut Config)); 7] = [
+    let cases: [(&str, EndCause, Change<'_>); 7] = [
         ("<sip:090012345@example.org>", EndCause::Blocked, &any),
         ("<sip:+4412345678@example.org>", EndCause::NoRoute, &any),
         ("<sip:0499123456@example.org>", EndCause::UserLimit, &limited),
@@ -210,7 +213,7 @@ fn nobody_gets_further_by_it_than_the_user_could_call() {
 fn what_is_no_place_to_go_to_is_not_followed() {
     let off = |config: &mut Config| config.app.forward = Transfer::Off;
     let any = |_: &mut Config| {};
-    let cases: [(&str, &dyn Fn(&mut Config)); 6] = [
+    let cases: [(&str, Change<'_>); 6] = [
         ("<sip:0499123456@example.org>", &off),
         ("<sip:carol@elsewhere.example>", &any),
         ("<urn:service:sos>", &any),
@@ -363,29 +366,28 @@ fn send_on_busy(w: &mut World, device: &Side, to: &str) {
 #[test]
 fn who_forwards_all_calls_is_followed_at_once_and_the_other_devices_stop_ringing() {
     let to = "<sip:0499123456@example.org>";
-    for said in [&[][..], &[(HeaderName::Diversion, "<sip:bob@example.org>;reason=do-not-disturb")]] {
-        let mut w = World::new();
-        let (mut caller, one, other) = two_ring(&mut w);
-        send_on_saying(&mut w, &one, to, said);
-        let cancel = w.request(other.at, Method::Cancel);
-        assert!(cancel.headers.get(&HeaderName::Reason).unwrap().starts_with("Q.850;cause=23;"));
-        w.ok(&other, Method::Cancel);
-        w.reply(&other, 487);
-        assert_eq!(w.heard(B), ["181"]);
-        let callee = w.invited(A);
-        w.reply_with(&callee, 200, ANSWER);
-        w.heard(A);
-        w.ack(&mut caller);
-        w.pass(secs(5));
-        w.hang_up(&mut caller, &callee);
-        w.finish_all();
-        let (first, second) = both(&w);
-        assert_eq!((first.duration_ms, second.duration_ms), (5_000, 5_000));
-        let mut codes: Vec<_> = first.legs.iter().map(|leg| leg.sip_code).collect();
-        codes.sort_unstable();
-        assert_eq!(codes, [Some(302), Some(487)]);
-        assert!(first.legs.iter().all(|leg| leg.end_cause == Some(EndCause::Redirected) && !leg.chosen));
-    }
+    let said = &[(HeaderName::Diversion, "<sip:bob@example.org>;reason=unconditional")];
+    let mut w = World::new();
+    let (mut caller, one, other) = two_ring(&mut w);
+    send_on_saying(&mut w, &one, to, said);
+    let cancel = w.request(other.at, Method::Cancel);
+    assert!(cancel.headers.get(&HeaderName::Reason).unwrap().starts_with("Q.850;cause=23;"));
+    w.ok(&other, Method::Cancel);
+    w.reply(&other, 487);
+    assert_eq!(w.heard(B), ["181"]);
+    let callee = w.invited(A);
+    w.reply_with(&callee, 200, ANSWER);
+    w.heard(A);
+    w.ack(&mut caller);
+    w.pass(secs(5));
+    w.hang_up(&mut caller, &callee);
+    w.finish_all();
+    let (first, second) = both(&w);
+    assert_eq!((first.duration_ms, second.duration_ms), (5_000, 5_000));
+    let mut codes: Vec<_> = first.legs.iter().map(|leg| leg.sip_code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(302), Some(487)]);
+    assert!(first.legs.iter().all(|leg| leg.end_cause == Some(EndCause::Redirected) && !leg.chosen));
     // It counts before what another one says of this call alone.
     let mut w = World::new();
     w.register("bob", BOB3);
@@ -399,6 +401,22 @@ fn who_forwards_all_calls_is_followed_at_once_and_the_other_devices_stop_ringing
     assert!(w.heard(A).is_empty());
     w.cancel(&caller);
     w.finish_all();
+}
+
+#[test]
+fn who_says_nothing_of_all_calls_or_wants_peace_at_one_phone_lets_the_others_ring() {
+    let disturbed = &[(HeaderName::Diversion, "<sip:bob@example.org>;reason=do-not-disturb")][..];
+    for said in [&[][..], disturbed] {
+        let mut w = World::new();
+        let (mut caller, one, other) = two_ring(&mut w);
+        send_on_saying(&mut w, &one, "<sip:0499123456@example.org>", said);
+        assert!(w.heard(BOB2).is_empty() && w.heard(A).is_empty());
+        w.reply_with(&other, 200, OPUS_ANSWER);
+        w.ack(&mut caller);
+        w.heard(BOB2);
+        w.hang_up(&mut caller, &other);
+        w.finish();
+    }
 }
 
 #[test]

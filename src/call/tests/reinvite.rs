@@ -69,6 +69,20 @@ fn a_hold_that_does_not_get_out_is_told_later() {
 }
 
 #[test]
+fn a_far_end_that_can_never_be_told_of_a_hold_is_lost() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    w.unreachable.push(callee.at);
+    offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
+    w.pass(secs(15));
+    assert!(w.call().is_live());
+    w.pass(secs(2));
+    assert_eq!(w.heard(ALICE), ["BYE"]);
+    w.ok(&alice, Method::Bye);
+    assert_eq!(w.finish().end_cause, Some(EndCause::DialogLost));
+}
+
+#[test]
 fn a_callee_holds_the_old_way() {
     let mut w = World::new();
     let (mut alice, mut callee) = w.talking();
@@ -246,7 +260,7 @@ fn offers_that_cross_are_both_refused_and_both_tried_again() {
     let theirs = callee.invite(ANSWER);
     w.send(callee.at, &theirs);
     assert_eq!(w.heard(A), ["491"]);
-    w.send(callee.at, &callee.ack_failure(&w.last_response(A, 491)));
+    w.send(callee.at, callee.ack_failure(&w.last_response(A, 491)));
     w.send(callee.at, callee.response(&ours, 491));
     assert_eq!(w.heard(A), ["ACK"]);
     w.pass(ms(1));

@@ -435,13 +435,13 @@ fn who_still_rings_is_left_to_the_other_call() {
             alice.request(Method::Refer).with_header(HeaderName::ReferTo, replacing(&second, false));
         w.send(alice.at, &request);
         let challenge = w.response(alice.at, 401);
-        w.send(alice.at, &alice.with_credentials(&request, &challenge));
+        w.send(alice.at, alice.with_credentials(&request, &challenge));
         w.response(alice.at, 202);
         assert_eq!(report(&mut w, &alice), ("SIP/2.0 100 Trying".into(), false));
         // Its own INVITE is over, so that a CANCEL behind it stops nobody's phone.
         w.refused(&second, 487);
         assert_eq!(report(&mut w, &alice), ("SIP/2.0 180 Ringing".into(), false));
-        w.send(second.at, &second.cancel());
+        w.send(second.at, second.cancel());
         w.response(second.at, 200);
         assert!(w.heard(CAROL).is_empty() && w.heard(A).is_empty());
         w.pass(secs(5));

@@ -37,7 +37,7 @@ impl Doors {
     /// In every third storm.
     pub fn new(seed: u64) -> Doors {
         Doors {
-            asks: seed % 3 == 0,
+            asks: seed.is_multiple_of(3),
             dice: Dice(seed ^ 0x5eed),
             doors: HashMap::new(),
             excused: HashSet::new(),

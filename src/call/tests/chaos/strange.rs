@@ -83,7 +83,7 @@ fn load(w: &mut World, config: Config) {
 /// A trunk's caller is signed, well or not, or not at all.
 pub fn sign(invite: &mut Request, now: Now, dice: &mut Dice) {
     invite.headers.push(HeaderName::new("X-Storm"), "1");
-    let iat = (now.unix_ms / 1_000) as i64;
+    let iat = now.unix_ms / 1_000;
     let (orig, iat) = match dice.below(10) {
         0 | 1 => return,
         2 => {

@@ -81,6 +81,9 @@ fn leg(call: u8, index: u8) -> LegId {
     LegId { call: CallId::from_parts(1, [call; 10]), index }
 }
 
+/// More than any of these tests is told.
+const TOLD: usize = 10_000;
+
 /// A worker and what it tells.
 struct Bench {
     workers: MediaWorkers,
@@ -93,7 +96,7 @@ impl Bench {
     }
 
     fn limited(count: usize, limit: LoadLimit) -> Bench {
-        let (sender, events) = mpsc::channel();
+        let (sender, events) = mpsc::sync_channel(TOLD);
         let sender = Mutex::new(sender);
         let workers = MediaWorkers::start(count, limit, move |event| {
             let _ = sender.lock().unwrap().send(event);
@@ -123,7 +126,7 @@ impl Bench {
 }
 
 /// Tells when it was written to.
-struct Marked(mpsc::Sender<i64>);
+struct Marked(mpsc::SyncSender<i64>);
 
 impl ActivityMark for Marked {
     fn mark(&mut self, unix_ms: i64) {
@@ -205,7 +208,7 @@ fn a_transcoded_call_runs_through_real_sockets() {
     let (app, trunk) = (FarSide::new(), FarSide::new());
     let ((app_sockets, app_port), (trunk_sockets, trunk_port)) = (sockets(), sockets());
     let (a, b) = (leg(1, 0), leg(1, 1));
-    let (marks, marked) = mpsc::channel();
+    let (marks, marked) = mpsc::sync_channel(TOLD);
     bench.send(MediaCommand::OpenLeg { leg: a, kind: LegKind::App, sockets: app_sockets, config: None });
     bench.send(MediaCommand::ConfigureLeg { leg: a, config: config(AudioCodec::Opus, &app) });
     bench.send(MediaCommand::OpenLeg {
@@ -290,7 +293,7 @@ fn a_test_line_answers_at_the_callers_own_port_and_its_call_is_known_to_live() {
     let caller = FarSide::new();
     let (sockets, port) = sockets();
     let id = leg(8, 0);
-    let (marks, marked) = mpsc::channel();
+    let (marks, marked) = mpsc::sync_channel(TOLD);
     let config = Some(config(AudioCodec::Pcma, &caller));
     bench.send(MediaCommand::OpenLeg { leg: id, kind: LegKind::Trunk, sockets, config });
     bench.send(MediaCommand::Serve { leg: id, line: Line::Echo, mark: Some(Box::new(Marked(marks))) });
