@@ -29,7 +29,8 @@ pub(super) fn complaints(value: &Value, schema: &Value, at: &str) -> Vec<String>
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
         _ => return vec![format!("{at}: the schema has no type")],
     };
-    if !allowed.contains(&actual) && !(actual == "integer" && allowed.contains(&"number")) {
+    let fits = allowed.contains(&actual) || (actual == "integer" && allowed.contains(&"number"));
+    if !fits {
         return vec![format!("{at}: {actual} instead of {allowed:?}")];
     }
     let mut found = Vec::new();

@@ -131,6 +131,7 @@ impl MediaWorkers {
 fn start(index: usize, limit: LoadLimit, events: EventHandler) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    #[allow(clippy::disallowed_methods, reason = "a few orders a call, from a shard that may never wait")]
     let (orders, inbox) = channel();
     let legs = Arc::new(AtomicUsize::new(0));
     let stats = Arc::new(WorkerStats::default());

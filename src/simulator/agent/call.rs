@@ -40,6 +40,7 @@ pub(super) struct Call {
     pub deadline: Option<Instant>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a call")]
 pub(super) enum Phase {
     /// Our INVITE has no final response yet.
     Inviting {

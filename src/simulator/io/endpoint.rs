@@ -108,6 +108,7 @@ pub enum Visit {
     Binding(Box<Binding>),
 }
 
+#[allow(clippy::large_enum_variant, reason = "a few orders a call")]
 enum Command {
     Register {
         peer: Peer,

@@ -50,6 +50,7 @@ pub enum TransportFailure {
 
 /// What happened on a socket.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are messages, and each would cost an allocation")]
 pub enum TransportEvent {
     /// A message arrived. Answers to it go to `peer`.
     Message {

@@ -118,13 +118,12 @@ impl Recorder {
         if self.is_off() {
             return;
         }
-        if !self.calls.contains_key(&leg.call) {
-            let kept =
-                Kept { call: leg.call, legs: Vec::new(), messages: Vec::new(), left_out: 0, end: None };
-            self.calls.insert(leg.call, kept);
-            self.order.push_back(leg.call);
-            self.forget_surplus();
-        }
+        let order = &mut self.order;
+        self.calls.entry(leg.call).or_insert_with(|| {
+            order.push_back(leg.call);
+            Kept { call: leg.call, legs: Vec::new(), messages: Vec::new(), left_out: 0, end: None }
+        });
+        self.forget_surplus();
         let Some(kept) = self.calls.get_mut(&leg.call) else { return };
         let call_id: Arc<str> = call_id.into();
         let place = kept.legs.len();

@@ -13,6 +13,9 @@ pub struct Disk {
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
+/// Is told what was written since the last sync.
+type BeforeSync = Box<dyn FnMut(&[(PathBuf, u64, usize)]) + Send>;
+
 #[derive(Default)]
 struct State {
     failing_syncs: u32,
@@ -22,7 +25,7 @@ struct State {
     hanging: bool,
     /// Writes since the last sync of their file.
     unsynced: Vec<(PathBuf, u64, usize)>,
-    before_sync: Option<Box<dyn FnMut(&[(PathBuf, u64, usize)]) + Send>>,
+    before_sync: Option<BeforeSync>,
 }
 
 impl Disk {

@@ -88,7 +88,8 @@ fn open(directory: &Directory) -> Opened {
 }
 
 fn open_with(options: JournalOptions, files: Box<dyn super::files::JournalFiles>) -> Opened {
-    let (sender, events) = mpsc::channel();
+    // More than any of these tests is told.
+    let (sender, events) = mpsc::sync_channel(100_000);
     let sender = std::sync::Mutex::new(sender);
     let on_event = move |event| {
         let _ = sender.lock().unwrap().send(event);

@@ -57,7 +57,10 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
             disk.before_sync(move |unsynced| {
                 // Before the first record is acknowledged recovery has nothing to prove.
                 let acknowledged = acknowledged.lock().unwrap();
-                if random.next() % 3 == 0 && !acknowledged.is_empty() && images.lock().unwrap().len() < 4 {
+                if random.next().is_multiple_of(3)
+                    && !acknowledged.is_empty()
+                    && images.lock().unwrap().len() < 4
+                {
                     let borrowed = std::mem::ManuallyDrop::new(Directory(path.clone()));
                     images
                         .lock()
