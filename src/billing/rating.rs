@@ -357,7 +357,7 @@ mod tests {
         // Not 3,600 times the rounded second (748,800): one rounding at the end.
         assert_eq!(price(1_250_000, 1, 1).amount(3_600_000).micros, 750_000);
         // More than a day at a dear rate fits.
-        assert_eq!(price(999_999_999_99, 60, 60).amount(90_000_000).micros, 1_499_999_999_985);
+        assert_eq!(price(99_999_999_999, 60, 60).amount(90_000_000).micros, 1_499_999_999_985);
     }
 
     #[test]

@@ -36,6 +36,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one a process")]
 enum Command {
     Run(run::Args),
     Demo(demo::Args),

@@ -103,7 +103,7 @@ pub fn draw_by_weight(weights: &[u16], draw: u32) -> Option<usize> {
     // one among themselves.
     let share = |weight: &u16| u64::from(*weight) * 100 + 1;
     let whole: u64 = weights.iter().map(share).sum();
-    let mut left = u64::from(draw) * whole >> 32;
+    let mut left = (u64::from(draw) * whole) >> 32;
     weights.iter().position(|weight| {
         let here = left < share(weight);
         left = left.saturating_sub(share(weight));

@@ -217,7 +217,7 @@ impl PortAllocator {
                 let mut free: Vec<FreePair> = network
                     .range
                     .clone()
-                    .filter(|port| port % 2 == 0 && *port > 0 && port + 1 <= *network.range.end())
+                    .filter(|port| port % 2 == 0 && *port > 0 && port < network.range.end())
                     .map(|rtp_port| FreePair { rtp_port, avoid_until: None })
                     .collect();
                 // Guessing the next call's port must not be possible from the last one's (RFC 6056 §3).
