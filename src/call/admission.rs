@@ -149,12 +149,15 @@ impl Exchange {
     /// already. One that comes back for another number is a call of its own (RFC 3261 §16.3 calls that a spiral), and
     /// Max-Forwards ends what never does.
     fn is_circle(&self, request: &Request, admitted: &Admitted) -> bool {
-        let mut call_id = request.call_id().unwrap_or_default();
-        while let Some(call) = self.core.own_call(call_id).and_then(|call| self.calls.get(&call)) {
-            if call.had(&admitted.dialled, admitted.number.as_ref()) {
+        let call = |id| self.calls.get(&id);
+        let mut next = request.call_id().ok().and_then(|id| self.core.own_call(id)).and_then(call);
+        while let Some(before) = next {
+            if before.had(&admitted.dialled, admitted.number.as_ref()) {
                 return true;
             }
-            call_id = &call.caller.call_id;
+            // A call that a device sent on has no caller of its own: it came here with the one that rang the device.
+            let own = self.core.own_call(&before.caller.call_id);
+            next = own.or_else(|| before.forwarded_of()).and_then(call);
         }
         false
     }

@@ -24,6 +24,8 @@ pub struct Forwarding {
 pub struct Why {
     pub word: &'static str,
     pub cause: u16,
+    /// The device says it; else it is what its ringing tells.
+    said: bool,
 }
 
 const WHYS: [(&str, u16); 10] = [
@@ -45,14 +47,15 @@ impl Why {
         let said = headers.list(&HeaderName::Diversion).next().and_then(|value| NameAddr::parse(value).ok());
         let said = said.as_ref().and_then(|entry| entry.params.value("reason"));
         let known = |word: &str| WHYS.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(word));
-        let (word, cause) =
-            said.and_then(known).unwrap_or(if rang { ("deflection", 487) } else { ("unconditional", 302) });
-        Why { word, cause }
+        let said = said.and_then(known);
+        let (word, cause) = said.unwrap_or(if rang { ("deflection", 487) } else { ("unconditional", 302) });
+        Why { word, cause, said: said.is_some() }
     }
 
-    /// True where it holds for all calls of the user (RFC 4458 §3: "unconditional"), whatever this one met.
+    /// True where the device says that it holds for all calls of the user (RFC 5806 §4: "unconditional"), whatever this one
+    /// met. A 302 without a word may be a busy phone's, and "do-not-disturb" is of one phone: the others ring on.
     pub fn is_unconditional(self) -> bool {
-        self.cause == 302
+        self.said && self.word == "unconditional"
     }
 }
 

@@ -109,6 +109,14 @@ impl EarlyDialogs {
         self.current.take_if(|current| current.as_str() == tag).is_some()
     }
 
+    /// The newest fork that may be heard and has described itself.
+    pub fn audible(&self) -> Option<String> {
+        let audible = |early: &&EarlyDialog| {
+            early.permitted && !early.over && (early.description.is_some() || early.agreed.is_some())
+        };
+        self.dialogs.iter().rev().find(audible).map(|early| early.dialog.remote_tag.clone())
+    }
+
     /// The dialog a provisional response makes or belongs to.
     fn note(&mut self, invite: &Request, progress: &Response) -> Option<&mut EarlyDialog> {
         let tag = progress.to_tag()?;

@@ -264,8 +264,11 @@ impl Call {
                 if refresh {
                     leg.session.postpone(now);
                     self.tell_directions(core, now);
-                } else {
+                } else if leg.again.allows(&Method::Invite) {
                     leg.modification = Modification::RetryAt { at: now.instant + RETRY };
+                } else {
+                    // Whoever can't be told of a hold can't be reached at all.
+                    self.lose_dialog(core, now, index);
                 }
             }
             (Modification::Pending { refresh: true, .. }, ClientFailure::TimedOut) => self.expire(core, now),

@@ -297,6 +297,11 @@ impl Call {
         talks && callee.leg() == Some(index) && self.joined.is_none() && self.cdr.forwarded_of.is_some()
     }
 
+    /// The call that a device has sent on, where this one is what it was sent on to.
+    pub fn forwarded_of(&self) -> Option<CallId> {
+        self.cdr.forwarded_of
+    }
+
     /// True where it comes out of a REFER.
     pub(super) fn is_transferred(&self) -> bool {
         self.serves_transfer && self.cdr.forwarded_of.is_none()

@@ -72,13 +72,19 @@ impl Call {
     }
 
     /// One of several forks has ended, and the others go on (RFC 6228 §4). The caller has one dialog with us, whoever rings
-    /// behind: it is told nothing, and hears ringback in the place of what was heard.
+    /// behind: it is told nothing, and hears another fork that may be heard in the place of this one, else ringback.
     fn end_fork(&mut self, core: &mut Core, now: Now, position: usize, progress: &Response) {
         let leg = &mut self.callees[position];
         let index = leg.id.index;
         if leg.early.end(progress.to_tag().unwrap_or_default()) {
+            let next = leg.early.audible().filter(|_| leg.party.lets_hear(true));
             self.early.take_if(|early| *early == index);
-            self.play_ringback(core, now);
+            if let Some(tag) = next {
+                self.hear_fork(core, position, &tag, None);
+            }
+            if self.early.is_none() {
+                self.play_ringback(core, now);
+            }
         }
     }
 

@@ -284,16 +284,24 @@ pub fn on_register_response(exchange: &mut Exchange, now: Now, trunk: &str, answ
             let wait = answer.retry_after().map(asked_pause);
             register_failed(core, side, now, format!("answers REGISTER with {status}"), wait);
             if let (Some(wait), 500..=599) = (wait, status) {
-                leave_registrar(exchange, now, index, wait);
+                leave_registrar(exchange, now, index, status, wait);
             }
         }
     }
 }
 
-/// The registrar asked to be left alone, and is, with calls too (RFC 3261 §21.5.4). Another address of the trunk may
-/// serve meanwhile, and is asked at once (RFC 3263 §4.3).
-fn leave_registrar(exchange: &mut Exchange, now: Now, index: usize, pause: Duration) {
-    let Some(side) = exchange.trunks.side(index) else { return };
+/// The registrar asked to be left alone, and is. Another address of the trunk may serve meanwhile, and is asked at once
+/// (RFC 3263 §4.3). A 503 is of the whole server, with calls too (RFC 3261 §21.5.4); any other failure is of its
+/// registrations alone.
+fn leave_registrar(exchange: &mut Exchange, now: Now, index: usize, status: u16, pause: Duration) {
+    let Some(side) = exchange.trunks.side_mut(index) else { return };
+    if status != 503 {
+        // All are asked before any of them is asked again.
+        if !(side.upkeep.failures as usize).is_multiple_of(side.targets.iter().count().max(1)) {
+            register(&mut exchange.core, side, now);
+        }
+        return;
+    }
     let (trunk, asked) = (side.settings.name.clone(), side.upkeep.asked.clone());
     if let Some(asked) = asked {
         exchange.trunks.pause_target(now, &trunk, Route::of(&asked.peer), pause);

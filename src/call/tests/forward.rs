@@ -363,6 +363,13 @@ fn send_on_busy(w: &mut World, device: &Side, to: &str) {
     assert_eq!(w.heard(&device.at.to_string()), ["ACK"]);
 }
 
+/// A device that forwards all calls sends this one on.
+fn send_on_always(w: &mut World, device: &Side, to: &str) {
+    let always = "<sip:bob@example.org>;reason=unconditional";
+    send_on_saying(w, device, to, &[(HeaderName::Diversion, always)]);
+    assert_eq!(w.heard(&device.at.to_string()), ["ACK"]);
+}
+
 #[test]
 fn who_forwards_all_calls_is_followed_at_once_and_the_other_devices_stop_ringing() {
     let to = "<sip:0499123456@example.org>";
@@ -424,7 +431,7 @@ fn a_phone_that_forwards_to_nowhere_does_not_keep_the_others_from_ringing() {
     for to in ["<sip:090012345@example.org>", "<sip:112@example.org>", "<sip:bob@example.org>"] {
         let mut w = World::new();
         let (mut caller, one, other) = two_ring(&mut w);
-        send_on(&mut w, &one, to);
+        send_on_always(&mut w, &one, to);
         assert!(w.heard(BOB2).is_empty(), "{to}");
         w.reply_with(&other, 200, OPUS_ANSWER);
         w.ack(&mut caller);
@@ -434,7 +441,7 @@ fn a_phone_that_forwards_to_nowhere_does_not_keep_the_others_from_ringing() {
         // Nor for ever.
         let mut w = World::new();
         let (caller, one, other) = two_ring(&mut w);
-        send_on(&mut w, &one, to);
+        send_on_always(&mut w, &one, to);
         w.pass(secs(120));
         assert_eq!(w.heard(BOB2), ["CANCEL"], "{to}");
         w.reply(&other, 487);

@@ -266,6 +266,26 @@ fn a_fork_that_ends_before_the_others_is_told_to_nobody_and_heard_no_more() {
 }
 
 #[test]
+fn when_the_fork_that_was_heard_ends_another_one_that_may_be_is_heard_again() {
+    let mut w = World::new();
+    let (alice, one, two) = two_forks(&mut w, "sendrecv");
+    let heard = |w: &World| w.leg(1).config.as_ref().unwrap().remote_rtp.port();
+    assert_eq!(heard(&w), 6000);
+    w.reply_saying(&two, 183, &ANSWER.replace("6000", "6100"), &[(HeaderName::PEarlyMedia, "sendrecv")]);
+    assert_eq!(heard(&w), 6100);
+    w.reply_saying(&two, 199, "", &[]);
+    w.pass(secs(2));
+    let far = LegId { call: w.call().id, index: 1 };
+    assert_eq!((heard(&w), w.leg(0).tone), (6000, Some(Some(far))), "its voice ends the tone");
+    w.reply_saying(&one, 199, "", &[]);
+    w.pass(secs(2));
+    assert_eq!(w.leg(0).tone, Some(None));
+    w.heard(ALICE);
+    w.cancel(&alice);
+    w.finish();
+}
+
+#[test]
 fn a_trunk_that_was_not_asked_is_not_believed() {
     let mut w = World::new();
     let alice = w.dial("alice", "0470123456");

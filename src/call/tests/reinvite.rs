@@ -76,7 +76,7 @@ fn a_far_end_that_can_never_be_told_of_a_hold_is_lost() {
     offer(&mut w, &mut alice, &directed(OFFER, "sendonly"));
     w.pass(secs(15));
     assert!(w.call().is_live());
-    w.pass(secs(2));
+    w.pass(secs(1));
     assert_eq!(w.heard(ALICE), ["BYE"]);
     w.ok(&alice, Method::Bye);
     assert_eq!(w.finish().end_cause, Some(EndCause::DialogLost));

@@ -112,6 +112,25 @@ fn both_calls_of_a_spiral_are_answered_and_end() {
 }
 
 #[test]
+fn a_circle_through_a_phone_that_sends_its_calls_on_is_closed_once() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    let caller = w.call_in(B, "+3225550002");
+    let bob = w.invited(BOB);
+    let mut sends_on = bob.response(&bob.invite, 302);
+    sends_on.headers.set(HeaderName::Contact, "<sip:0499123456@example.org>");
+    w.send(bob.at, sends_on);
+    let callee = w.invited(A);
+    sent_on(&mut w, &callee.invite, "+3225550002");
+    w.inbox(at(A)).retain(|message| matches!(message, Message::Response(answer) if answer.status >= 200));
+    assert_eq!(w.heard(A), ["482"]);
+    w.heard(BOB);
+    assert!(w.heard(BOB).is_empty(), "it rings no second time");
+    w.cancel(&caller);
+    w.finish_all();
+}
+
+#[test]
 fn a_circle_of_several_calls_is_closed_once() {
     let mut w = World::new();
     let caller = w.call_in(A, "+31201234567");

@@ -203,6 +203,33 @@ fn while_a_registrar_wants_to_be_left_alone_another_one_of_the_trunk_keeps_us() 
 }
 
 #[test]
+fn a_registrar_whose_registrations_alone_fail_still_gets_calls_and_the_others_are_asked_once_each() {
+    let mut w = World::with(|config| {
+        registering(config);
+        config.trunks[0].proxy = [A, A2].map(|place| at(place).into()).to_vec();
+    });
+    let broken = |w: &mut World, place: &str| {
+        let register = w.request(at(place), Method::Register);
+        let broken = Response::to_request(&register, 500).with_tag("op");
+        w.send(at(place), broken.with_header(HeaderName::RetryAfter, "1800"));
+    };
+    w.pass(ms(1));
+    broken(&mut w, A);
+    broken(&mut w, A2);
+    assert!(w.heard(A).is_empty() && w.heard(A2).is_empty(), "no circle");
+    let alice = w.dial("alice", "0470123456");
+    let callee = w.invited(A);
+    w.reply(&callee, 486);
+    w.refused(&alice, 486);
+    assert_eq!(w.heard(A), ["ACK"]);
+    w.pass(secs(1799));
+    assert!(w.heard(A).is_empty() && w.heard(A2).is_empty());
+    w.pass(secs(1));
+    broken(&mut w, A);
+    assert_eq!(w.heard(A2), ["REGISTER"]);
+}
+
+#[test]
 fn a_registrar_that_wants_a_longer_time_gets_it() {
     let mut w = World::with(registering);
     w.pass(ms(1));
