@@ -164,9 +164,9 @@ fn two_linphones(lane: &Lane) -> (Linphone, Gateway<'_>, Linphone) {
     (line, gateway, phone)
 }
 
-/// Both say their words, alice hangs up, and each was heard.
+/// Both say their words, alice hangs up, and she was heard.
 #[track_caller]
-fn hear_each_other(line: &mut Linphone, phone: &mut Linphone) {
+fn talk(line: &mut Linphone, phone: &mut Linphone) {
     // What is played in the first second of a stream is lost.
     wait::talk(Duration::from_millis(1_500));
     line.speak();
@@ -177,7 +177,6 @@ fn hear_each_other(line: &mut Linphone, phone: &mut Linphone) {
     line.quit();
     phone.quit();
     speech::assert_heard(phone.said(), line.said(), line.heard());
-    speech::assert_heard(line.said(), phone.said(), phone.heard());
 }
 
 #[test]
@@ -191,7 +190,8 @@ fn a_phone_behind_an_operator_takes_its_call_back_from_hold_in_another_codec() {
     wait::until("the other codec", wait::SOON, || {
         (gateway.calls()[0]["callee_codec"] == "PCMU").then_some(())
     });
-    hear_each_other(&mut line, &mut phone);
+    talk(&mut line, &mut phone);
+    speech::assert_heard(line.said(), phone.said(), phone.heard());
 }
 
 /// How long the packets of a stream are in its clock, as far as their timestamps tell.
@@ -212,6 +212,18 @@ fn became_longer(packets: &[Packet], least: usize) -> usize {
     change
 }
 
+/// What libopus makes of these packets.
+fn decode(packets: &[Packet], file: &Path) {
+    let mut decoder = Decoder::new(BARESIP_G711.rate).expect("a decoder");
+    let mut samples = Vec::new();
+    for packet in packets {
+        let mut pcm = [0; 960];
+        let count = decoder.decode(&packet.octets, &mut pcm).expect("Opus");
+        samples.extend_from_slice(&pcm[..count]);
+    }
+    Wav { rate: BARESIP_G711.rate, channels: 1, samples }.write(file);
+}
+
 #[test]
 fn an_app_takes_its_call_back_from_hold_with_longer_packets() {
     let lane = Lane::take("codecs-ptime");
@@ -220,11 +232,15 @@ fn an_app_takes_its_call_back_from_hold_with_longer_packets() {
     let (mut line, gateway, mut phone) = two_linphones(&lane);
     phone.choose_packets_of(60);
     phone.hold_and_take_back();
-    hear_each_other(&mut line, &mut phone);
+    talk(&mut line, &mut phone);
     let mut wire = tap.stop().sip_at(gateway.udp().port());
     let port = wire.audio_of(phone.sip_port());
-    // Who is called says nothing before.
-    became_longer(&sent_to(&wire, port), 0);
+    let packets = sent_to(&wire, port);
+    // Who is called says nothing before. linphone's own buffer loses some of such packets: the wire is judged.
+    let change = became_longer(&packets, 0);
+    let heard = lane.path("heard.wav");
+    decode(&packets[change..], &heard);
+    speech::assert_heard(line.said(), phone.said(), &heard);
 }
 
 #[test]
@@ -246,15 +262,8 @@ fn an_app_asks_for_longer_packets_by_an_update() {
     let wire = tap.stop().sip_at(gateway.udp().port());
     let packets = sent_to(&wire, media);
     let change = became_longer(&packets, 25);
-    let mut decoder = Decoder::new(BARESIP_G711.rate).expect("a decoder");
-    let mut samples = Vec::new();
-    for packet in &packets[change..] {
-        let mut pcm = [0; 960];
-        let count = decoder.decode(&packet.octets, &mut pcm).expect("Opus");
-        samples.extend_from_slice(&pcm[..count]);
-    }
     let (heard, other) = (lane.path("heard.wav"), lane.path("other.wav"));
-    Wav { rate: BARESIP_G711.rate, channels: 1, samples }.write(&heard);
+    decode(&packets[change..], &heard);
     Voice::Caller.record(&other, BARESIP_G711, Duration::ZERO);
     speech::assert_heard(line.said(), &other, &heard);
 }
