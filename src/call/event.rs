@@ -292,13 +292,16 @@ pub enum Event {
         /// Index of the leg of `callee`.
         callee_leg: Option<u8>,
     },
-    /// One side of an answered call is not heard, or holds nothing; each kind once a call.
+    /// One side of an answered call is not heard, or holds nothing; each kind once a call, but that nothing comes is told
+    /// after one side said that it hears nothing too.
     AudioFault {
         call: CallId,
         trunk: Option<Arc<str>>,
         /// The side that is not heard.
         leg: LegKind,
         fault: AudioFault,
+        /// The call was told of as one-way before: it is found to be worse, and is still one call.
+        counted: bool,
     },
     /// What came of checking the signed identity of a trunk's call.
     StirVerified {

@@ -58,7 +58,7 @@ pub struct News {
     pub latched: Option<SocketAddr>,
     pub first_packet: bool,
     pub timed_out: bool,
-    /// What is wrong with what is heard, at the first finding.
+    /// What is wrong with what is heard, at the first finding of the fault that is told.
     pub fault: Option<AudioFault>,
 }
 
@@ -176,13 +176,15 @@ impl Supervision {
         (self.since, self.alive) = (now, now);
     }
 
-    /// Who is muted may send nothing but reports, for as long as they show that it listens.
-    fn note_report(&mut self, listens: bool, now: Instant) {
-        if listens {
-            return self.note_media(now);
+    /// Who is muted may send nothing but reports, for as long as they show that it listens; `None`: they never say.
+    fn note_report(&mut self, listens: Option<bool>, now: Instant) {
+        match (listens, self.after) {
+            (Some(true), _) => self.note_media(now),
+            (Some(false), Some(after)) => {
+                self.since = self.since.max(now.min(self.alive + after * REPORTS_HOLD));
+            }
+            (Some(false), None) | (None, _) => self.since = now,
         }
-        let held = self.after.map_or(now, |after| now.min(self.alive + after * REPORTS_HOLD));
-        self.since = self.since.max(held);
     }
 }
 
@@ -541,6 +543,12 @@ impl Leg {
     fn note_fault(&mut self, finding: Finding) {
         let conversation = &mut self.conversation;
         match conversation.fault {
+            // What is seen here itself is surer than what is told, and whom nobody hears is missed most.
+            Some(AudioFault::Unheard) if finding.fault == AudioFault::Missing => {
+                conversation.faulty = finding.lasted;
+                conversation.fault = Some(finding.fault);
+                self.news.fault = Some(finding.fault);
+            }
             // Who is not heard and does not hear has one time of it.
             Some(known) if known != finding.fault && known.is_one_way() && finding.fault.is_one_way() => {}
             Some(_) => conversation.faulty += finding.lasted,

@@ -54,10 +54,10 @@ pub struct LegReport {
     #[serde(default)]
     pub remote_mos_cq: Option<f32>,
     /// What was wrong with the audio that came from here while the other leg was heard, or with what went there; the first
-    /// fault found.
+    /// fault found, but `missing` in place of `unheard`.
     #[serde(default)]
     pub fault: Option<AudioFault>,
-    /// For how long, in all.
+    /// For how long that fault lasted, in all.
     #[serde(default)]
     pub fault_ms: u64,
     /// A fax or a modem was heard from here; it is kept with the call, as [`Fax`].
@@ -97,7 +97,7 @@ pub enum AudioFault {
     /// Packets came and held nothing but a constant, while the other leg talked.
     Silent,
     /// Its far end reports by RTCP that nothing of what we send arrives: one-way audio. Its reports come every five seconds
-    /// or so, and two are needed; one that never has a report block about anybody looks the same.
+    /// or so, and two are needed. A trunk's report without a block counts only where it has had one about us before.
     Unheard,
 }
 

@@ -195,9 +195,11 @@ impl Observer {
                     "call ended"
                 );
             }
-            Event::AudioFault { call, trunk, leg, fault } => {
+            Event::AudioFault { call, trunk, leg, fault, counted } => {
                 let name = trunk.as_deref().unwrap_or("");
-                metrics.trunk(name).fault(fault);
+                if !counted {
+                    metrics.trunk(name).fault(fault);
+                }
                 tracing::warn!(
                     target: "tandem::media",
                     %call,

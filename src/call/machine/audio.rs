@@ -38,17 +38,27 @@ impl Call {
         let Some(leg) = self.leg_mut(missing) else { return };
         let kind = leg.kind();
         if let Some(report) = &mut leg.media.report {
-            report.fault.get_or_insert(AudioFault::Missing);
+            match report.fault {
+                None | Some(AudioFault::Unheard) => {
+                    (report.fault, report.fault_ms) = (Some(AudioFault::Missing), 0);
+                }
+                Some(AudioFault::Missing | AudioFault::Silent) => {}
+            }
         }
         self.tell_fault(core, kind, AudioFault::Missing);
     }
 
     fn tell_fault(&mut self, core: &mut Core, leg: LegKind, fault: AudioFault) {
-        // One that is not heard and does not hear is one fault of the way between.
-        if !self.faults.iter().any(|known| known.is_one_way() == fault.is_one_way()) {
-            self.faults.push(fault);
-            let trunk = self.trunk_name();
-            core.event(Event::AudioFault { call: self.id, trunk, leg, fault });
+        // One that is not heard and does not hear is one fault of the way between. That nothing comes is told even where
+        // one side has already said that it hears nothing.
+        let known = self.faults.iter_mut().find(|known| known.is_one_way() == fault.is_one_way());
+        let counted = known.is_some();
+        match (known, fault) {
+            (Some(known @ AudioFault::Unheard), AudioFault::Missing) => *known = fault,
+            (Some(_), _) => return,
+            (None, _) => self.faults.push(fault),
         }
+        let trunk = self.trunk_name();
+        core.event(Event::AudioFault { call: self.id, trunk, leg, fault, counted });
     }
 }

@@ -51,8 +51,35 @@ fn each_kind_of_fault_is_told_once_a_call_for_its_trunk() {
     w.finish();
 }
 
-/// A call that ends after a second with so many packets heard of caller and callee.
-fn ended_with(packets: [u64; 2]) -> (World, crate::billing::Cdr) {
+#[test]
+fn that_nothing_comes_is_told_after_a_report_that_nothing_is_heard_and_is_the_same_call() {
+    let mut w = World::new();
+    let (mut alice, callee) = w.talking();
+    let (caller_leg, callee_leg) = (leg(&w, 0), leg(&w, 1));
+    for (leg, fault) in [
+        (callee_leg, AudioFault::Unheard),
+        (caller_leg, AudioFault::Unheard),
+        (caller_leg, AudioFault::Missing),
+        (callee_leg, AudioFault::Missing),
+        (callee_leg, AudioFault::Unheard),
+    ] {
+        w.input(Input::MediaFault { leg, fault });
+    }
+    let told =
+        [(Some("a"), LegKind::Trunk, AudioFault::Unheard), (Some("a"), LegKind::App, AudioFault::Missing)];
+    assert_eq!(faults(&w), told);
+    let counted = w.events.iter().filter(|event| matches!(event, Event::AudioFault { counted: false, .. }));
+    assert_eq!(counted.count(), 1);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+    // So it is at the end of a call too short for the media path.
+    let (w, cdr) = ended_with([60, 0], Some(AudioFault::Unheard));
+    assert_eq!(faults(&w), [(Some("a"), LegKind::Trunk, AudioFault::Missing)]);
+    assert_eq!(cdr.callee_leg.unwrap().fault, Some(AudioFault::Missing));
+}
+
+/// A call that ends after a second with so many packets heard of caller and callee, and with a fault of both.
+fn ended_with(packets: [u64; 2], fault: Option<AudioFault>) -> (World, crate::billing::Cdr) {
     let mut w = World::new();
     let (mut alice, callee) = w.talking();
     w.media.closes_after = None;
@@ -60,7 +87,7 @@ fn ended_with(packets: [u64; 2]) -> (World, crate::billing::Cdr) {
     w.pass(secs(1));
     w.bye(&mut alice);
     for (leg, packets_received) in legs.into_iter().zip(packets) {
-        let report = LegReport { packets_received, ..LegReport::default() };
+        let report = LegReport { packets_received, fault, ..LegReport::default() };
         w.input(Input::MediaClosed { leg, report });
     }
     w.ok(&callee, Method::Bye);
@@ -70,11 +97,11 @@ fn ended_with(packets: [u64; 2]) -> (World, crate::billing::Cdr) {
 
 #[test]
 fn a_short_call_in_which_one_side_was_never_heard_is_one_way_and_its_record_says_so() {
-    let (w, cdr) = ended_with([0, 60]);
+    let (w, cdr) = ended_with([0, 60], None);
     assert_eq!(faults(&w), [(Some("a"), LegKind::App, AudioFault::Missing)]);
     assert_eq!(cdr.caller_leg.unwrap().fault, Some(AudioFault::Missing));
     assert_eq!(cdr.callee_leg.unwrap().fault, None);
-    let (w, cdr) = ended_with([60, 0]);
+    let (w, cdr) = ended_with([60, 0], None);
     assert_eq!(faults(&w), [(Some("a"), LegKind::Trunk, AudioFault::Missing)]);
     assert_eq!(cdr.callee_leg.unwrap().fault, Some(AudioFault::Missing));
 }
@@ -82,7 +109,7 @@ fn a_short_call_in_which_one_side_was_never_heard_is_one_way_and_its_record_says
 #[test]
 fn a_call_too_short_to_judge_or_heard_on_both_sides_or_on_none_is_no_fault() {
     for packets in [[0, 24], [50, 50], [0, 0], [1, 60]] {
-        let (w, cdr) = ended_with(packets);
+        let (w, cdr) = ended_with(packets, None);
         assert!(faults(&w).is_empty(), "{packets:?}");
         assert_eq!(cdr.caller_leg.unwrap().fault, None);
     }

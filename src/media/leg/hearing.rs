@@ -41,8 +41,15 @@ impl Hearing {
         Hearing { ssrc, packets, highest: next_sequence.wrapping_sub(1), ..Hearing::default() }
     }
 
-    /// Takes what a peer says of our stream. Gives the time since its last word where it surely hears nothing.
-    pub(super) fn judge(&mut self, received: &Received, stream: Stream, now: Instant) -> Option<Duration> {
+    /// Takes what a peer says of our stream; `tells`: it has blocks where it hears, so that a report without one is a
+    /// word too. Gives the time since its last word where it surely hears nothing.
+    pub(super) fn judge(
+        &mut self,
+        received: &Received,
+        tells: bool,
+        stream: Stream,
+        now: Instant,
+    ) -> Option<Duration> {
         let blocks = received.blocks.filter(|_| !received.bye)?;
         if stream.ssrc != self.ssrc {
             *self = Hearing::new(stream);
@@ -63,7 +70,8 @@ impl Hearing {
             }
             // It hears somebody: perhaps the stream before this one, or ours under another name.
             None if blocks > 0 => return None,
-            // Only who was heard since the last report has a block (RFC 3550 §6.4).
+            // Only who was heard since the last report has a block (RFC 3550 §6.4). Some never send any.
+            None if !tells => return None,
             None => {}
         }
         if passed < ENOUGH {
@@ -103,7 +111,7 @@ mod tests {
         let (mut hearing, start) = (Hearing::new(stream(1, 0)), Instant::now());
         let mut judge = |n: usize, received: &Received, packets: u32| {
             let now = start + Duration::from_secs(5) * n as u32;
-            let found = hearing.judge(received, stream(1, packets), now);
+            let found = hearing.judge(received, true, stream(1, packets), now);
             assert!(found.is_none_or(|lasted| lasted == Duration::from_secs(5)));
             found.is_some()
         };
@@ -160,9 +168,9 @@ mod tests {
     #[test]
     fn another_stream_of_ours_begins_anew() {
         let (mut hearing, start) = (Hearing::new(stream(1, 0)), Instant::now());
-        assert_eq!(hearing.judge(&nothing(), stream(1, 500), start), None);
-        assert_eq!(hearing.judge(&nothing(), stream(2, 50), start), None);
-        assert_eq!(hearing.judge(&nothing(), stream(2, 200), start), None);
-        assert!(hearing.judge(&nothing(), stream(2, 400), start).is_some());
+        assert_eq!(hearing.judge(&nothing(), true, stream(1, 500), start), None);
+        assert_eq!(hearing.judge(&nothing(), true, stream(2, 50), start), None);
+        assert_eq!(hearing.judge(&nothing(), true, stream(2, 200), start), None);
+        assert!(hearing.judge(&nothing(), true, stream(2, 400), start).is_some());
     }
 }

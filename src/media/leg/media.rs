@@ -141,6 +141,9 @@ impl Media {
         if fresh || config.remote_rtp != self.config.remote_rtp || config.codec != self.config.codec {
             self.stats.expect_change(now);
         }
+        if config.remote_rtp != self.config.remote_rtp {
+            self.reports.expect_another();
+        }
         self.tx.configure(&config, seed);
         self.tx.set_remote(self.latch.remote());
         self.stats.set_clock_rate(config.codec.clock_rate());

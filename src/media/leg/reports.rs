@@ -11,7 +11,7 @@ use crate::media::rtcp::{self, Compound, NtpTime, Received, Report, SenderInfo, 
 use crate::media::series::Totals;
 use crate::media::transmit::{Channel, Out};
 use crate::media::watch::Finding;
-use crate::types::{AudioFault, LegReport, Now, QualitySample};
+use crate::types::{AudioFault, LegKind, LegReport, Now, QualitySample};
 use std::time::{Duration, Instant};
 
 /// Mean time between reports (RFC 3550 §6.2).
@@ -45,6 +45,8 @@ pub(super) struct Reports {
     remote: Option<Remote>,
     /// The highest number of ours that the peer had at its last report.
     highest: Option<u32>,
+    /// It has reported on our stream by its name.
+    tells: bool,
     hearing: Hearing,
     /// The peer's last extended report of our stream.
     voip: Option<VoipMetrics>,
@@ -81,6 +83,7 @@ impl Reports {
             fresh_rtt: None,
             remote: None,
             highest: None,
+            tells: false,
             hearing: Hearing::default(),
             voip: None,
             expected_loss: 0,
@@ -90,6 +93,11 @@ impl Reports {
 
     pub(super) fn poll_timeout(&self) -> Instant {
         self.next
+    }
+
+    /// Another peer may report from now on, in another way.
+    pub(super) fn expect_another(&mut self) {
+        (self.highest, self.tells) = (None, false);
     }
 
     fn note_told(&mut self, ssrc: u32, time: NtpTime) {
@@ -136,10 +144,13 @@ impl Leg {
         let Some(media) = &mut self.media else { return };
         match media.take_rtcp(datagram, channel, now) {
             Some(received) => {
-                let listens = media.reports.has_come_further(&received);
+                let block = media.block_on_us(&received);
+                let listens = media.reports.has_come_further(block.as_ref());
                 self.supervision.note_report(listens, now.instant);
+                // Whoever is heard by an app is in its reports; some trunks have never anybody in theirs.
+                let tells = self.kind == LegKind::App || media.reports.tells;
                 if self.conversation.on
-                    && let Some(lasted) = media.judge_hearing(&received, now.instant)
+                    && let Some(lasted) = media.judge_hearing(&received, tells, now.instant)
                 {
                     self.note_fault(Finding { fault: AudioFault::Unheard, lasted });
                 }
@@ -217,11 +228,11 @@ fn rounded(value: f32, steps: f32) -> f32 {
 }
 
 impl Reports {
-    /// True if the peer has heard more of us than at its last report.
-    fn has_come_further(&mut self, received: &Received) -> bool {
-        let Some(about_us) = received.about_us else { return false };
+    /// True if the peer has heard more of us than at its last report; `None` if it never said what it heard.
+    fn has_come_further(&mut self, about_us: Option<&Report>) -> Option<bool> {
+        let Some(about_us) = about_us else { return self.highest.map(|_| false) };
         let highest = Some(about_us.reception.highest_sequence);
-        std::mem::replace(&mut self.highest, highest) != highest
+        Some(std::mem::replace(&mut self.highest, highest) != highest)
     }
 
     /// The round trip we measured, else the one the peer did.
@@ -357,9 +368,8 @@ impl Media {
             self.reports.last_sr = Some((received.ssrc, time, arrival));
             self.reports.keyed |= self.stats.ssrc() == Some(received.ssrc);
         }
-        let ours = self.tx.ssrc();
-        let answer = received.about_another.filter(|report| self.reports.is_answer(report, ours));
-        if let Some(about_us) = received.about_us.or(answer) {
+        self.reports.tells |= received.about_us.is_some();
+        if let Some(about_us) = self.block_on_us(&received) {
             self.take_report(&about_us, arrival, now);
         }
         if received.voip.is_some() {
@@ -367,6 +377,12 @@ impl Media {
             self.reports.fresh_rtt = self.reports.fresh_rtt.or(self.reports.their_rtt_ms());
         }
         Some(received)
+    }
+
+    /// What a compound says of our stream, under whichever name.
+    fn block_on_us(&self, received: &Received) -> Option<Report> {
+        let answers = |report: &Report| self.reports.is_answer(report, self.tx.ssrc());
+        received.about_us.or_else(|| received.about_another.filter(answers))
     }
 
     /// Both sides are to be heard from now on: what the far side did not hear before does not count.
@@ -380,9 +396,9 @@ impl Media {
     }
 
     /// For how much longer the far side has surely not heard us, by its report.
-    fn judge_hearing(&mut self, received: &Received, now: Instant) -> Option<Duration> {
+    fn judge_hearing(&mut self, received: &Received, tells: bool, now: Instant) -> Option<Duration> {
         let stream = self.stream();
-        self.reports.hearing.judge(received, stream, now)
+        self.reports.hearing.judge(received, tells, stream, now)
     }
 
     fn take_report(&mut self, about_us: &Report, arrival: Instant, now: Now) {

@@ -88,7 +88,7 @@ impl Families {
             one_way: counters(
                 registry,
                 "tandem_media_one_way_total",
-                "Answered calls in which no packets came from one side while the other was heard, or a side reported that it hears nothing.",
+                "Answered calls in which no packets came from one side while the other was heard, or a side reported that it hears nothing (a trunk whose reports never have a block is not believed).",
                 trunk,
             ),
             silent: counters(

@@ -27,19 +27,26 @@ impl Receiver {
 
     fn report(&mut self, call: &mut Call) {
         let reception = self.stats.reception();
-        report(call, reception);
+        report(call, Side::B, reception);
     }
 }
 
-/// The far side of leg B sends a report, with a block or without.
-fn report(call: &mut Call, reception: Option<Reception>) {
+/// The far side of a leg sends a report, with a block or without.
+fn report(call: &mut Call, side: Side, reception: Option<Reception>) {
     let report = reception.map(|reception| Report { reception, last_sr: 0, delay_since_last_sr: 0 });
+    send_report(call, side, report);
+}
+
+fn send_report(call: &mut Call, side: Side, report: Option<Report>) {
     let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "far", bye: false };
     let mut bytes = [0; rtcp::MAX_WRITTEN];
     let len = compound.write(&mut bytes).unwrap();
-    let (from, arrival) = (call.config_b.remote_rtcp, call.now.instant);
-    let datagram = Datagram { from, arrival, bytes: &mut bytes[..len] };
-    call.b.receive_rtcp(datagram, Channel::Rtcp, call.now);
+    let (leg, from) = match side {
+        Side::A => (&mut call.a, call.config_a.remote_rtcp),
+        Side::B => (&mut call.b, call.config_b.remote_rtcp),
+    };
+    let datagram = Datagram { from, arrival: call.now.instant, bytes: &mut bytes[..len] };
+    leg.receive_rtcp(datagram, Channel::Rtcp, call.now);
 }
 
 #[test]
@@ -98,15 +105,12 @@ fn conversation(
 fn a_far_side_that_reports_that_it_hears_nothing_is_a_fault_of_its_leg() {
     use crate::types::AudioFault;
     let own = |call: &mut Call, far: &mut Receiver| far.report(call);
-    let never = conversation(30, |_| false, own);
-    let breaks_off = conversation(40, |at| at < 12_000 * MS, own);
-    for mut call in [never, breaks_off] {
-        assert_eq!(call.b.take_news().fault, Some(AudioFault::Unheard));
-        let report = call.b.report();
-        assert_eq!(report.fault, Some(AudioFault::Unheard));
-        assert!((10_000..=20_000).contains(&report.fault_ms), "{} ms", report.fault_ms);
-        assert_eq!(call.a.report().fault, None);
-    }
+    let mut call = conversation(40, |at| at < 12_000 * MS, own);
+    assert_eq!(call.b.take_news().fault, Some(AudioFault::Unheard));
+    let report = call.b.report();
+    assert_eq!(report.fault, Some(AudioFault::Unheard));
+    assert!((10_000..=20_000).contains(&report.fault_ms), "{} ms", report.fault_ms);
+    assert_eq!(call.a.report().fault, None);
     // One that hears, one that hears again, and one that never reports.
     for call in [
         conversation(30, |_| true, own),
@@ -118,6 +122,42 @@ fn a_far_side_that_reports_that_it_hears_nothing_is_a_fault_of_its_leg() {
 }
 
 #[test]
+fn reports_without_a_block_are_believed_of_an_app_and_of_a_trunk_that_has_had_one_about_us() {
+    use crate::types::AudioFault;
+    let app = conversation(30, |_| true, |call, _| report(call, Side::A, None));
+    assert_eq!((app.a.report().fault, app.b.report().fault), (Some(AudioFault::Unheard), None));
+    let never = conversation(60, |_| true, |call, _| report(call, Side::B, None));
+    assert_eq!(never.b.report().fault, None);
+    let then = |call: &mut Call, far: &mut Receiver| match call.now.instant - call.start {
+        at if at < 10_000 * MS => far.report(call),
+        _ => report(call, Side::B, None),
+    };
+    assert_eq!(conversation(30, |_| true, then).b.report().fault, Some(AudioFault::Unheard));
+}
+
+#[test]
+fn that_nothing_comes_takes_the_place_of_a_report_that_nothing_is_heard() {
+    use crate::types::AudioFault;
+    let mut call = conversation(20, |_| true, |call, _| report(call, Side::A, None));
+    assert_eq!(call.a.take_news().fault, Some(AudioFault::Unheard));
+    // The app falls silent, and goes on to say that it hears nothing.
+    let (mut trunk, pcma) = (Talker::new(Side::B, 8), pcma_speech(100, 160));
+    (trunk.sequence, trunk.timestamp) =
+        (trunk.sequence.wrapping_add(1_000), trunk.timestamp.wrapping_add(160_000));
+    for n in 1_000..1_500usize {
+        call.until(20 * MS * n as u32);
+        trunk.say(&mut call, 160, &pcma[n % 100]);
+        if n % 250 == 40 {
+            report(&mut call, Side::A, None);
+        }
+    }
+    assert_eq!(call.a.take_news().fault, Some(AudioFault::Missing));
+    let report = call.a.report();
+    assert_eq!(report.fault, Some(AudioFault::Missing));
+    assert!((3_000..=10_000).contains(&report.fault_ms), "{} ms", report.fault_ms);
+}
+
+#[test]
 fn before_the_answer_and_on_hold_nobody_has_to_hear_us() {
     let mut call = Call::opus_to_pcma();
     let mut app = Talker::new(Side::A, 111);
@@ -125,7 +165,7 @@ fn before_the_answer_and_on_hold_nobody_has_to_hear_us() {
         call.until(20 * MS * n as u32);
         app.say(&mut call, 960, packet);
         match n % 250 {
-            140 => report(&mut call, None),
+            140 => report(&mut call, Side::B, None),
             // It is answered, held and resumed again and again, before anything is sure.
             20 | 200 => call.b.set_conversation(n % 250 == 20),
             _ => {}
@@ -249,4 +289,50 @@ fn reports_alone_hold_the_time_out_off_for_as_long_as_they_show_that_somebody_li
     }
     let after = timed_out.expect("nobody is there") - 30_000 * MS;
     assert!((8_000 * MS..=9_100 * MS).contains(&after), "{after:?}");
+}
+
+/// When the leg of a muted B, which reports each second as told, times out after 3 s; its reports end after a minute.
+fn muted(mut reports: impl FnMut(&Call, u32) -> Option<Report>) -> Option<Duration> {
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    call.b.set_timeout(Some(3_000 * MS), call.now.instant);
+    let opus = opus_speech(100, 0);
+    let mut timed_out = None;
+    for n in 0..3_500usize {
+        let at = 20 * MS * n as u32;
+        call.until(at);
+        app.say(&mut call, 960, &opus[n % 100]);
+        if n % 50 == 0 && n < 3_000 {
+            let report = reports(&call, n as u32 / 50);
+            send_report(&mut call, Side::B, report);
+        }
+        timed_out = timed_out.or(call.b.take_news().timed_out.then_some(at));
+    }
+    timed_out
+}
+
+#[test]
+fn a_muted_listener_whose_reports_name_another_source_is_not_hung_up_while_it_listens() {
+    // It numbers our stream anew, and hears nothing more of it after half a minute.
+    let timed_out = muted(|call, second| {
+        let sr = call.rtcp_at_b.last()?;
+        let last_sr = u32::from_be_bytes(sr[10..14].try_into().unwrap());
+        let highest_sequence = 50 * second.min(30);
+        let reception =
+            Reception { ssrc: 0x7777, fraction_lost: 0, cumulative_lost: 0, highest_sequence, jitter: 0 };
+        Some(Report { reception, last_sr, delay_since_last_sr: 65_536 })
+    });
+    let after = timed_out.expect("nobody is there") - 30_000 * MS;
+    assert!((8_000 * MS..=9_100 * MS).contains(&after), "{after:?}");
+}
+
+#[test]
+fn reports_that_never_say_what_is_heard_hold_the_time_out_off_for_as_long_as_they_come() {
+    let reports_end = 59_000 * MS;
+    let others = Reception { ssrc: 9, fraction_lost: 0, cumulative_lost: 0, highest_sequence: 1, jitter: 0 };
+    for reception in [None, Some(others)] {
+        let report = reception.map(|reception| Report { reception, last_sr: 0, delay_since_last_sr: 0 });
+        let after = muted(|_, _| report).expect("nobody is there") - reports_end;
+        assert!((3_000 * MS..=3_100 * MS).contains(&after), "{after:?}");
+    }
 }
