@@ -545,12 +545,12 @@ fn a_media_thread_allocates_nothing_for_a_thousand_packets_each_way() {
                 let worker = Worker::start(codecs);
                 let packets = codecs.map(|codec| packets(codec, None));
                 let (mut before, start) = (0, Instant::now());
-                for number in 0..(WARM_UP + MEASURED) as usize {
-                    if number == WARM_UP as usize {
+                for number in 0..WARM_UP + MEASURED {
+                    if number == WARM_UP {
                         before = worker.allocated();
                     }
-                    (0..2).for_each(|side| worker.pass(side, &packets[side][number]));
-                    wait_until(start + Duration::from_millis(20) * (number as u32 + 1));
+                    (0..2).for_each(|side| worker.pass(side, &packets[side][number as usize]));
+                    wait_until(start + Duration::from_millis(20) * (number + 1));
                 }
                 assert_eq!(worker.allocated() - before, 0, "{codecs:?}");
                 worker.workers.shutdown();

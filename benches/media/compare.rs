@@ -147,8 +147,10 @@ fn single(gateway: &mut dyn Gateway, row: &mut Row) {
     crowd.record(0);
     crowd.record(1);
     let time = FRAME_TIME * frames.len() as u32;
-    let measured =
-        crowd.talk(gateway, &Talk { said: &[said.clone()], time, stagger: 0, last: true, fate: &on_time });
+    let measured = crowd.talk(
+        gateway,
+        &Talk { said: std::slice::from_ref(&said), time, stagger: 0, last: true, fate: &on_time },
+    );
     gateway.close_all();
     let direct = decode_all(&said[0]);
     let to_app = crowd.recordings(0).pop().map(|recording| opus_sound(&recording)).unwrap_or_default();

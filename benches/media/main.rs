@@ -4,6 +4,8 @@
 //! (`make bench-media`), `… -- side-by-side quick` without the search for their capacity. `realtime` gives gateways and
 //! load precedence before other work of the machine. Compare ratios.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark waits for the time its figures are of")]
+
 mod codec;
 mod compare;
 mod crowd;

@@ -122,6 +122,7 @@ pub struct Rank {
 }
 
 /// What the shell must do. The result of doing it returns as an [`Input`].
+#[allow(clippy::large_enum_variant, reason = "moved once each; the large ones are the usual ones")]
 #[derive(Debug)]
 pub enum Output {
     Transmit {
@@ -232,6 +233,7 @@ pub enum RefusedFor {
 }
 
 /// What the outside may want to know; counting and logging are the shell's.
+#[allow(clippy::large_enum_variant, reason = "moved once each; the large ones are the usual ones")]
 #[derive(Debug, Clone)]
 pub enum Event {
     Request {

@@ -15,7 +15,8 @@ fn a_trunk_is_told_the_methods_and_extensions_that_its_settings_leave() {
     const BARE: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
     const RELIABLE: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
     const ALL: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER";
-    let cases: [(&str, &[(&str, Toml)], &str, Option<&str>); 4] = [
+    type Settings<'a> = &'a [(&'a str, Toml)];
+    let cases: [(&str, Settings<'_>, &str, Option<&str>); 4] = [
         ("bare", &[], BARE, None),
         ("reliable", &[("prack", "supported".into())], RELIABLE, Some("100rel")),
         ("timer", &[("session_timer_seconds", 1_800.into())], BARE, Some("timer")),

@@ -40,8 +40,7 @@ pub fn dialplan() -> String {
         format!("[[rule]]\nname = \"{line}\"\nfrom = \"any\"\nmatch = \"{number}\"\nto = \"line:{line}\"\n")
     };
     let rules: String = lines.map(rule).concat();
-    let case =
-        format!("[[expect]]\nfrom = \"alice\"\ndial = \"02 555 99 01\"\nline = \"echo\"\nrule = \"echo\"\n");
+    let case = "[[expect]]\nfrom = \"alice\"\ndial = \"02 555 99 01\"\nline = \"echo\"\nrule = \"echo\"\n";
     format!("country_code = \"32\"\n{rules}{case}")
 }
 

@@ -184,7 +184,7 @@ impl Drop for Postgres {
 
 /// One server for all tests of a binary that only need a database of their own; it ends with the last of them.
 pub struct SharedPostgres {
-    urls: Mutex<(mpsc::Sender<String>, mpsc::Receiver<String>)>,
+    urls: Mutex<(mpsc::SyncSender<String>, mpsc::Receiver<String>)>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -196,8 +196,8 @@ impl SharedPostgres {
         if let Some(running) = current.upgrade() {
             return running;
         }
-        let (ask, asked) = mpsc::channel::<String>();
-        let (tell, told) = mpsc::channel();
+        let (ask, asked) = mpsc::sync_channel::<String>(1);
+        let (tell, told) = mpsc::sync_channel(1);
         // A child dies with the thread that started it, and every test has a thread of its own.
         let thread = std::thread::spawn(move || {
             let lane = Lane::take("postgres");
@@ -229,7 +229,7 @@ impl SharedPostgres {
 impl Drop for SharedPostgres {
     fn drop(&mut self) {
         // Without anybody to ask, the thread's loop ends, and the server with it.
-        let (closed, _) = mpsc::channel();
+        let (closed, _) = mpsc::sync_channel(1);
         if let Ok(urls) = self.urls.get_mut() {
             urls.0 = closed;
         }

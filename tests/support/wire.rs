@@ -51,12 +51,14 @@ impl WireBuilder {
     }
 
     /// What happens to the media that the peer sends.
+    #[allow(clippy::wrong_self_convention, reason = "a direction, not a conversion")]
     pub fn to_gateway(mut self, plan: Impairment) -> Self {
         self.to_gateway = plan;
         self
     }
 
     /// What happens to the media that the gateway sends.
+    #[allow(clippy::wrong_self_convention, reason = "a direction, not a conversion")]
     pub fn to_peer(mut self, plan: Impairment) -> Self {
         self.to_peer = plan;
         self

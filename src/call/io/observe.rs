@@ -55,10 +55,10 @@ impl Observer {
     fn keep(&mut self, flow: Flow, peer: &Peer, call_id: &str, octets: Octets) {
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let message = KeptMessage::new(wall.as_micros() as i64, flow, peer, octets);
-        if let Some(export) = &mut self.export {
-            if !export.send(&message, call_id) {
-                self.metrics.sip.trace_dropped();
-            }
+        if let Some(export) = &mut self.export
+            && !export.send(&message, call_id)
+        {
+            self.metrics.sip.trace_dropped();
         }
         self.recorder.message(message, call_id);
     }

@@ -39,6 +39,7 @@ type Errand = Box<dyn FnOnce(&mut Shard, Now) + Send>;
 type FetchedCertificate = Result<(Vec<u8>, Option<Duration>), StirResult>;
 
 /// What reaches the shard beside messages from the network.
+#[allow(clippy::large_enum_variant, reason = "moved once each; the large ones are the usual ones")]
 enum Inbound {
     Media(MediaEvent),
     Journal(JournalEvent),

@@ -78,11 +78,10 @@ impl Call {
         self.stage = Stage::Answering { callee: Callee::Leg(winner), cancelled: false };
         if let Some((trunk, attempt)) =
             self.callees[position].party.trunk_name().zip(self.callees[position].attempt.as_mut())
+            && !std::mem::replace(&mut attempt.progressed, true)
         {
-            if !std::mem::replace(&mut attempt.progressed, true) {
-                let after = now.instant - attempt.started.instant;
-                core.event(Event::TrunkProgress { trunk, after });
-            }
+            let after = now.instant - attempt.started.instant;
+            core.event(Event::TrunkProgress { trunk, after });
         }
         self.record_answer(core, now);
     }

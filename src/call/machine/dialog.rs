@@ -20,12 +20,12 @@ impl Call {
     pub fn on_request(&mut self, core: &mut Core, now: Now, index: u8, mut asked: Asked) {
         let Some(leg) = self.leg_mut(index) else { return };
         let tag = asked.request.from_tag().unwrap_or_default().to_owned();
-        if let Some(dialog) = leg.dialog_with(&tag) {
-            if dialog.check_cseq(&asked.request).is_err() {
-                // RFC 3261 §12.2.2: an older number than one already seen.
-                reply(core, now, &asked, 500);
-                return;
-            }
+        if let Some(dialog) = leg.dialog_with(&tag)
+            && dialog.check_cseq(&asked.request).is_err()
+        {
+            // RFC 3261 §12.2.2: an older number than one already seen.
+            reply(core, now, &asked, 500);
+            return;
         }
         if let Some(unknown) = unsupported(&asked.request) {
             let answer = response(&asked.request, 420, "").with_header(HeaderName::Unsupported, unknown);

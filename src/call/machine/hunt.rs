@@ -200,12 +200,12 @@ impl Call {
             to.user = Some(attempt.called.clone());
         }
         let mut from = Uri::sip(Some(&attempt.calling), HostPort { host: address.to_string(), port: None });
-        if let Party::Trunk(trunk) = &leg.party {
-            if let Some(domain) = trunk.own_domain() {
-                from.host = HostPort { host: domain.to_owned(), port: None };
-                if to.is_sip() {
-                    to.host = from.host.clone();
-                }
+        if let Party::Trunk(trunk) = &leg.party
+            && let Some(domain) = trunk.own_domain()
+        {
+            from.host = HostPort { host: domain.to_owned(), port: None };
+            if to.is_sip() {
+                to.host = from.host.clone();
             }
         }
         let anonymous = attempt.calling == ANONYMOUS || self.identity.withheld;
@@ -498,11 +498,11 @@ impl Call {
     /// The same trunk's next address where this one was not there or had no room (RFC 3263 §4.3), else the next trunk:
     /// what one address of a trunk has decided, another one of it would decide again.
     fn try_next_target(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now, why: Failure) {
-        if let Some((candidate, tried)) = self.retry.take().filter(|_| is_unreachable(why)) {
-            if let Ok((channel, target)) = trunks.take(now, &candidate.trunk.name, &tried, core.draw()) {
-                self.attempt_trunk(core, now, candidate, tried, channel, target);
-                return;
-            }
+        if let Some((candidate, tried)) = self.retry.take().filter(|_| is_unreachable(why))
+            && let Ok((channel, target)) = trunks.take(now, &candidate.trunk.name, &tried, core.draw())
+        {
+            self.attempt_trunk(core, now, candidate, tried, channel, target);
+            return;
         }
         self.try_next_trunk(core, trunks, now);
     }
@@ -532,13 +532,13 @@ impl Call {
     /// Timers of the single legs.
     pub(super) fn legs_timeout(&mut self, core: &mut Core, trunks: &mut Trunks, now: Now) {
         for position in 0..self.callees.len() {
-            if let LegState::Inviting { leave_at: Some(at) } = self.callees[position].state {
-                if at <= now.instant {
-                    // Taken back, not forgotten: a late 2xx must still find its leg.
-                    let failed = Failed::silent(&self.callees[position].party);
-                    self.callees[position].release(core, now, &leg::reason(failed.cause));
-                    self.callee_failed(core, trunks, now, position, failed);
-                }
+            if let LegState::Inviting { leave_at: Some(at) } = self.callees[position].state
+                && at <= now.instant
+            {
+                // Taken back, not forgotten: a late 2xx must still find its leg.
+                let failed = Failed::silent(&self.callees[position].party);
+                self.callees[position].release(core, now, &leg::reason(failed.cause));
+                self.callee_failed(core, trunks, now, position, failed);
             }
         }
         self.repeat_answers(core, now);

@@ -165,10 +165,10 @@ impl Call {
         if leg.reliable.is_some() {
             leg.capabilities(&core.settings).tell(&mut progress.headers);
         }
-        if let Some(reliable) = leg.reliable.as_mut() {
-            if description.is_some() {
-                reliable.described = if self.delayed_offer { Described::Offer } else { Described::Answer };
-            }
+        if let Some(reliable) = leg.reliable.as_mut()
+            && description.is_some()
+        {
+            reliable.described = if self.delayed_offer { Described::Offer } else { Described::Answer };
         }
         if let Party::Trunk(trunk) = &leg.party {
             let asked = request.headers.lists(&HeaderName::PEarlyMedia, "supported");

@@ -137,7 +137,8 @@ fn a_full_and_draining_gateway_helps_and_is_called_back(scene: &Emergency<'_>) {
 }
 
 fn call_for_help_over(over: Over<'_>, authority: &Authority) {
-    let rows: [(&str, fn(&Emergency<'_>)); 5] = [
+    type Row = (&'static str, fn(&Emergency<'_>));
+    let rows: [Row; 5] = [
         ("who and where", help_knows_who_calls_and_where),
         ("the device's own word", a_device_says_where_it_is_in_an_urn),
         ("fail-over", a_busy_trunk_is_passed_over),

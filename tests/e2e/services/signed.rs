@@ -16,15 +16,15 @@ use crate::transports::{at_once, known_by_address};
 #[derive(Debug, Clone, Copy)]
 enum Signed {
     /// alice's call, verified by Kamailio.
-    ByUs,
+    Us,
     /// The same, where another certificate is published than ours.
-    ByUsInVain,
+    UsInVain,
     /// A call to alice, verified by us.
-    ByThem,
+    Them,
     /// The same, signed for another number.
-    ByThemForAnother,
+    ThemForAnother,
     /// A call to alice that nobody signed, where that is required.
-    ByNobody,
+    Nobody,
 }
 
 fn outer(over: Over<'_>) -> Outer {
@@ -132,20 +132,20 @@ fn verify(over: Over<'_>, cast: &Cast, lane: &Lane, signs: Option<&str>, result:
 }
 
 fn signed_over(over: Over<'_>, cast: &Cast) {
-    let rows = [Signed::ByUs, Signed::ByUsInVain, Signed::ByThem, Signed::ByThemForAnother, Signed::ByNobody];
+    let rows = [Signed::Us, Signed::UsInVain, Signed::Them, Signed::ThemForAnother, Signed::Nobody];
     at_once(
         &rows,
         |row| format!("{row:?}"),
         |number, row| {
             let lane = Lane::take(&format!("services-signed-{}-{number}", over.as_str()));
             match row {
-                Signed::ByUs => sign(over, cast, &lane, false),
-                Signed::ByUsInVain => sign(over, cast, &lane, true),
-                Signed::ByThem => verify(over, cast, &lane, Some(ALICES_DIGITS), "passed", None),
-                Signed::ByThemForAnother => {
+                Signed::Us => sign(over, cast, &lane, false),
+                Signed::UsInVain => sign(over, cast, &lane, true),
+                Signed::Them => verify(over, cast, &lane, Some(ALICES_DIGITS), "passed", None),
+                Signed::ThemForAnother => {
                     verify(over, cast, &lane, Some(&MOBILE[1..]), "dest_mismatch", Some(438));
                 }
-                Signed::ByNobody => verify(over, cast, &lane, None, "no_identity", Some(428)),
+                Signed::Nobody => verify(over, cast, &lane, None, "no_identity", Some(428)),
             }
         },
     );
