@@ -140,6 +140,9 @@ fn what_was_acknowledged_survives_power_cuts_of_a_real_file_system() {
         // Written and not synced: its loss shows that the power was really cut. A sync of the child's may keep the name.
         let doubtful = image.path().join(format!("not-synced-{cut}"));
         std::fs::write(&doubtful, "gone").expect("a file");
+        // Without power nobody says any more that a sync came back: ext4 lets one that is under way succeed in vain.
+        child.signal(libc::SIGSTOP);
+        wait::until("the child to stand still", wait::SOON, || is_stopped(child.pid()).then_some(()));
         image.cut_power();
         child.kill();
         image.restore_power();
@@ -148,6 +151,14 @@ fn what_was_acknowledged_survives_power_cuts_of_a_real_file_system() {
         cut += 1;
     });
     judge(&lane, &directory, "power cuts", &told);
+}
+
+/// True while no thread of a process runs (proc(5), `/proc/PID/task/TID/stat`).
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a child that lives");
+    let mut states =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    states.all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
 }
 
 /// What children said, and when each of them ended.

@@ -47,7 +47,7 @@ fn keys_in(lane: &Lane, recording: &Path) -> String {
 /// alice presses keys towards a trunk that has its keys so: those that the phone behind it is told, and those that it
 /// hears.
 fn pressed_towards(dtmf: &str) -> (String, String) {
-    let lane = Lane::take(&format!("trunk-media-keys-out-{dtmf}"));
+    let lane = Lane::take(&format!("keys-out-{dtmf}"));
     let _floor = Floor::take();
     let line = Baresip::on(&lane, MOBILE).codec(PhoneCodec::Pcma).voice(Voice::Callee).start();
     let gateway = gateway(&lane, line.address(), "dtmf", dtmf).start();
@@ -71,7 +71,7 @@ fn a_trunk_is_told_keys_by_events_or_in_the_voice_as_it_wants() {
 
 /// A trunk that has its keys so plays their tones to alice's phone: the keys that it is told, and those that it hears.
 fn played_from(dtmf: &str) -> (String, String) {
-    let lane = Lane::take(&format!("trunk-media-keys-in-{dtmf}"));
+    let lane = Lane::take(&format!("keys-in-{dtmf}"));
     let _floor = Floor::take();
     let from = lane.port();
     let gateway = gateway(&lane, ([127, 0, 0, 1], from).into(), "dtmf", dtmf).start();
@@ -129,7 +129,7 @@ struct Silences {
 
 /// An operator that takes comfort noise calls alice over a trunk that is set so.
 fn silences(comfort_noise: bool) -> Silences {
-    let lane = Lane::take(&format!("trunk-media-noise-{comfort_noise}"));
+    let lane = Lane::take(&format!("trunk-noise-{comfort_noise}"));
     let (from, device) = (lane.port(), lane.port());
     let (trunk, app) = (RtpSocket::new(&lane), RtpSocket::new(&lane));
     let gateway = gateway(&lane, ([127, 0, 0, 1], from).into(), "comfort_noise", comfort_noise).start();
@@ -199,7 +199,7 @@ fn a_trunk_is_offered_comfort_noise_and_events_only_where_it_wants_them() {
         ("dtmf", "inband".into(), "8 0"),
     ];
     for (case, (key, value, formats)) in cases.into_iter().enumerate() {
-        let lane = Lane::take(&format!("trunk-media-offer-{case}"));
+        let lane = Lane::take(&format!("trunk-offer-{case}"));
         let switch = operator(&lane, "operator-answers").start();
         let gateway = gateway(&lane, switch.address(), key, value).start();
         alice(&lane, &gateway, "user-calls").pause(BLINK).start().succeed();

@@ -346,7 +346,13 @@ impl Baresip {
             .filter(|path| path.to_string_lossy().ends_with("-dec.wav"))
             .collect();
         found.sort();
-        found.pop().unwrap_or_else(|| panic!("baresip {} heard nothing at all", self.user))
+        found.pop().unwrap_or_else(|| {
+            let folder = self.folder.display();
+            panic!(
+                "baresip {} heard nothing at all, or its folder's name is too long for it: {folder}",
+                self.user
+            )
+        })
     }
 }
 
