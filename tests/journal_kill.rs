@@ -140,7 +140,7 @@ fn what_was_acknowledged_survives_power_cuts_of_a_real_file_system() {
         // Written and not synced: its loss shows that the power was really cut. A sync of the child's may keep the name.
         let doubtful = image.path().join(format!("not-synced-{cut}"));
         std::fs::write(&doubtful, "gone").expect("a file");
-        // Without power nobody says any more that a sync came back: ext4 lets one that is under way succeed in vain.
+        // Without power nobody says any more that a sync came back, as one under way while ext4 shuts down might.
         child.signal(libc::SIGSTOP);
         wait::until("the child to stand still", wait::SOON, || is_stopped(child.pid()).then_some(()));
         image.cut_power();
