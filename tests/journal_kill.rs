@@ -140,7 +140,8 @@ fn what_was_acknowledged_survives_power_cuts_of_a_real_file_system() {
         // Written and not synced: its loss shows that the power was really cut. A sync of the child's may keep the name.
         let doubtful = image.path().join(format!("not-synced-{cut}"));
         std::fs::write(&doubtful, "gone").expect("a file");
-        // Without power nobody says any more that a sync came back, as one under way while ext4 shuts down might.
+        // Without power nobody says any more that a sync came back. One under way while ext4 is shut down may, without its
+        // data: a bare loop of fdatasync was seen to lose one so, of 700.
         child.signal(libc::SIGSTOP);
         wait::until("the child to stand still", wait::SOON, || is_stopped(child.pid()).then_some(()));
         image.cut_power();
