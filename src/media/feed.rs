@@ -63,7 +63,8 @@ enum Path {
     Encode(Box<G711ToOpus>),
 }
 
-/// What takes the place of a relay of G.711 where packets of another length come: made before any packet does.
+/// What takes the place of a relay of G.711 where packets of another length come, or sound of our own making goes
+/// between them: made before any packet comes.
 struct Spare {
     reframe: Box<G711ToG711>,
     ear: Box<Ear>,
@@ -282,29 +283,36 @@ impl Feed {
         if self.listening.is_some() && self.hear_press(incoming, tx, out) {
             return Outcome::NOTHING;
         }
+        if let Path::Relay(relay) = &mut self.path
+            && relay.misfit(incoming.packet.payload)
+        {
+            // Once two packets of another length came in a row, all are cut anew.
+            self.leave_relay(tx);
+        }
         match &mut self.path {
             Path::Decode(decode) => decode.voice(incoming, tx, out),
             Path::Encode(encode) => encode.voice(incoming, tx, out),
             Path::Reframe(reframe) => reframe.voice(incoming, tx, out),
-            Path::Relay(relay) => {
-                let misfit = relay.misfit(incoming.packet.payload);
-                match self.spare.take_if(|_| misfit) {
-                    None => relay.voice(incoming, tx, out),
-                    Some(Spare { mut reframe, ear }) => {
-                        // Once two packets of another length came in a row, all are cut anew.
-                        reframe.set_ptime(self.shape.ptime_ms);
-                        if self.clear {
-                            reframe.set_clear();
-                        } else {
-                            self.ear.get_or_insert(ear);
-                        }
-                        let outcome = reframe.voice(incoming, tx, out);
-                        self.path = Path::Reframe(reframe);
-                        outcome
-                    }
-                }
-            }
+            Path::Relay(relay) => relay.voice(incoming, tx, out),
         }
+    }
+
+    /// A relay of G.711 has no timeline of its own: where packets are to be cut anew, or sound of our own making is to go
+    /// between them, it gives way to what has one. Every packet keeps its place.
+    fn leave_relay(&mut self, tx: &Transmitter) {
+        let Path::Relay(relay) = &self.path else { return };
+        let last = relay.last();
+        let Some(Spare { mut reframe, ear }) = self.spare.take() else { return };
+        reframe.set_ptime(self.shape.ptime_ms);
+        if self.clear {
+            reframe.set_clear();
+        } else {
+            self.ear.get_or_insert(ear);
+        }
+        if let Some(last) = last {
+            reframe.go_on(last, tx.reached());
+        }
+        self.path = Path::Reframe(reframe);
     }
 
     /// The source describes its silence: that is passed on, or made to be heard. Opus has its own way to be silent: an
@@ -333,6 +341,7 @@ impl Feed {
                 if self.clear {
                     return Outcome::NOTHING;
                 }
+                self.leave_relay(tx);
                 self.comfort.noise.describe(incoming.packet.payload);
                 self.comfort.next.get_or_insert(incoming.now + COMFORT_TIME);
             }
@@ -369,7 +378,7 @@ impl Feed {
         match &mut self.path {
             Path::Reframe(reframe) => reframe.take_back(most),
             Path::Encode(encode) => encode.take_back(most),
-            // A relay finds the voice's place behind what it sent; beside Opus no noise is made here.
+            // Beside Opus no noise is made here.
             Path::Relay(_) | Path::Decode(_) => 0,
         }
     }
@@ -382,7 +391,6 @@ impl Feed {
         let missing = match &self.path {
             Path::Reframe(reframe) => reframe.missing_before(timestamp),
             Path::Encode(encode) => encode.missing_before(timestamp),
-            // A relay finds the voice's place behind what it sent.
             Path::Relay(_) | Path::Decode(_) => 0,
         };
         if (1..=MOST_COMFORT).contains(&missing) {
@@ -394,7 +402,8 @@ impl Feed {
     /// Sends sound of our own making in place of the voice.
     fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         match &mut self.path {
-            Path::Relay(relay) => relay.inject(samples, now, tx, out),
+            // Opus that is passed on has no place for it.
+            Path::Relay(_) => {}
             Path::Reframe(reframe) => reframe.inject(samples, now, tx, out),
             Path::Decode(decode) => decode.inject(samples, now, tx, out),
             Path::Encode(encode) => encode.inject(samples, now, tx, out),

@@ -31,6 +31,8 @@ pub struct Relay {
     taken: Option<u16>,
     /// The last packet had another length, or there was none yet.
     odd: bool,
+    /// When the last packet in order came, and its timestamp.
+    last: Option<(Instant, u32)>,
 }
 
 /// What is added to the numbers of the received stream to make them ours.
@@ -46,7 +48,7 @@ struct Anchor {
 
 impl Relay {
     pub fn new(passing: Passing) -> Relay {
-        Relay { passing, anchor: None, taken: None, odd: true }
+        Relay { passing, anchor: None, taken: None, odd: true, last: None }
     }
 
     /// Changes the length of the G.711 packets the far side wants.
@@ -111,6 +113,9 @@ impl Relay {
         let anchor = self.anchor.as_mut()?;
         let offset = *anchor.timestamp.get_or_insert_with(|| tx.position_at(now).wrapping_sub(timestamp));
         let fresh = std::mem::take(&mut anchor.fresh);
+        if arrival != Arrival::Late {
+            self.last = Some((now, timestamp));
+        }
         Some((sequence, timestamp.wrapping_add(offset), fresh))
     }
 
@@ -173,18 +178,10 @@ impl Relay {
         self.anchor.and_then(|anchor| anchor.timestamp).map(|offset| timestamp.wrapping_add(offset))
     }
 
-    /// Sends sound of our own making (a key press as tones) in place of the voice; Opus has no place for it here.
-    pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
-        let Passing::G711 { to, frame, .. } = self.passing else { return };
-        // The voice has to find its place again behind it.
-        self.forget();
-        let work = &mut *out.work;
-        let coded = to.compress_into(&work.pcm[..samples], &mut work.coded);
-        for payload in work.coded[..coded].chunks(frame.max(80)) {
-            let timestamp = tx.position_at(now);
-            let chunk = Chunk { timestamp, marker: false, duration: payload.len() as u32, payload };
-            tx.send_voice(now, chunk, out.wire, &mut work.packet);
-        }
+    /// Where the stream can be gone on with: when its last packet came, its timestamp, and its place in ours.
+    pub fn last(&self) -> Option<(Instant, u32, u32)> {
+        let (came, timestamp) = self.last?;
+        self.map(timestamp).map(|place| (came, timestamp, place))
     }
 }
 

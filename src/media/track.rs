@@ -78,6 +78,16 @@ impl Track {
         self.begun = false;
     }
 
+    /// Goes on with a stream that was passed on as it is, unless it has begun: its last packet, when it came, its
+    /// timestamp and its place in our stream, which has reached `position`.
+    pub fn go_on(&mut self, (came, timestamp, place): (Instant, u32, u32), position: u32) {
+        if !self.begun {
+            self.timeline = Some(Timeline::new(self.from_rate, self.to_rate, timestamp, place));
+            self.last = Some((came, timestamp));
+            self.begin(position);
+        }
+    }
+
     /// Lets the stream begin at `wall` with sound of our own, unless it has begun.
     pub fn begin(&mut self, wall: u32) {
         if !self.begun {

@@ -194,6 +194,11 @@ impl Transmitter {
         self.next_timestamp.wrapping_add(in_clock(idle, self.clock_rate))
     }
 
+    /// The timestamp right behind what was sent.
+    pub fn reached(&self) -> u32 {
+        self.next_timestamp
+    }
+
     /// Time passes without a packet: the next one follows `timestamp + duration`.
     pub fn skip(&mut self, now: Instant, timestamp: u32, duration: u32) {
         self.next_timestamp = timestamp.wrapping_add(duration);

@@ -157,6 +157,7 @@ impl Feed {
         let Some(carried) = self.carrier.carry(event, packet.timestamp, 0, self.event_rate, 8_000) else {
             return;
         };
+        self.leave_relay(tx);
         if carried.marker {
             let wall = tx.position_at(now);
             let sounded = carried.total.saturating_mul(tx.clock_rate() / 8_000);
@@ -179,7 +180,7 @@ impl Feed {
     /// Goes on to where a press begins, and in any case so far behind the one before it that they are heard as two.
     /// Gives the place of the press.
     fn part_from_last(&mut self, start: u32, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) -> u32 {
-        // A relay puts each sound at the time it comes.
+        // Opus that is passed on has no place for sound.
         let Some(position) = self.position_or(tx.position_at(now)) else { return start };
         let units = tx.clock_rate() / 8_000;
         let since = self.press.as_ref().map(|press| timestamp_distance(press.reached, position));

@@ -53,6 +53,11 @@ impl G711ToG711 {
         self.clear = true;
     }
 
+    /// Goes on with a stream that was passed on as it is; see [`Track::go_on`].
+    pub fn go_on(&mut self, last: (Instant, u32, u32), position: u32) {
+        self.track.go_on(last, position);
+    }
+
     /// Sends what a packet fills, after what is missing before it.
     pub fn voice(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) -> Outcome {
         let Incoming { packet, arrival, now, slack } = incoming;

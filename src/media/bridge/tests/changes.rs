@@ -95,6 +95,26 @@ fn the_far_sides_packet_length_changes_in_the_middle_of_a_call() {
 }
 
 #[test]
+fn a_packet_of_another_length_that_comes_late_leaves_no_delay_behind() {
+    for to in [AudioCodec::Pcma, AudioCodec::Pcmu] {
+        let mut call = Call::new(config(AudioCodec::Pcma), config(to));
+        let mut trunk = Talker::new(Side::A, 8);
+        let mut due = Duration::ZERO;
+        for n in 0..150 {
+            // From the fiftieth on they are longer, and the second of those comes 90 ms late.
+            let ms = if n < 50 { 20 } else { 30 };
+            let samples = 8 * ms as usize;
+            call.until(due + if n == 51 { 90 * MS } else { Duration::ZERO });
+            trunk.say(&mut call, samples as u32, &pcma_speech(1, samples)[0]);
+            due += MS * ms;
+        }
+        assert_seamless(&call.at_b, |got| got.payload.len() as u32);
+        let late = super::recovery::behind(&call.at_b, 8);
+        assert!(late[70..].iter().all(|ms| *ms <= 1), "{to}: {:?} ms", late.iter().max());
+    }
+}
+
+#[test]
 fn every_packet_length_goes_with_every_other() {
     let said = speech(0, 3 * 8_000);
     for ms_in in [10usize, 20, 30, 40, 50, 60] {

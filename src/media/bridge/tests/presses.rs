@@ -498,6 +498,27 @@ fn a_press_that_sounds_and_is_cut_by_a_tone_is_heard_once() {
 }
 
 #[test]
+fn a_voice_that_comes_late_behind_a_press_that_sounds_is_back_at_its_time() {
+    for codec in [AudioCodec::Pcma, AudioCodec::Pcmu] {
+        let mut call = Call::new(config(AudioCodec::Pcma), LegConfig { dtmf: None, ..config(codec) });
+        let mut trunk = Talker::new(Side::A, 8);
+        for _ in 0..3 {
+            say(&mut call, &mut trunk, 160, &pcma_speech(10, 160));
+            press(&mut call, &mut trunk, 3, 5, 160);
+            // The first three packets of the voice come at once, 60 ms late.
+            let pressed = call.now.instant - call.start;
+            for (n, packet) in pcma_speech(20, 160).iter().enumerate() {
+                call.until(pressed + (20 * MS * (n as u32 + 1)).max(80 * MS));
+                trunk.say(&mut call, 160, packet);
+            }
+        }
+        let late = super::recovery::behind(&call.at_b, 8);
+        let (last, worst) = (late[late.len() - 1], *late.iter().max().unwrap());
+        assert!(last <= 1 && worst <= 21, "{codec}: {last} ms at the end, {worst} ms at most");
+    }
+}
+
+#[test]
 fn a_press_without_an_end_is_ended_in_the_silence_behind_it_too() {
     let mut call = Call::opus_to_pcma();
     let mut app = falls_silent(&mut call);

@@ -270,10 +270,12 @@ fn continuous_pcma(n: usize, samples: usize) -> Vec<u8> {
     continuous_voice(n * samples, samples).into_iter().map(|sample| Law::A.compress(sample)).collect()
 }
 
-/// What an app and a trunk with longer packets get of a trunk whose silence ends late; ready to be called.
-fn towards_app_and_trunk() -> [Call; 2] {
-    let trunk = LegConfig { ptime_ms: 40, ..config(AudioCodec::Pcmu) };
-    [config(AudioCodec::Opus), trunk].map(|to| Call::new(config(AudioCodec::Pcma), to))
+/// What an app, a trunk with longer packets and one like its own get of a trunk whose silence ends late; ready to be
+/// called.
+fn towards_app_and_trunks() -> [Call; 3] {
+    let longer = LegConfig { ptime_ms: 40, ..config(AudioCodec::Pcmu) };
+    [config(AudioCodec::Opus), longer, config(AudioCodec::Pcma)]
+        .map(|to| Call::new(config(AudioCodec::Pcma), to))
 }
 
 /// By how many milliseconds what was sent since then comes too late for its place at most.
@@ -304,7 +306,7 @@ fn silence_that_ends_late(call: &mut Call, trunk: &mut Talker, packets: u32) {
 
 #[test]
 fn noise_that_went_on_until_a_late_voice_came_delays_it_for_two_seconds_at_most() {
-    for mut call in towards_app_and_trunk() {
+    for mut call in towards_app_and_trunks() {
         let to = call.config_b.codec;
         silence_that_ends_late(&mut call, &mut Talker::new(Side::A, 8), 300);
         assert!(latest(&call, 2_090 * MS) >= 10, "{to}: the noise took the voice's place");
@@ -324,7 +326,7 @@ fn noise_that_went_on_until_a_late_voice_came_delays_it_for_two_seconds_at_most(
 
 #[test]
 fn the_next_pause_takes_back_at_once_what_noise_delayed() {
-    for mut call in towards_app_and_trunk() {
+    for mut call in towards_app_and_trunks() {
         let (to, mut trunk) = (call.config_b.codec, Talker::new(Side::A, 8));
         silence_that_ends_late(&mut call, &mut trunk, 5);
         for n in 105..160 {
