@@ -42,8 +42,11 @@ pub fn forward(from: &mut Leg, to: &mut Leg, datagram: Datagram<'_>, now: Now, o
     if to.feed_is_clear() {
         from.clear_feed();
         from.note_machine(to.feed_heard_machine());
-        from.set_concealed(to.feed_conceals());
         to.set_concealed(from.feed_conceals());
+    }
+    // A relay that gave way to what cuts its packets anew conceals from then on.
+    if to.feed_conceals() != from.is_concealed() {
+        from.set_concealed(to.feed_conceals());
     }
     from.note(heard, outcome);
     let outcome = match to.take_untold() {

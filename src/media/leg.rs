@@ -304,6 +304,12 @@ impl Leg {
         }
     }
 
+    /// True if losses of this leg are made up for here.
+    #[inline]
+    pub fn is_concealed(&self) -> bool {
+        self.media.as_ref().is_some_and(|media| media.concealed)
+    }
+
     /// Notes the codec in which the leg is heard; listening quality depends on it too.
     pub fn set_heard_in(&mut self, codec: AudioCodec) {
         if let Some(media) = &mut self.media {
@@ -340,6 +346,7 @@ impl Leg {
     }
 
     /// True if what the leg gets from its source is concealed on the way.
+    #[inline]
     pub fn feed_conceals(&self) -> bool {
         self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::conceals)
     }

@@ -105,6 +105,29 @@ fn a_line_that_is_heard_through_opus_is_told_as_the_app_hears_it_also_when_the_b
     assert_eq!(call.a.report().mos_lq, Some(4.37));
 }
 
+#[test]
+fn a_leg_whose_packets_are_cut_anew_is_rated_as_the_concealed_one_it_is() {
+    let rated = |packet_ms: u32| {
+        let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Pcma));
+        let mut trunk = Talker::new(Side::A, 8);
+        let samples = packet_ms as usize * 8;
+        for (n, packet) in pcma_speech(500, samples).iter().enumerate() {
+            call.until(MS * packet_ms * n as u32);
+            if n % 20 == 10 {
+                trunk.next(samples as u32);
+            } else {
+                trunk.say(&mut call, samples as u32, packet);
+            }
+        }
+        (call.a.counts().recovered_plc, call.a.report().mos_lq.unwrap())
+    };
+    let (concealed, mos) = rated(30);
+    assert!(concealed == 25 && mos > 3.7, "{concealed} of 25 concealed: {mos}");
+    // What passes as it is, with its gaps.
+    let (concealed, mos) = rated(20);
+    assert!(concealed == 0 && mos < 2.7, "{concealed} of 25 concealed: {mos}");
+}
+
 /// The last compound a far side got, with what it says of a stream of `ssrc`.
 fn last_report(compounds: &[Vec<u8>], ssrc: u32) -> rtcp::Received {
     rtcp::parse(compounds.last().unwrap(), ssrc).unwrap()
