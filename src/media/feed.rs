@@ -10,7 +10,7 @@ use super::dtmf::listening::Listening;
 use super::fax::Ear;
 use super::recovery::reorder::{Reorder, Turn};
 use super::relay::{Passing, Relay};
-use super::rtp::Arrival;
+use super::rtp::{Arrival, timestamp_distance};
 use super::transcoder::{G711ToG711, G711ToOpus, Incoming, OpusToG711, Outcome, Untold, law};
 use super::transmit::{Out, Transmitter};
 use crate::types::AudioCodec;
@@ -76,6 +76,14 @@ struct Comfort {
     noise: NoiseGenerator,
     /// When the next frame has been heard whole; `None` while the source speaks.
     next: Option<Instant>,
+    /// A key was pressed in a silence: behind the press it goes on.
+    pressed: bool,
+}
+
+impl Comfort {
+    fn stop(&mut self) {
+        (self.next, self.pressed) = (None, false);
+    }
 }
 
 /// One frame of comfort noise.
@@ -144,7 +152,7 @@ impl Feed {
         self.clear = true;
         self.ear = None;
         self.listening = None;
-        self.comfort.next = None;
+        self.comfort.stop();
         match &mut self.path {
             Path::Relay(_) => {}
             Path::Reframe(reframe) => reframe.set_clear(),
@@ -273,6 +281,7 @@ impl Feed {
             return Outcome::NOTHING;
         }
         self.repeat_end(incoming.arrival, incoming.now, tx, out);
+        self.comfort.pressed = false;
         if self.comfort.next.is_some() {
             self.end_comfort(incoming, tx, out);
         }
@@ -343,10 +352,47 @@ impl Feed {
                 }
                 self.leave_relay(tx);
                 self.comfort.noise.describe(incoming.packet.payload);
-                self.comfort.next.get_or_insert(incoming.now + COMFORT_TIME);
+                if self.comfort.next.is_none() {
+                    self.begin_comfort(incoming, tx, out);
+                }
             }
         }
         Outcome::NOTHING
+    }
+
+    /// The noise begins where the source says. What is missing before that, a voice that was lost or what described the
+    /// silence first, is not left to its end: all of the noise would come so much too late for its place.
+    fn begin_comfort(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
+        let Incoming { packet, arrival, now, .. } = incoming;
+        self.comfort.next = Some(now + COMFORT_TIME);
+        self.comfort.pressed = false;
+        if arrival == Arrival::First {
+            return;
+        }
+        let missing = self.missing_before(packet.timestamp).min(self.unsent(now, tx));
+        if missing > MOST_COMFORT {
+            self.skip(missing as u32);
+        } else if missing > 0 {
+            self.comfort.noise.fill(&mut out.work.pcm[..missing]);
+            self.inject(missing, now, tx, out);
+        }
+    }
+
+    /// Samples that time has passed for since the last one was sent.
+    fn unsent(&mut self, now: Instant, tx: &Transmitter) -> usize {
+        let wall = tx.position_at(now);
+        let ahead = self.position_or(wall).map_or(0, |position| timestamp_distance(position, wall));
+        ahead.max(0) as usize / (tx.clock_rate() / 8_000) as usize
+    }
+
+    /// Behind a key press the silence goes on, though the source says nothing more of it.
+    fn resume_comfort(&mut self, now: Instant, tx: &Transmitter) {
+        if self.comfort.pressed && !self.carrier.is_active() {
+            self.comfort.pressed = false;
+            self.comfort.next = Some(now + COMFORT_TIME);
+            let taken = self.unsent(now, tx);
+            self.skip(taken as u32);
+        }
     }
 
     /// Makes the comfort noise that has been due.
@@ -387,15 +433,29 @@ impl Feed {
     fn end_comfort(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.comfort(incoming.now, tx, out);
         self.comfort.next = None;
-        let timestamp = incoming.packet.timestamp;
-        let missing = match &self.path {
-            Path::Reframe(reframe) => reframe.missing_before(timestamp),
-            Path::Encode(encode) => encode.missing_before(timestamp),
-            Path::Relay(_) | Path::Decode(_) => 0,
-        };
+        let missing = self.missing_before(incoming.packet.timestamp);
         if (1..=MOST_COMFORT).contains(&missing) {
             self.comfort.noise.fill(&mut out.work.pcm[..missing]);
             self.inject(missing, incoming.now, tx, out);
+        }
+    }
+
+    /// Samples missing before a timestamp of a source that describes its silence.
+    fn missing_before(&self, timestamp: u32) -> usize {
+        match &self.path {
+            Path::Reframe(reframe) => reframe.missing_before(timestamp),
+            Path::Encode(encode) => encode.missing_before(timestamp),
+            Path::Relay(_) | Path::Decode(_) => 0,
+        }
+    }
+
+    /// Leaves out so many samples' time.
+    fn skip(&mut self, samples: u32) {
+        match &mut self.path {
+            Path::Relay(_) => {}
+            Path::Reframe(reframe) => reframe.skip(samples),
+            Path::Decode(decode) => decode.skip(samples),
+            Path::Encode(encode) => encode.skip(samples),
         }
     }
 
@@ -435,7 +495,7 @@ impl Feed {
     /// The source is not heard on purpose (hold), whether it goes on or not: nothing is filled until its next packet.
     pub fn pause(&mut self) {
         self.order.clear();
-        self.comfort.next = None;
+        self.comfort.stop();
         match &mut self.path {
             // What it sends meanwhile has no number in our stream.
             Path::Relay(relay) => relay.forget(),
@@ -448,7 +508,7 @@ impl Feed {
     /// one; of one that sounds the rest stays out, for it would be heard as another.
     pub fn forget(&mut self) {
         self.order.clear();
-        self.comfort.next = None;
+        self.comfort.stop();
         self.carrier.interrupt();
         self.press = None;
         match &mut self.path {

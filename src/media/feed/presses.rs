@@ -71,7 +71,7 @@ impl Feed {
         out: &mut Out<'_>,
     ) -> Outcome {
         while self.release_one(incoming.now, true, tx, out) {}
-        self.comfort.next = None;
+        self.comfort.pressed |= self.comfort.next.take().is_some();
         self.meet_source(incoming.arrival);
         let format = tx.dtmf();
         match format {
@@ -81,6 +81,7 @@ impl Feed {
         if let Path::Decode(decode) = &mut self.path {
             decode.pause_for_press(incoming.now, self.carrier.is_active(), format.is_none());
         }
+        self.resume_comfort(incoming.now, tx);
         Outcome::NOTHING
     }
 
@@ -196,17 +197,12 @@ impl Feed {
             out.work.pcm[..silence as usize].fill(0);
             self.inject(silence as usize, now, tx, out);
         }
-        match &mut self.path {
-            Path::Relay(_) => {}
-            Path::Reframe(reframe) => reframe.skip(gap - silence),
-            Path::Decode(decode) => decode.skip(gap - silence),
-            Path::Encode(encode) => encode.skip(gap - silence),
-        }
+        self.skip(gap - silence);
         position.wrapping_add(gap * units)
     }
 
     /// Right behind what was played, or `wall` at the beginning.
-    fn position_or(&mut self, wall: u32) -> Option<u32> {
+    pub(super) fn position_or(&mut self, wall: u32) -> Option<u32> {
         match &mut self.path {
             Path::Relay(_) => None,
             Path::Reframe(reframe) => Some(reframe.position_or(wall)),

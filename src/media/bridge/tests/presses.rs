@@ -364,6 +364,45 @@ fn behind_the_key_press_of_a_silent_app_its_silence_goes_on() {
 }
 
 #[test]
+fn behind_the_key_press_of_a_trunk_that_described_its_silence_the_noise_goes_on() {
+    use crate::media::codec::comfort_noise::PAYLOAD_TYPE;
+    for codec in [AudioCodec::Opus, AudioCodec::Pcma, AudioCodec::Pcmu] {
+        for inband in [false, true] {
+            let far = config(codec);
+            let dtmf = far.dtmf.filter(|_| !inband);
+            let mut call = Call::new(config(AudioCodec::Pcma), LegConfig { dtmf, ..far });
+            let mut trunk = Talker::new(Side::A, 8);
+            say(&mut call, &mut trunk, 160, &pcma_speech(50, 160));
+            call.until(call.now.instant - call.start + 20 * MS);
+            // It says so once, and then no more: nothing has changed.
+            let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..trunk.next(160) };
+            call.send(Side::A, header, &[60]);
+            call.until(call.now.instant - call.start + 500 * MS);
+            trunk.timestamp = trunk.timestamp.wrapping_add(25 * 160);
+            press(&mut call, &mut trunk, 5, 5, 160);
+            let end = call.now.instant - call.start;
+            call.until(end + 400 * MS);
+            let case = format!("{codec}, in the voice: {inband}");
+            let units = codec.clock_rate() / 1_000;
+            let first = &call.at_b[0];
+            let after: Vec<&Got> =
+                call.at_b.iter().filter(|got| got.at > end && got.payload_type != 101).collect();
+            assert!((16..=21).contains(&after.len()), "{case}: {} packets in 400 ms", after.len());
+            for got in after {
+                let place = i64::from(got.timestamp.wrapping_sub(first.timestamp) / units);
+                let late = (got.at - first.at).as_millis() as i64 - place;
+                assert!((-25..=45).contains(&late), "{case}: {late} ms behind true time");
+            }
+            trunk.timestamp = trunk.timestamp.wrapping_add(20 * 160);
+            say(&mut call, &mut trunk, 160, &pcma_speech(10, 160));
+            for pair in call.at_b.windows(2) {
+                assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_press_whose_ends_are_all_lost_is_ended_when_the_voice_is_back() {
     for (from, to) in [
         (AudioCodec::Opus, AudioCodec::Pcma),

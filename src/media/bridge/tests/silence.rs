@@ -348,6 +348,37 @@ fn the_next_pause_takes_back_at_once_what_noise_delayed() {
 }
 
 #[test]
+fn a_silence_whose_first_description_is_lost_is_heard_in_its_own_place() {
+    // Packets lost in front of the description that comes: of the voice, or of what described the silence before.
+    for (spoken, described) in [(48, 50), (46, 50), (50, 75)] {
+        for mut call in towards_app_and_trunks() {
+            let case = format!("{}: {spoken} to {described}", call.config_b.codec);
+            let mut trunk = Talker::new(Side::A, 8);
+            for n in 0..150 {
+                call.until(20 * MS * n);
+                if n < spoken || n >= 100 {
+                    trunk.say(&mut call, 160, &continuous_pcma(n as usize, 160));
+                } else if n == described {
+                    let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..trunk.next(160) };
+                    call.send(Side::A, header, &[60]);
+                } else if n == spoken {
+                    trunk.next(160);
+                } else {
+                    trunk.timestamp = trunk.timestamp.wrapping_add(160);
+                }
+            }
+            let late = behind(&call.at_b, call.config_b.codec.clock_rate() / 1_000);
+            let noise = call.at_b.iter().zip(late).filter(|(got, _)| got.at > 20 * MS * (described + 1));
+            let (lowest, highest) = noise.fold((0, 0), |(low, high), (_, ms)| (ms.min(low), ms.max(high)));
+            assert!(lowest >= -45 && highest <= 1, "{case}: {lowest} to {highest} ms from its place");
+            let packets = call.at_b.iter().filter(|got| got.at > 20 * MS * described && got.at < 2_000 * MS);
+            let frames: usize = packets.map(|got| if got.payload.len() == 320 { 2 } else { 1 }).sum();
+            assert!(frames + 4 >= (100 - described) as usize, "{case}: {frames} frames of noise");
+        }
+    }
+}
+
+#[test]
 fn a_trunk_whose_timestamps_run_behind_its_packets_loses_nothing_of_its_voice() {
     let mut call = Call::new(config(AudioCodec::Pcma), config(AudioCodec::Opus));
     let mut trunk = Talker::new(Side::A, 8);
