@@ -398,8 +398,11 @@ impl Feed {
     /// Makes the comfort noise that has been due.
     fn comfort(&mut self, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         let Some(mut next) = self.comfort.next else { return };
-        if now.saturating_duration_since(next) > COMFORT_TIME * (MOST_COMFORT / COMFORT) as u32 {
-            next = now;
+        let overdue = (now.saturating_duration_since(next).as_millis() / COMFORT_TIME.as_millis()) as u32;
+        if overdue as usize > MOST_COMFORT / COMFORT {
+            // That time has passed for the listener too.
+            next += COMFORT_TIME * overdue;
+            self.skip(overdue * COMFORT as u32);
         }
         while next <= now {
             // It belongs where its time began, however late we wake.

@@ -348,6 +348,37 @@ fn the_next_pause_takes_back_at_once_what_noise_delayed() {
 }
 
 #[test]
+fn a_stall_of_the_machine_leaves_described_noise_in_its_place() {
+    for mut call in towards_app_and_trunks() {
+        let to = call.config_b.codec;
+        let mut trunk = Talker::new(Side::A, 8);
+        for n in 0..150 {
+            if n == 80 {
+                // Nothing is done for 300 ms.
+                call.until(1_300 * MS);
+                call.set_time(call.start + 1_600 * MS);
+            }
+            match n {
+                50 => {
+                    call.until(1_000 * MS);
+                    let header = RtpHeader { payload_type: PAYLOAD_TYPE, ..trunk.next(160) };
+                    call.send(Side::A, header, &[60]);
+                }
+                51..100 => trunk.timestamp = trunk.timestamp.wrapping_add(160),
+                _ => {
+                    call.until(20 * MS * n);
+                    trunk.say(&mut call, 160, &continuous_pcma(n as usize, 160));
+                }
+            }
+        }
+        let late = behind(&call.at_b, call.config_b.codec.clock_rate() / 1_000);
+        let after: Vec<i64> =
+            call.at_b.iter().zip(late).filter(|(got, _)| got.at > 1_610 * MS).map(|(_, ms)| ms).collect();
+        assert!(after.iter().all(|ms| (-45..=1).contains(ms)), "{to}: {after:?}");
+    }
+}
+
+#[test]
 fn a_silence_whose_first_description_is_lost_is_heard_in_its_own_place() {
     // Packets lost in front of the description that comes: of the voice, or of what described the silence before.
     for (spoken, described) in [(48, 50), (46, 50), (50, 75)] {
