@@ -157,8 +157,11 @@ impl OpusToG711 {
             self.track.played(missing as u32);
         }
         if let (Arrival::Gap(lost), false) = (arrival, self.pressed) {
-            // For less than one of its frames libopus leaves the redundancy aside and conceals.
-            let whole = fills && missing - missing % STEP >= frame_samples(packet.payload, SAMPLE_RATE);
+            // For less than one of its frames libopus leaves the redundancy aside and conceals; and one is all it has:
+            // of a packet of several most is concealed.
+            let frame = frame_samples(packet.payload, SAMPLE_RATE);
+            let length = samples.min(gap / usize::from(lost.max(1)));
+            let whole = fills && missing - missing % STEP >= frame && frame >= length;
             let recovered = whole && has_redundancy(packet.payload);
             outcome.recovered_fec = u16::from(recovered);
             // The rest of the gap was filled now or as time passed, but for what is left unsent.

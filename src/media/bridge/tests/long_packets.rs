@@ -105,6 +105,34 @@ fn what_was_partly_made_up_before_its_redundancy_came_counts_as_concealed() {
     assert_eq!((outcomes[holder].recovered_fec, outcomes[holder].recovered_plc), (0, 1));
 }
 
+#[test]
+fn redundancy_for_one_frame_of_a_packet_of_several_recovers_no_packet() {
+    let frames = voice(120, 20, 10);
+    // Packed in twos, each with its own length (RFC 6716 §3.2.4).
+    let packets: Vec<Vec<u8>> = frames
+        .chunks(2)
+        .map(|two| {
+            assert!(two[0][0] == two[1][0] && two[0].len() < 250, "they go in one packet");
+            [&[two[0][0] | 2, two[0].len() as u8 - 1][..], &two[0][1..], &two[1][1..]].concat()
+        })
+        .collect();
+    let holder = (40..60).find(|n| has_redundancy(&packets[*n])).unwrap();
+    let arrivals: Vec<_> = (0..60).map(|n| (n + 1 != holder).then_some(40 * MS * n as u32)).collect();
+    let (_, outcomes) = play(&packets, 40, &arrivals);
+    assert_eq!((outcomes[holder].recovered_fec, outcomes[holder].recovered_plc), (0, 1));
+    // Where the one frame is the packet that was lost, all of it is there.
+    let mut call = Call::opus_to_pcma();
+    let mut app = Talker::new(Side::A, 111);
+    for n in 0..holder - 1 {
+        call.until(40 * MS * n as u32);
+        app.say(&mut call, 1_920, &packets[n]);
+    }
+    app.next(960);
+    call.until(40 * MS * (holder as u32 - 1) + 20 * MS);
+    let outcome = app.say(&mut call, 1_920, &packets[holder]);
+    assert_eq!((outcome.recovered_fec, outcome.recovered_plc), (1, 0));
+}
+
 /// Six seconds of an app with DTX that loses much, in packets of `ms`: a second of voice, a pause of the room alone until
 /// the sample `onset`, a voice without pauses. `None` for what it does not send.
 fn paused(ms: usize, onset: usize) -> Vec<Option<Vec<u8>>> {
