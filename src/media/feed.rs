@@ -306,7 +306,7 @@ impl Feed {
         }
     }
 
-    /// A relay of G.711 has no timeline of its own: where packets are to be cut anew, or sound of our own making is to go
+    /// A relay of G.711 has no timeline of its own: where packets are to be cut anew, or sound of our own making goes
     /// between them, it gives way to what has one. Every packet keeps its place.
     fn leave_relay(&mut self, tx: &Transmitter) {
         let Path::Relay(relay) = &self.path else { return };
