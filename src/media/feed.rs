@@ -92,6 +92,9 @@ const COMFORT_TIME: Duration = Duration::from_millis(20);
 /// The most of it that is made at once between the last frame and the voice that follows; after a longer standstill of
 /// the machine it goes on from now.
 const MOST_COMFORT: usize = 800;
+/// So far from where the source describes it the noise may be, 60 ms; a place that is further than a second is another's.
+const MOST_APART: i32 = 480;
+const ANOTHERS: i32 = 8_000;
 
 impl Feed {
     /// Chooses the way by the codecs of both legs.
@@ -352,8 +355,9 @@ impl Feed {
                 }
                 self.leave_relay(tx);
                 self.comfort.noise.describe(incoming.packet.payload);
-                if self.comfort.next.is_none() {
-                    self.begin_comfort(incoming, tx, out);
+                match self.comfort.next {
+                    None => self.begin_comfort(incoming, tx, out),
+                    Some(_) => self.follow_clock(incoming, tx, out),
                 }
             }
         }
@@ -369,12 +373,29 @@ impl Feed {
         if arrival == Arrival::First {
             return;
         }
-        let missing = self.missing_before(packet.timestamp).min(self.unsent(now, tx));
+        let missing = (self.missing_before(packet.timestamp).max(0) as usize).min(self.unsent(now, tx));
         if missing > MOST_COMFORT {
             self.skip(missing as u32);
         } else if missing > 0 {
             self.comfort.noise.fill(&mut out.work.pcm[..missing]);
             self.inject(missing, now, tx, out);
+        }
+    }
+
+    /// The source's clock may be off: that its voice finds its place behind a pause of any length, the noise goes on to
+    /// about where each description lies, a frame more or less at a time.
+    fn follow_clock(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.comfort(incoming.now, tx, out);
+        if incoming.arrival == Arrival::First {
+            return;
+        }
+        let missing = self.missing_before(incoming.packet.timestamp);
+        if (MOST_APART..ANOTHERS).contains(&missing) {
+            self.make_noise(COMFORT, incoming.now, tx, out);
+        } else if (-ANOTHERS..=-MOST_APART).contains(&missing)
+            && let Some(next) = &mut self.comfort.next
+        {
+            *next += COMFORT_TIME;
         }
     }
 
@@ -413,13 +434,18 @@ impl Feed {
             if samples == 0 {
                 continue;
             }
-            self.comfort.noise.fill(&mut out.work.pcm[..samples]);
-            match &mut self.path {
-                Path::Encode(encode) => encode.comfort(samples, began, tx, out),
-                Path::Relay(_) | Path::Reframe(_) | Path::Decode(_) => self.inject(samples, began, tx, out),
-            }
+            self.make_noise(samples, began, tx, out);
         }
         self.comfort.next = Some(next);
+    }
+
+    /// Goes on with the noise.
+    fn make_noise(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.comfort.noise.fill(&mut out.work.pcm[..samples]);
+        match &mut self.path {
+            Path::Encode(encode) => encode.comfort(samples, now, tx, out),
+            Path::Relay(_) | Path::Reframe(_) | Path::Decode(_) => self.inject(samples, now, tx, out),
+        }
     }
 
     /// Takes back from a pause what is played behind its time; gives the samples that stay unplayed.
@@ -436,15 +462,15 @@ impl Feed {
     fn end_comfort(&mut self, incoming: Incoming<'_>, tx: &mut Transmitter, out: &mut Out<'_>) {
         self.comfort(incoming.now, tx, out);
         self.comfort.next = None;
-        let missing = self.missing_before(incoming.packet.timestamp);
+        let missing = self.missing_before(incoming.packet.timestamp).max(0) as usize;
         if (1..=MOST_COMFORT).contains(&missing) {
             self.comfort.noise.fill(&mut out.work.pcm[..missing]);
             self.inject(missing, incoming.now, tx, out);
         }
     }
 
-    /// Samples missing before a timestamp of a source that describes its silence.
-    fn missing_before(&self, timestamp: u32) -> usize {
+    /// Samples missing before a timestamp of a source that describes its silence; negative if that has passed.
+    fn missing_before(&self, timestamp: u32) -> i32 {
         match &self.path {
             Path::Reframe(reframe) => reframe.missing_before(timestamp),
             Path::Encode(encode) => encode.missing_before(timestamp),

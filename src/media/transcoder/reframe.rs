@@ -158,9 +158,9 @@ impl G711ToG711 {
         self.concealer = Concealer::default();
     }
 
-    /// Samples missing before a timestamp of the source.
-    pub fn missing_before(&self, timestamp: u32) -> usize {
-        self.track.missing_before(timestamp).map_or(0, |missing| missing.max(0) as usize)
+    /// Samples missing before a timestamp of the source; negative if that has passed.
+    pub fn missing_before(&self, timestamp: u32) -> i32 {
+        self.track.missing_before(timestamp).unwrap_or(0)
     }
 
     /// Takes back from a pause what is played behind its time, up to so many samples; gives how many stay unplayed.

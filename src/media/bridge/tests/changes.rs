@@ -476,3 +476,42 @@ fn a_clock_that_is_200_ppm_off_leaves_no_trace_in_an_hour_of_a_trunk_that_descri
         assert!(farthest <= 2 * 960, "{ppm} ppm: {farthest} units from where it was said");
     }
 }
+
+#[test]
+fn a_clock_that_is_200_ppm_off_costs_nothing_of_a_voice_behind_twenty_minutes_of_described_silence() {
+    const SILENT: std::ops::Range<u32> = 50..60_050;
+    for (ppm, codec) in
+        [-200, 200].into_iter().flat_map(|ppm| [(ppm, AudioCodec::Opus), (ppm, AudioCodec::Pcma)])
+    {
+        let mut to = config(codec);
+        to.opus.complexity = 0;
+        let mut call = Call::new(config(AudioCodec::Pcma), to);
+        let (mut trunk, mut wire) = (Talker::new(Side::A, 8), drifting(ppm));
+        let begin = trunk.timestamp;
+        let mut back = None;
+        for n in 0..SILENT.end + 10 {
+            until_it_comes(&mut call, &mut wire, n);
+            if !SILENT.contains(&n) {
+                back = back.filter(|_| n > SILENT.end).or(Some((call.at_b.len(), trunk.timestamp)));
+                assert!(!trunk.say(&mut call, 160, &pcma_speech(1, 160)[0]).too_late);
+            } else if n % 20 == 10 {
+                let header = RtpHeader { payload_type: 13, ..trunk.next(160) };
+                call.send(Side::A, header, &[60]);
+            } else {
+                trunk.timestamp = trunk.timestamp.wrapping_add(160);
+            }
+        }
+        let case = format!("{ppm} ppm to {codec}");
+        let length = |got: &Got| match codec {
+            AudioCodec::Opus => packet_samples(&got.payload, 48_000).unwrap() as u32,
+            AudioCodec::Pcma | AudioCodec::Pcmu => got.payload.len() as u32,
+        };
+        assert_seamless(&call.at_b, length);
+        let (before, said) = back.unwrap();
+        let heard = call.at_b.last().unwrap().timestamp.wrapping_sub(call.at_b[0].timestamp);
+        let heard = heard / (codec.clock_rate() / 8_000);
+        let last_said = said.wrapping_sub(begin).wrapping_add(9 * 160);
+        assert!(call.at_b.len() >= before + 5, "{case}");
+        assert!(heard.abs_diff(last_said) <= 90 * 8, "{case}: {heard} for {last_said}");
+    }
+}
