@@ -175,16 +175,31 @@ impl Relay {
 
     /// Sends sound of our own making (a key press as tones) in place of the voice; Opus has no place for it here.
     pub fn inject(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.put_in(tx.position_at(now), samples, now, tx, out);
+    }
+
+    /// The same right behind what was put in last, whenever that was: a key that goes on sounding has no holes, however
+    /// the news of it come.
+    pub fn go_on(&mut self, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
+        self.put_in(tx.next_timestamp(), samples, now, tx, out);
+    }
+
+    fn put_in(&mut self, at: u32, samples: usize, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) {
         let Passing::G711 { to, frame, .. } = self.passing else { return };
         // The voice has to find its place again behind it.
         self.forget();
+        let begins = tx.heard_by(now);
         let work = &mut *out.work;
         let coded = to.compress_into(&work.pcm[..samples], &mut work.coded);
+        let mut timestamp = at;
         for payload in work.coded[..coded].chunks(frame.max(80)) {
-            let timestamp = tx.position_at(now);
-            let chunk = Chunk { timestamp, marker: false, duration: payload.len() as u32, payload };
+            let duration = payload.len() as u32;
+            let chunk = Chunk { timestamp, marker: false, duration, payload };
             tx.send_voice(now, chunk, out.wire, &mut work.packet);
+            timestamp = timestamp.wrapping_add(duration);
         }
+        // Its packets leave together and are heard one after the other.
+        tx.skip(begins, at, coded as u32);
     }
 }
 

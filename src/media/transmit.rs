@@ -188,6 +188,16 @@ impl Transmitter {
         self.next_sequence
     }
 
+    /// Right behind what was sent.
+    pub fn next_timestamp(&self) -> u32 {
+        self.next_timestamp
+    }
+
+    /// When what was sent has been heard; `now` if that is past.
+    pub fn heard_by(&self, now: Instant) -> Instant {
+        self.due.map_or(now, |due| due.max(now))
+    }
+
     /// The timestamp of what is heard at `now`: right behind what was sent, plus the time nothing was.
     pub fn position_at(&self, now: Instant) -> u32 {
         let idle = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));

@@ -21,7 +21,7 @@ pub(super) struct Press {
     /// Samples sent so far.
     sounded: u32,
     last: Instant,
-    /// Right behind them in our stream, where that has a place of its own.
+    /// Right behind them in our stream.
     reached: u32,
 }
 
@@ -166,12 +166,18 @@ impl Feed {
         }
         let Some(press) = &mut self.press else { return };
         press.last = now;
+        let goes_on = press.sounded > 0;
         let samples = (carried.total.saturating_sub(press.sounded) as usize).min(out.work.pcm.len());
         press.sounded += samples as u32;
         let Some(tone) = press.tone.as_mut().filter(|_| samples > 0) else { return };
         tone.fill(&mut out.work.pcm[..samples]);
-        self.inject(samples, now, tx, out);
-        if let (Some(reached), Some(press)) = (self.position_or(0), &mut self.press) {
+        if goes_on && let Path::Relay(relay) = &mut self.path {
+            relay.go_on(samples, now, tx, out);
+        } else {
+            self.inject(samples, now, tx, out);
+        }
+        let reached = self.position_or(tx.next_timestamp());
+        if let Some(press) = &mut self.press {
             press.reached = reached;
         }
     }
@@ -179,8 +185,9 @@ impl Feed {
     /// Goes on to where a press begins, and in any case so far behind the one before it that they are heard as two.
     /// Gives the place of the press.
     fn part_from_last(&mut self, start: u32, now: Instant, tx: &mut Transmitter, out: &mut Out<'_>) -> u32 {
+        let position = self.position_or(tx.position_at(now));
         // A relay puts each sound at the time it comes.
-        let Some(position) = self.position_or(tx.position_at(now)) else { return start };
+        let start = if matches!(self.path, Path::Relay(_)) { position } else { start };
         let units = tx.clock_rate() / 8_000;
         let since = self.press.as_ref().map(|press| timestamp_distance(press.reached, position));
         let pause = (PAUSE * units) as i32;
@@ -204,13 +211,13 @@ impl Feed {
         position.wrapping_add(gap * units)
     }
 
-    /// Right behind what was played, or `wall` at the beginning.
-    fn position_or(&mut self, wall: u32) -> Option<u32> {
+    /// Right behind what was played, or `wall` at the beginning and for a relay, which keeps no place of its own.
+    fn position_or(&mut self, wall: u32) -> u32 {
         match &mut self.path {
-            Path::Relay(_) => None,
-            Path::Reframe(reframe) => Some(reframe.position_or(wall)),
-            Path::Decode(decode) => Some(decode.position_or(wall)),
-            Path::Encode(encode) => Some(encode.position_or(wall)),
+            Path::Relay(_) => wall,
+            Path::Reframe(reframe) => reframe.position_or(wall),
+            Path::Decode(decode) => decode.position_or(wall),
+            Path::Encode(encode) => encode.position_or(wall),
         }
     }
 }

@@ -225,6 +225,34 @@ fn a_trunk_configured_for_tones_gets_them_from_a_trunk_with_events() {
 }
 
 #[test]
+fn a_press_that_is_told_every_fifty_milliseconds_sounds_as_one_key_between_equal_laws() {
+    let to = LegConfig { dtmf: None, ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(config(AudioCodec::Pcma), to);
+    let mut trunk = Talker::new(Side::A, 8);
+    say(&mut call, &mut trunk, 160, &vec![vec![0xd5; 160]; 10]);
+    for _ in 0..2 {
+        let base = call.now.instant - call.start;
+        for n in 1..=5u16 {
+            // Half of what is told comes a little late.
+            call.until(base + MS * (50 * u32::from(n) + 15 * u32::from(n % 2)));
+            let event = Event { code: 5, end: n == 5, volume: 10, duration: 400 * n };
+            let header = RtpHeader { payload_type: 101, marker: n == 1, ..trunk.header() };
+            trunk.sequence = trunk.sequence.wrapping_add(1);
+            call.send(trunk.side, header, &event.to_bytes());
+        }
+        call.until(base + 310 * MS);
+        trunk.timestamp = trunk.timestamp.wrapping_add(310 * 8);
+    }
+    say(&mut call, &mut trunk, 160, &vec![vec![0xd5; 160]; 10]);
+    assert_eq!(keys_in(&listen_pcma(&call.at_b)), [5, 5]);
+    for pair in call.at_b.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+        assert!(step as usize >= pair[0].payload.len() && step < 1_000, "{step}");
+    }
+}
+
+#[test]
 fn a_new_source_is_heard_pressing_its_keys_wherever_its_timestamps_begin() {
     // Behind those of the source before it, just behind, and ahead; and the same source that began anew.
     let places = [0x9999u32, 0xabcd]
