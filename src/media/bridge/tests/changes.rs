@@ -5,7 +5,7 @@ use crate::media::codec::opus::packet_samples;
 use crate::media::recovery::wire::{ImpairedWire, Impairments, Loss};
 use crate::media::rtcp::{self, Compound, Report};
 
-fn reconfigure(call: &mut Call, side: Side, config: LegConfig) {
+pub(super) fn reconfigure(call: &mut Call, side: Side, config: LegConfig) {
     let now = call.now;
     match side {
         Side::A => {
