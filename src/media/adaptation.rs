@@ -35,6 +35,9 @@ const LONG_QUEUE: Duration = Duration::from_millis(300);
 /// Peers report about every five seconds (RFC 3550 §6.2), some every second: those that come within so long are judged
 /// together, so that nobody's ladder is climbed faster.
 const TOGETHER: Duration = Duration::from_millis(2_500);
+/// Of fewer packets than this nothing is judged, unless a long queue speaks for itself: of the dozen that an encoder sends
+/// in five seconds of a silence, two are lost on any air now and then.
+const ENOUGH: u32 = 80;
 /// So many calm judgements in a row allow a step back, and up to so many after steps back that did not last.
 const PATIENCE: u8 = 3;
 const MOST_PATIENCE: u8 = 24;
@@ -50,9 +53,10 @@ pub struct Adaptation {
     /// Reports since the last step back; `None` if it has lasted.
     trial: Option<u8>,
     shortest: Option<Duration>,
-    /// When we judged last, and the losses reported since: their sum and how many they were.
+    /// When we judged last, and what was reported since: percent lost times packets, and the packets.
     judged: Option<Instant>,
-    losses: (u32, u32),
+    lost: u32,
+    packets: u32,
 }
 
 impl Default for Adaptation {
@@ -64,24 +68,32 @@ impl Default for Adaptation {
             trial: None,
             shortest: None,
             judged: None,
-            losses: (0, 0),
+            lost: 0,
+            packets: 0,
         }
     }
 }
 
 impl Adaptation {
-    /// Takes a report: loss since the one before it, in percent, and the round trip if it is known. Says what to
-    /// change to, if to anything.
-    pub fn report(&mut self, loss_percent: u8, rtt: Option<Duration>, now: Instant) -> Option<Diet> {
+    /// Takes a report: loss since the one before it, in percent, of so many packets, and the round trip if it tells that.
+    /// Says what to change to, if to anything.
+    pub fn report(
+        &mut self,
+        loss_percent: u8,
+        packets: u32,
+        rtt: Option<Duration>,
+        now: Instant,
+    ) -> Option<Diet> {
         let queue = self.queue(rtt);
-        let (sum, reports) = (self.losses.0 + u32::from(loss_percent), self.losses.1 + 1);
-        if self.judged.is_some_and(|judged| now.saturating_duration_since(judged) < TOGETHER) {
-            self.losses = (sum, reports);
+        self.lost = self.lost.saturating_add(packets.saturating_mul(loss_percent.into()));
+        self.packets = self.packets.saturating_add(packets);
+        let early = self.judged.is_some_and(|judged| now.saturating_duration_since(judged) < TOGETHER);
+        if early || (self.packets < ENOUGH && queue < LONG_QUEUE) {
             return None;
         }
         self.judged = Some(now);
-        self.losses = (0, 0);
-        let loss_percent = (sum / reports) as u8;
+        let loss_percent = self.lost.checked_div(self.packets).unwrap_or(0) as u8;
+        (self.lost, self.packets) = (0, 0);
         self.trial = self.trial.map(|reports| reports + 1).filter(|reports| *reports <= TRIAL);
         let full =
             loss_percent >= FULL || queue >= LONG_QUEUE || (loss_percent >= SUSPICIOUS && queue >= QUEUE);
@@ -103,6 +115,12 @@ impl Adaptation {
         self.calm = 0;
         self.trial = Some(0);
         self.go(self.step - 1)
+    }
+
+    /// The far side is reached another way from now on: its round trip has another length, which is no queue. What the
+    /// network before carried holds until this one is known to be calm.
+    pub fn expect_another_way(&mut self) {
+        self.shortest = None;
     }
 
     /// What is asked of the encoder at present.
@@ -159,8 +177,12 @@ mod tests {
         }
 
         fn report(&mut self, loss: u8, rtt: Option<Duration>) -> Option<Diet> {
+            self.report_of(250, loss, rtt)
+        }
+
+        fn report_of(&mut self, packets: u32, loss: u8, rtt: Option<Duration>) -> Option<Diet> {
             self.now += 5_000 * MS;
-            self.adaptation.report(loss, rtt, self.now)
+            self.adaptation.report(loss, packets, rtt, self.now)
         }
     }
 
@@ -169,20 +191,21 @@ mod tests {
         let (mut adaptation, start) = (Adaptation::default(), Instant::now());
         let mut steps = 0;
         for second in 0..20 {
-            steps += u32::from(adaptation.report(20, None, start + 1_000 * MS * second).is_some());
+            steps += u32::from(adaptation.report(20, 50, None, start + 1_000 * MS * second).is_some());
         }
         assert_eq!(steps, 4, "to the end of the ladder");
         let mut adaptation = Adaptation::default();
         let loss = |second: u32| if second.is_multiple_of(3) { 20 } else { 0 };
         let changed = (1..60).filter(|second| {
-            adaptation.report(loss(*second), Some(40 * MS), start + 1_000 * MS * *second).is_some()
+            adaptation.report(loss(*second), 50, Some(40 * MS), start + 1_000 * MS * *second).is_some()
         });
         assert_eq!(changed.count(), 0, "a loss of seven percent on the air");
         let mut adaptation = Adaptation::default();
         (0..3).for_each(|report| {
-            adaptation.report(20, None, start + 5_000 * MS * report);
+            adaptation.report(20, 250, None, start + 5_000 * MS * report);
         });
-        let back = (16..40).find(|second| adaptation.report(0, None, start + 1_000 * MS * *second).is_some());
+        let back =
+            (16..40).find(|second| adaptation.report(0, 50, None, start + 1_000 * MS * *second).is_some());
         assert!(back.is_some_and(|second| second >= 18), "{back:?}");
         assert_eq!(adaptation.current(), STEPS[2]);
     }
@@ -201,6 +224,31 @@ mod tests {
             assert_eq!(adaptation.report(loss, Some(40 * MS)), None);
         }
         assert_eq!(adaptation.report(5, Some(120 * MS)), Some(STEPS[1]), "loss and a queue");
+    }
+
+    #[test]
+    fn two_lost_of_the_dozen_packets_of_a_silence_make_no_full_network() {
+        let mut adaptation = Reported::new();
+        for report in 0..60 {
+            let loss = if report % 5 == 0 { 16 } else { 0 };
+            assert_eq!(adaptation.report_of(12, loss, Some(40 * MS)), None, "report {report}");
+        }
+        let first = (0..10).find(|_| adaptation.report_of(12, 25, Some(40 * MS)).is_some());
+        assert!(first.is_some(), "a quarter of all that are sent is too much of few ones too");
+        let mut adaptation = Reported::new();
+        adaptation.report_of(12, 0, Some(40 * MS));
+        assert_eq!(adaptation.report_of(12, 0, Some(400 * MS)), Some(STEPS[1]), "and a queue is one");
+    }
+
+    #[test]
+    fn a_longer_way_after_a_move_is_no_queue() {
+        let mut adaptation = Reported::new();
+        adaptation.report(0, Some(20 * MS));
+        adaptation.adaptation.expect_another_way();
+        for _ in 0..20 {
+            assert_eq!(adaptation.report(5, Some(400 * MS)), None);
+        }
+        assert_eq!(adaptation.report(5, Some(480 * MS)), Some(STEPS[1]), "a queue on the new way");
     }
 
     #[test]

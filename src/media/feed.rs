@@ -178,12 +178,12 @@ impl Feed {
     /// Applies new configurations; what need not change goes on undisturbed.
     pub fn renew(&mut self, from: &LegConfig, to: &LegConfig) {
         if (self.shape.from, self.shape.to) != (from.codec, to.codec) {
-            let (diet, clear) = (self.diet, self.clear);
-            *self = Feed::between(from, to);
-            self.set_diet(diet);
-            if clear {
+            let old = std::mem::replace(self, Feed::between(from, to));
+            self.set_diet(old.diet);
+            if old.clear {
                 self.set_clear();
             }
+            self.keep_press(old);
             return;
         }
         self.shape.ptime_ms = to.ptime_ms;

@@ -394,6 +394,7 @@ impl Leg {
         }
         if let Latched::Moved(remote) = media.latch.heard(datagram.from) {
             media.tx.set_remote(remote);
+            media.reports.note_move();
             self.news.latched = Some(remote);
         }
         self.counts.packets_received += 1;

@@ -503,9 +503,12 @@ impl Local {
         Some(number)
     }
 
-    /// Milliseconds in a packet we send: the far side's wish, else ours; for Opus a length one frame can have.
+    /// Milliseconds in a packet we send: the far side's wish, else ours as far as it takes that; for Opus the longest
+    /// frame that is no longer. 30 and 50 ms would be frames of 10 ms in one packet: more bits for the same voice, and
+    /// redundancy that reaches back over the last 10 ms of a lost packet alone.
     fn ptime(&self, media: &Media<'_>, codec: AudioCodec) -> u8 {
-        let wish = media.ptime_ms().unwrap_or(u32::from(self.capability.ptime_ms)).clamp(10, 60) as u8;
+        let ours = u32::from(self.capability.ptime_ms).min(media.max_ptime_ms().unwrap_or(u32::MAX));
+        let wish = media.ptime_ms().unwrap_or(ours).clamp(10, 60) as u8;
         match codec {
             AudioCodec::Pcma | AudioCodec::Pcmu => wish / 10 * 10,
             AudioCodec::Opus => [60, 40, 20].into_iter().find(|frame| *frame <= wish).unwrap_or(10),

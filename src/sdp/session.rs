@@ -327,19 +327,17 @@ impl<'a> Media<'a> {
 
     /// Milliseconds of media the writer wants in a packet: `a=ptime`, bounded by `a=maxptime`.
     pub fn ptime_ms(&self) -> Option<u32> {
-        let read =
-            |name| self.attribute(name).and_then(|v| v.trim().parse::<f32>().ok()).filter(|v| *v > 0.0);
-        match (read("ptime"), read("maxptime")) {
-            (Some(ptime), Some(most)) => Some(ptime.min(most) as u32),
-            (Some(ptime), None) => Some(ptime as u32),
-            (None, Some(most)) if most < 20.0 => Some(most as u32),
-            (None, _) => None,
-        }
+        let ptime = self.milliseconds("ptime")?;
+        Some(self.milliseconds("maxptime").map_or(ptime, |most| ptime.min(most)) as u32)
     }
 
     /// The most milliseconds of media the writer takes in a packet: `a=maxptime`.
     pub fn max_ptime_ms(&self) -> Option<u32> {
-        self.attribute("maxptime").and_then(|value| value.trim().parse::<f32>().ok()).map(|most| most as u32)
+        self.milliseconds("maxptime").map(|most| most as u32)
+    }
+
+    fn milliseconds(&self, name: &'static str) -> Option<f32> {
+        self.attribute(name).and_then(|value| value.trim().parse::<f32>().ok()).filter(|ms| *ms > 0.0)
     }
 
     /// Port and, if given, address of `a=rtcp` (RFC 3605).

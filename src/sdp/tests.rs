@@ -367,6 +367,19 @@ fn a_wish_for_packet_length_is_honoured_within_reason() {
 }
 
 #[test]
+fn no_packet_of_ours_is_longer_than_the_far_side_takes_whatever_we_would_send() {
+    for (ours, most, g711_ms, opus_ms) in
+        [(60, "20", 20, 20), (60, "50", 50, 40), (40, "120", 40, 40), (20, "10", 10, 10), (40, "0", 40, 40)]
+    {
+        let offer = with(samples::BARESIP, "a=ptime:20", &format!("a=maxptime:{most}"));
+        let sent = |capability: Capability| {
+            answer(Capability { ptime_ms: ours, ..capability }, &offer).unwrap().1.ptime_ms
+        };
+        assert_eq!((sent(g711()), sent(plain())), (g711_ms, opus_ms), "{ours} ms, and it takes {most}");
+    }
+}
+
+#[test]
 fn our_offer_is_accepted_by_our_answer() {
     for capability in [plain(), g711(), secure(), Capability { rtcp_mux: true, ..plain() }] {
         let mut a = Local::new(1, capability.clone());

@@ -37,6 +37,22 @@ impl Feed {
         }
     }
 
+    /// Goes on with the press of a feed whose place this one takes. Where our stream goes on too, in the other law, the far
+    /// side would hear it twice.
+    #[cold]
+    pub(super) fn keep_press(&mut self, old: Feed) {
+        if old.shape.to.clock_rate() != self.shape.to.clock_rate() {
+            return;
+        }
+        (self.carrier, self.press, self.told) = (old.carrier, old.press, old.told);
+        if old.event_rate != self.event_rate {
+            self.carrier.forget_source();
+        }
+        if self.listening.is_some() && old.listening.is_some() && old.shape.from == self.shape.from {
+            self.listening = old.listening;
+        }
+    }
+
     /// Looks for a press in a voice packet; true if an event went out in its place.
     pub(super) fn hear_press(
         &mut self,

@@ -51,6 +51,8 @@ pub(super) struct Reports {
     /// The peer's last extended report of our stream.
     voip: Option<VoipMetrics>,
     expected_loss: u8,
+    /// Packets that had gone out when it reported last.
+    sent_by_report: u64,
     adaptation: Adaptation,
 }
 
@@ -87,6 +89,7 @@ impl Reports {
             hearing: Hearing::default(),
             voip: None,
             expected_loss: 0,
+            sent_by_report: 0,
             adaptation: Adaptation::default(),
         }
     }
@@ -98,6 +101,12 @@ impl Reports {
     /// Another peer may report from now on, in another way.
     pub(super) fn expect_another(&mut self) {
         (self.highest, self.tells) = (None, false);
+        self.note_move();
+    }
+
+    /// The far side is somewhere else.
+    pub(super) fn note_move(&mut self) {
+        self.adaptation.expect_another_way();
     }
 
     fn note_told(&mut self, ssrc: u32, time: NtpTime) {
@@ -403,7 +412,8 @@ impl Media {
 
     fn take_report(&mut self, about_us: &Report, arrival: Instant, now: Now) {
         let reports = &mut self.reports;
-        if let Some(rtt) = rtcp::round_trip(about_us, reports.ntp(arrival)) {
+        let rtt = rtcp::round_trip(about_us, reports.ntp(arrival));
+        if let Some(rtt) = rtt {
             reports.rtt = Some(rtt);
             self.rating.note_round_trip(rtt);
             reports.fresh_rtt = reports.rtt_ms();
@@ -421,7 +431,10 @@ impl Media {
         let share = u32::from(about_us.reception.fraction_lost) * 100;
         let (reported, at_most) = ((share / 256) as u8, share.div_ceil(256) as u8);
         reports.expected_loss = at_most.max(reports.expected_loss - reports.expected_loss.div_ceil(4));
-        let change = reports.adaptation.report(reported, reports.rtt, now.instant);
+        let (sent, _) = self.tx.sent();
+        let packets = sent.saturating_sub(std::mem::replace(&mut reports.sent_by_report, sent));
+        let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+        let change = reports.adaptation.report(reported, packets, rtt, now.instant);
         if let Some(feed) = &mut self.feed {
             feed.set_expected_loss(reports.expected_loss);
             if let Some(diet) = change {

@@ -5,7 +5,7 @@ use crate::media::codec::opus::packet_samples;
 use crate::media::recovery::wire::{ImpairedWire, Impairments, Loss};
 use crate::media::rtcp::{self, Compound, Report};
 
-fn reconfigure(call: &mut Call, side: Side, config: LegConfig) {
+pub(super) fn reconfigure(call: &mut Call, side: Side, config: LegConfig) {
     let now = call.now;
     match side {
         Side::A => {
@@ -241,6 +241,18 @@ fn each_side_has_its_own_payload_types_and_event_clocks() {
 
 /// The app says what it lost of our stream since the last time, in 256ths.
 fn report_loss(call: &mut Call, fraction_lost: u8) {
+    report(call, fraction_lost, 0, 0);
+}
+
+/// The same in answer to our last sender report, so that the round trip shows.
+fn report_loss_and_way(call: &mut Call, fraction_lost: u8, rtt_ms: u32) {
+    let sr = call.rtcp_at_a.last().unwrap();
+    let last_sr = u32::from_be_bytes(sr[10..14].try_into().unwrap());
+    let now = rtcp::NtpTime::from_unix_millis(call.now.unix_ms).middle();
+    report(call, fraction_lost, last_sr, now.wrapping_sub(last_sr).wrapping_sub(65_536 * rtt_ms / 1_000));
+}
+
+fn report(call: &mut Call, fraction_lost: u8, last_sr: u32, delay_since_last_sr: u32) {
     let ssrc = call.at_a.last().unwrap().ssrc;
     let reception = crate::media::reception::Reception {
         ssrc,
@@ -249,7 +261,7 @@ fn report_loss(call: &mut Call, fraction_lost: u8) {
         highest_sequence: 1,
         jitter: 0,
     };
-    let report = Some(Report { reception, last_sr: 0, delay_since_last_sr: 0 });
+    let report = Some(Report { reception, last_sr, delay_since_last_sr });
     let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "app", bye: false };
     let mut bytes = [0; rtcp::MAX_WRITTEN];
     let len = compound.write(&mut bytes).unwrap();
@@ -282,6 +294,45 @@ fn a_full_network_of_the_app_gets_longer_packets_and_fewer_bits_and_them_back_wh
     assert_eq!((short, long, short_again), (20, 60, 20));
     assert!(full < before * 6 / 10, "{full} bit/s of {before}");
     assert!(after > before * 9 / 10, "{after} bit/s of {before}");
+}
+
+#[test]
+fn a_packet_lost_now_and_then_in_a_silence_makes_none_behind_it_longer() {
+    let mut to = config(AudioCodec::Opus);
+    to.opus.dtx = true;
+    let mut call = Call::new(to, config(AudioCodec::Pcma));
+    let mut trunk = Talker::new(Side::B, 8);
+    let (voice, silence) = (pcma_speech(250, 160), vec![0xd5; 160]);
+    for n in 0..3_500usize {
+        call.until(20 * MS * n as u32);
+        // A minute of silence between two spells of voice: a dozen packets a report.
+        let payload = if (250..3_250).contains(&n) { &silence } else { &voice[n % 250] };
+        trunk.say(&mut call, 160, payload);
+        if n % 250 == 249 {
+            report_loss(&mut call, if n / 250 % 5 == 2 { 43 } else { 0 });
+        }
+    }
+    assert_eq!(packet_samples(&call.at_a.last().unwrap().payload, 1_000), Some(20));
+}
+
+#[test]
+fn an_app_that_moves_to_a_network_with_a_longer_way_keeps_its_short_packets() {
+    let mut call = Call::opus_to_pcma();
+    let mut trunk = Talker::new(Side::B, 8);
+    let voice = pcma_speech(250, 160);
+    for n in 0..2_000usize {
+        call.until(20 * MS * n as u32);
+        if n == 500 {
+            let (remote_rtp, remote_rtcp) = (at("198.51.100.77:7000"), at("198.51.100.77:7001"));
+            let moved = LegConfig { remote_rtp, remote_rtcp, ..config(AudioCodec::Opus) };
+            reconfigure(&mut call, Side::A, moved);
+        }
+        trunk.say(&mut call, 160, &voice[n % 250]);
+        if n % 250 == 249 {
+            report_loss_and_way(&mut call, 13, if n < 500 { 20 } else { 380 });
+        }
+    }
+    assert_eq!(packet_samples(&call.at_a.last().unwrap().payload, 1_000), Some(20));
 }
 
 /// A transfer: another trunk leg takes the place of the first.

@@ -1,5 +1,6 @@
 //! Key presses through a bridge, as events and as tones.
 
+use super::changes::reconfigure;
 use super::*;
 use crate::media::dtmf::Event;
 use crate::media::dtmf::detector::Detector;
@@ -221,6 +222,34 @@ fn a_trunk_configured_for_tones_gets_them_from_a_trunk_with_events() {
     for pair in call.at_b.windows(2) {
         assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
         assert!(rtp::timestamp_distance(pair[0].timestamp, pair[1].timestamp) > 0);
+    }
+}
+
+#[test]
+fn a_press_that_is_told_every_fifty_milliseconds_sounds_as_one_key_between_equal_laws() {
+    let to = LegConfig { dtmf: None, ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(config(AudioCodec::Pcma), to);
+    let mut trunk = Talker::new(Side::A, 8);
+    say(&mut call, &mut trunk, 160, &vec![vec![0xd5; 160]; 10]);
+    for _ in 0..2 {
+        let base = call.now.instant - call.start;
+        for n in 1..=5u16 {
+            // Half of what is told comes a little late.
+            call.until(base + MS * (50 * u32::from(n) + 15 * u32::from(n % 2)));
+            let event = Event { code: 5, end: n == 5, volume: 10, duration: 400 * n };
+            let header = RtpHeader { payload_type: 101, marker: n == 1, ..trunk.header() };
+            trunk.sequence = trunk.sequence.wrapping_add(1);
+            call.send(trunk.side, header, &event.to_bytes());
+        }
+        call.until(base + 310 * MS);
+        trunk.timestamp = trunk.timestamp.wrapping_add(310 * 8);
+    }
+    say(&mut call, &mut trunk, 160, &vec![vec![0xd5; 160]; 10]);
+    assert_eq!(keys_in(&listen_pcma(&call.at_b)), [5, 5]);
+    for pair in call.at_b.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+        assert!(step as usize >= pair[0].payload.len() && step < 1_000, "{step}");
     }
 }
 
@@ -555,6 +584,61 @@ fn a_voice_that_comes_late_behind_a_press_that_sounds_is_back_at_its_time() {
         let (last, worst) = (late[late.len() - 1], *late.iter().max().unwrap());
         assert!(last <= 1 && worst <= 21, "{codec}: {last} ms at the end, {worst} ms at most");
     }
+}
+
+#[test]
+fn a_press_during_which_the_far_side_changes_its_law_is_one_press() {
+    for dtmf in [config(AudioCodec::Pcma).dtmf, None] {
+        let leg = |codec| LegConfig { dtmf, ..config(codec) };
+        let mut call = Call::new(config(AudioCodec::Opus), leg(AudioCodec::Pcma));
+        let mut app = Talker::new(Side::A, 111);
+        say(&mut call, &mut app, 960, &opus_speech(10, 0));
+        let (spoken, timestamp) = (call.at_b.len(), app.timestamp);
+        for n in 1..=12u16 {
+            if n == 5 {
+                reconfigure(&mut call, Side::B, leg(AudioCodec::Pcmu));
+            }
+            let event = Event { code: 5, end: n >= 10, volume: 10, duration: 960 * n.min(10) };
+            let header = RtpHeader { payload_type: 101, marker: n == 1, timestamp, ..app.header() };
+            app.sequence = app.sequence.wrapping_add(1);
+            call.until(call.now.instant - call.start + 20 * MS);
+            call.send(Side::A, header, &event.to_bytes());
+        }
+        let got = &call.at_b[spoken..];
+        if dtmf.is_some() {
+            let sent = events(got);
+            assert_eq!(sent.iter().filter(|(got, _)| got.marker).count(), 1);
+            assert!(sent.iter().all(|(got, _)| got.timestamp == sent[0].0.timestamp));
+            assert_eq!(sent.iter().filter(|(_, event)| event.end).count(), 3);
+        } else {
+            let law = |got: &Got| if got.payload_type == 8 { Law::A } else { Law::Mu };
+            let tone = got.iter().flat_map(|got| got.payload.iter().map(move |code| law(got).expand(*code)));
+            let tone: Vec<i16> = tone.collect();
+            assert_eq!((keys_in(&tone), tone.len()), (vec![5], 1_600));
+        }
+    }
+}
+
+#[test]
+fn a_press_found_in_a_voice_while_the_far_side_changes_its_law_is_one_press() {
+    use crate::media::tone::KeyTone;
+    let from = LegConfig { dtmf: None, remote_rtp: at(APP), ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(from, config(AudioCodec::Pcma));
+    let mut app = Talker::new(Side::A, 8);
+    let mut key = vec![0; 3_200];
+    KeyTone::new(4).unwrap().fill(&mut key);
+    let pcm = [vec![0; 800], key, vec![0; 1_600]].concat();
+    for (n, frame) in pcm.chunks(160).enumerate() {
+        if n == 15 {
+            reconfigure(&mut call, Side::B, config(AudioCodec::Pcmu));
+        }
+        let payload: Vec<u8> = frame.iter().map(|sample| Law::A.compress(*sample)).collect();
+        say(&mut call, &mut app, 160, &[payload]);
+    }
+    let sent = events(&call.at_b);
+    assert_eq!(sent.iter().filter(|(got, _)| got.marker).count(), 1);
+    assert!(sent.iter().all(|(got, _)| got.timestamp == sent[0].0.timestamp));
+    assert_eq!(sent.iter().filter(|(_, event)| event.end).count(), 3);
 }
 
 #[test]

@@ -204,6 +204,25 @@ fn comfort_noise_passes_between_trunks_that_take_it_and_sounds_where_one_does_no
 }
 
 #[test]
+fn noise_that_is_made_in_short_packets_takes_no_more_time_than_passes() {
+    let to = LegConfig { ptime_ms: 10, remote_rtp: at(APP), ..config(AudioCodec::Pcma) };
+    let mut call = Call::new(to, config(AudioCodec::Pcma));
+    let mut trunk = Talker::new(Side::B, 8);
+    for n in 0..50 {
+        call.until(10 * MS * n);
+        trunk.say(&mut call, 80, &[0x55; 80]);
+    }
+    for n in 0..10 {
+        call.until(500 * MS + 200 * MS * n);
+        let header = RtpHeader { payload_type: 13, ..trunk.next(1_600) };
+        call.send(Side::B, header, &[60]);
+    }
+    call.until(2_500 * MS);
+    assert_continuous(&call.at_a, 80);
+    assert!((245..=250).contains(&call.at_a.len()), "{} packets of 10 ms in 2.5 s", call.at_a.len());
+}
+
+#[test]
 fn no_syllable_after_a_pause_is_cut_however_much_the_packets_jitter() {
     use crate::media::recovery::wire::{ImpairedWire, Impairments};
     // Two seconds of voice and two of the room alone, five times; each voice begins in another place of the speech.
