@@ -108,6 +108,10 @@ fn a_call_that_was_held_for_the_transfer_is_taken_back() {
     w.heard(CAROL);
     assert_eq!(retold(&mut w, &callee, ANSWER), "sendrecv");
     w.ok(&alice, Method::Bye);
+    // Who talks now is watched, though the one that has left held to its end.
+    let talking: Vec<_> = w.media.legs.values().filter(|leg| !leg.closed).collect();
+    assert_eq!(talking.len(), 2);
+    assert!(talking.iter().all(|leg| leg.conversing && leg.timeout == Some(secs(30))));
     // A hold of the target is told through both calls.
     let mut carol = carol;
     let hold = carol.invite(&directed(OPUS_ANSWER, "sendonly"));
