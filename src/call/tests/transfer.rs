@@ -3,6 +3,7 @@
 use super::far::Side;
 use super::world::*;
 use crate::billing::Cdr;
+use crate::call::event::Event;
 use crate::config::Transfer;
 use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
 use crate::types::{Direction, EndCause, ReleasedBy};
@@ -471,6 +472,24 @@ fn who_still_rings_is_left_to_the_other_call() {
         let cause = if answers { EndCause::NormalClearing } else { EndCause::Declined };
         assert_eq!(second.end_cause, Some(cause));
     }
+}
+
+#[test]
+fn who_leaves_while_it_rings_is_not_missed_by_the_one_that_answers() {
+    let mut w = World::new();
+    let (mut alice, mut callee, second, carol) = ringing(&mut w);
+    // A phone that hears it ring sends nothing.
+    w.media.report.packets_received = 0;
+    assert_eq!(refer(&mut w, &mut alice, &replacing(&second, false)), 202);
+    w.media.report.packets_received = 500;
+    w.reply_with(&carol, 200, OPUS_ANSWER);
+    w.ok(&alice, Method::Bye);
+    w.pass(secs(20));
+    w.bye(&mut callee);
+    w.ok(&carol, Method::Bye);
+    w.finish_all();
+    assert_eq!(w.ends().len(), 2);
+    assert!(!w.events.iter().any(|event| matches!(event, Event::AudioFault { .. })));
 }
 
 #[test]
