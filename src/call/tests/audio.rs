@@ -57,6 +57,31 @@ fn what_a_trunk_announced_in_one_direction_before_it_failed_is_no_hold_of_the_ne
 }
 
 #[test]
+fn a_call_between_two_trunks_is_told_of_the_one_that_counts_it() {
+    let mut w = World::new();
+    let mut caller = w.call_in(A, "+31201234567");
+    let callee = w.invited(B);
+    w.reply_with(&callee, 200, ANSWER);
+    w.ack(&mut caller);
+    let callee_leg = leg(&w, 1);
+    w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Missing });
+    assert_eq!(faults(&w), [(Some("b"), LegKind::Trunk, AudioFault::Missing)]);
+    w.bye(&mut caller);
+    w.request(callee.at, Method::Ack);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+    let counted = w.events.iter().find_map(|event| match event {
+        Event::AttemptEnded { trunk, .. } => Some(trunk.as_deref()),
+        _ => None,
+    });
+    let ended = w.events.iter().find_map(|event| match event {
+        Event::CallEnded { trunk, ingress, .. } => Some((trunk.as_deref(), ingress.as_deref())),
+        _ => None,
+    });
+    assert_eq!((counted, ended), (Some(Some("b")), Some((Some("b"), Some("a")))));
+}
+
+#[test]
 fn each_kind_of_fault_is_told_once_a_call_for_its_trunk() {
     let mut w = World::new();
     let (mut alice, callee) = w.talking();
