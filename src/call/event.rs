@@ -288,6 +288,8 @@ pub enum Event {
         cause: EndCause,
         emergency: Option<Emergency>,
         duration_ms: Option<u64>,
+        /// The trunk at the far end of the caller's leg.
+        ingress: Option<Arc<str>>,
         /// What was measured of the caller's and the callee's leg; absent where nothing was agreed.
         caller: Option<(LegKind, LegReport)>,
         callee: Option<(LegKind, LegReport)>,

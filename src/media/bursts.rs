@@ -109,9 +109,12 @@ impl Losses {
         share(self.missed, self.packets)
     }
 
-    /// Mean run of misses over what random loss of the same share would give (G.107's BurstR), at least 1.
+    /// Mean run of misses over what random loss of the same share would give (G.107's BurstR), at least 1. Of a part of a
+    /// stream that has misses and no run of its own, they are the rest of the run it began in.
     pub fn burst_ratio(&self) -> f32 {
-        let (Some(mean), Some(share)) = (share(self.missed, self.runs), self.share()) else { return 1.0 };
+        let (Some(mean), Some(share)) = (share(self.missed, self.runs.max(1)), self.share()) else {
+            return 1.0;
+        };
         (mean * (1.0 - share)).max(1.0)
     }
 
@@ -209,6 +212,15 @@ mod tests {
         // Runs of five at 10 % loss, where chance would give runs of 1 / 0.9.
         assert!((runs.burst_ratio() - 4.5).abs() < 0.01, "{}", runs.burst_ratio());
         assert_eq!(losses("").burst_ratio(), 1.0);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_into_the_next_part_is_a_run_there_too() {
+        let before = losses(&format!("{}xxxxx", ".".repeat(245)));
+        let whole = losses(&format!("{}xxxxxxxxxx{}", ".".repeat(245), ".".repeat(245)));
+        let part = whole.since(&before);
+        assert_eq!((part.packets, part.missed), (250, 5));
+        assert!((part.burst_ratio() - 4.9).abs() < 0.01, "{}", part.burst_ratio());
     }
 
     proptest! {

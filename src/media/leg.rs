@@ -282,8 +282,10 @@ impl Leg {
         media.tell_feed();
     }
 
-    /// Takes its source away. How the leg was heard while it was joined stays true.
+    /// Takes its source away. How the leg was heard while it was joined stays true; what it missed of the one that is gone
+    /// is not to be laid at the next one's door.
     pub fn disconnect(&mut self) {
+        self.conversation.watch.reset();
         if let Some(media) = &mut self.media {
             media.feed = None;
         }

@@ -284,9 +284,9 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Round trip from a report block that arrived at `now` (RFC 3550 §6.4.1): A − LSR − DLSR. `None` if the peer has not
-/// seen an SR of ours, or its delays do not add up.
+/// seen an SR of ours, does not say for how long it kept it, or its delays do not add up.
 pub fn round_trip(report: &Report, now: NtpTime) -> Option<Duration> {
-    if report.last_sr == 0 {
+    if report.last_sr == 0 || report.delay_since_last_sr == 0 {
         return None;
     }
     let units = now.middle().wrapping_sub(report.last_sr).wrapping_sub(report.delay_since_last_sr);
@@ -398,6 +398,9 @@ mod tests {
             "it waited longer than it took"
         );
         assert_eq!(round_trip(&Report { last_sr: 0, ..report }, sent), None);
+        let untold = Report { delay_since_last_sr: 0, ..report };
+        let after = NtpTime::from_unix_millis(1_002_040);
+        assert_eq!(round_trip(&untold, after), None, "the time since our last report is no round trip");
     }
 
     #[test]

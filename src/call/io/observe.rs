@@ -168,6 +168,7 @@ impl Observer {
                 cause,
                 emergency,
                 duration_ms,
+                ingress,
                 caller,
                 callee,
                 callee_leg,
@@ -183,7 +184,8 @@ impl Observer {
                 }
                 if let Some(duration) = duration_ms {
                     handles.duration(duration as f64 / 1e3);
-                    handles.measured(caller.as_ref(), callee.as_ref());
+                    let ingress = ingress.map(|name| metrics.trunk(&name));
+                    handles.measured(ingress.as_deref(), caller.as_ref(), callee.as_ref());
                 }
                 tracing::info!(
                     target: "tandem::call",

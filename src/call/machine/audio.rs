@@ -19,17 +19,21 @@ impl Call {
         }
     }
 
-    /// At the end: a call too short for the media path to be sure was one-way too if a side was never heard.
+    /// At the end: a call too short for the media path to be sure was one-way too if a side was never heard. Where a leg
+    /// talked to one of another call, the two of this call had nothing to hear of each other.
     pub(super) fn judge_one_way(&mut self, core: &mut Core) {
-        let held = self.legs().any(|leg| leg.media.is_held());
-        if self.answered.is_none() || held {
+        if self.answered.is_none() || self.joined.is_some() || self.serves_transfer {
+            return;
+        }
+        let Some(callee) = self.winner else { return };
+        let held = [0, callee].into_iter().filter_map(|index| self.leg(index)).any(|leg| leg.media.is_held());
+        if held {
             return;
         }
         let received = |call: &Call, index: u8| {
             let report = call.leg(index).and_then(|leg| leg.media.report.as_ref());
             report.map(|report| report.packets_received)
         };
-        let Some(callee) = self.winner else { return };
         let missing = match (received(self, 0), received(self, callee)) {
             (Some(0), Some(HEARD..)) => 0,
             (Some(HEARD..), Some(0)) => callee,

@@ -180,6 +180,7 @@ impl Call {
             cause,
             emergency: self.emergency,
             duration_ms: self.duration_ms(now),
+            ingress: self.caller.party.trunk_name(),
             caller,
             callee,
             callee_leg: self.callee().map(|leg| leg.id.index),

@@ -472,7 +472,7 @@ impl Call {
     pub fn on_media_timeout(&mut self, core: &mut Core, now: Now) {
         match self.stage {
             // The worker may have said so just before it heard of the hold.
-            Stage::Talking { .. } if self.legs().any(|leg| leg.media.is_held()) => {}
+            Stage::Talking { .. } if self.is_held() => {}
             Stage::Talking { .. } => self.close(core, now, EndCause::MediaTimeout, ReleasedBy::Gateway, None),
             // Before the answer silence is normal; the ring timer watches.
             Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {}

@@ -116,9 +116,12 @@ impl Call {
         Some(end.instant.saturating_duration_since(answered.instant).as_millis() as u64)
     }
 
-    /// The trunk the call is counted for: the one it came from, or the last one tried.
+    /// The trunk the call is counted for, which is the one that its attempt is counted for: the one it came from, or the
+    /// last one tried.
     pub fn trunk_name(&self) -> Option<Arc<str>> {
-        self.caller.party.trunk_name().or_else(|| self.callee().and_then(|leg| leg.party.trunk_name()))
+        let from = self.caller.party.trunk_name();
+        let to = self.callee().and_then(|leg| leg.party.trunk_name());
+        if counted_at_ingress(self.direction) { from.or(to) } else { to.or(from) }
     }
 
     fn fill(&mut self, now: Now) {

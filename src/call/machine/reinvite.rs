@@ -117,9 +117,15 @@ impl Call {
         self.tell_directions(core, now);
     }
 
+    /// One side of the conversation holds. What a leg that is over agreed last says nothing any more: a transferor held
+    /// before it left, and a trunk that failed may have announced something in one direction.
+    pub(super) fn is_held(&self) -> bool {
+        self.legs().any(|leg| leg.is_established() && leg.media.is_held())
+    }
+
     /// While one side holds, the silence of either is no failure.
     pub(super) fn supervise_media(&self, core: &mut Core) {
-        let held = self.legs().any(|leg| leg.media.is_held());
+        let held = self.is_held();
         let after = core.settings.media.timeout.filter(|_| !held);
         for leg in self.legs().filter(|leg| leg.is_established() && leg.media.negotiated.is_some()) {
             core.emit(Output::SetMediaTimeout { leg: leg.id, after });

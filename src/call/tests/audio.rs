@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::call::event::{Event, Input};
 use crate::sip::message::Method;
-use crate::types::{AudioFault, Fax, LegId, LegKind, LegReport};
+use crate::types::{AudioFault, EndCause, Fax, LegId, LegKind, LegReport};
 
 fn faults(w: &World) -> Vec<(Option<&str>, LegKind, AudioFault)> {
     w.events
@@ -33,6 +33,52 @@ fn both_legs_are_watched_from_the_answer_on_and_not_while_one_holds() {
     let hold = alice.invite(&directed(OFFER, "sendonly"));
     w.send(alice.at, &hold);
     assert!(!w.leg(0).conversing && !w.leg(1).conversing, "on hold");
+}
+
+#[test]
+fn what_a_trunk_announced_in_one_direction_before_it_failed_is_no_hold_of_the_next() {
+    let mut w = World::new();
+    let mut alice = w.dial("alice", "0470123456");
+    let first = w.invited(A);
+    w.reply_with(&first, 183, &directed(ANSWER, "sendonly"));
+    w.reply(&first, 503);
+    let second = w.invited(B);
+    w.reply_with(&second, 200, ANSWER);
+    w.ack(&mut alice);
+    for index in [0, 2] {
+        let leg = w.leg(index);
+        assert!(leg.conversing && leg.timeout == Some(secs(30)), "leg {index}");
+    }
+    let silent = leg(&w, 2);
+    w.input(Input::MediaTimedOut { leg: silent });
+    w.ok(&alice, Method::Bye);
+    w.ok(&second, Method::Bye);
+    assert_eq!(w.finish().end_cause, Some(EndCause::MediaTimeout));
+}
+
+#[test]
+fn a_call_between_two_trunks_is_told_of_the_one_that_counts_it() {
+    let mut w = World::new();
+    let mut caller = w.call_in(A, "+31201234567");
+    let callee = w.invited(B);
+    w.reply_with(&callee, 200, ANSWER);
+    w.ack(&mut caller);
+    let callee_leg = leg(&w, 1);
+    w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Missing });
+    assert_eq!(faults(&w), [(Some("b"), LegKind::Trunk, AudioFault::Missing)]);
+    w.bye(&mut caller);
+    w.request(callee.at, Method::Ack);
+    w.ok(&callee, Method::Bye);
+    w.finish();
+    let counted = w.events.iter().find_map(|event| match event {
+        Event::AttemptEnded { trunk, .. } => Some(trunk.as_deref()),
+        _ => None,
+    });
+    let ended = w.events.iter().find_map(|event| match event {
+        Event::CallEnded { trunk, ingress, .. } => Some((trunk.as_deref(), ingress.as_deref())),
+        _ => None,
+    });
+    assert_eq!((counted, ended), (Some(Some("b")), Some((Some("b"), Some("a")))));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::far::Side;
 use super::world::*;
 use crate::billing::Cdr;
+use crate::call::event::Event;
 use crate::config::Transfer;
 use crate::sip::message::{HeaderName, Message, Method, Request, Typed};
 use crate::types::{Direction, EndCause, ReleasedBy};
@@ -108,6 +109,10 @@ fn a_call_that_was_held_for_the_transfer_is_taken_back() {
     w.heard(CAROL);
     assert_eq!(retold(&mut w, &callee, ANSWER), "sendrecv");
     w.ok(&alice, Method::Bye);
+    // Who talks now is watched, though the one that has left held to its end.
+    let talking: Vec<_> = w.media.legs.values().filter(|leg| !leg.closed).collect();
+    assert_eq!(talking.len(), 2);
+    assert!(talking.iter().all(|leg| leg.conversing && leg.timeout == Some(secs(30))));
     // A hold of the target is told through both calls.
     let mut carol = carol;
     let hold = carol.invite(&directed(OPUS_ANSWER, "sendonly"));
@@ -467,6 +472,24 @@ fn who_still_rings_is_left_to_the_other_call() {
         let cause = if answers { EndCause::NormalClearing } else { EndCause::Declined };
         assert_eq!(second.end_cause, Some(cause));
     }
+}
+
+#[test]
+fn who_leaves_while_it_rings_is_not_missed_by_the_one_that_answers() {
+    let mut w = World::new();
+    let (mut alice, mut callee, second, carol) = ringing(&mut w);
+    // A phone that hears it ring sends nothing.
+    w.media.report.packets_received = 0;
+    assert_eq!(refer(&mut w, &mut alice, &replacing(&second, false)), 202);
+    w.media.report.packets_received = 500;
+    w.reply_with(&carol, 200, OPUS_ANSWER);
+    w.ok(&alice, Method::Bye);
+    w.pass(secs(20));
+    w.bye(&mut callee);
+    w.ok(&carol, Method::Bye);
+    w.finish_all();
+    assert_eq!(w.ends().len(), 2);
+    assert!(!w.events.iter().any(|event| matches!(event, Event::AudioFault { .. })));
 }
 
 #[test]

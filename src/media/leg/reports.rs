@@ -412,7 +412,9 @@ impl Media {
 
     fn take_report(&mut self, about_us: &Report, arrival: Instant, now: Now) {
         let reports = &mut self.reports;
-        let rtt = rtcp::round_trip(about_us, reports.ntp(arrival));
+        // With a time that was never told here, such as one of the peer's own clock, it would be a number of chance.
+        let answers = reports.is_answer(about_us, self.tx.ssrc());
+        let rtt = rtcp::round_trip(about_us, reports.ntp(arrival)).filter(|_| answers);
         if let Some(rtt) = rtt {
             reports.rtt = Some(rtt);
             self.rating.note_round_trip(rtt);

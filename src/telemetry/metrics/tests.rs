@@ -112,7 +112,7 @@ fn what_was_not_measured_is_not_observed() {
         ..LegReport::default()
     };
     let unheard = (LegKind::Trunk, LegReport::default());
-    trunk.measured(Some(&(LegKind::App, heard.clone())), Some(&unheard));
+    trunk.measured(None, Some(&(LegKind::App, heard.clone())), Some(&unheard));
     let series = |name: &str, leg: &str| format!("tandem_{name}{{leg=\"{leg}\",trunk=\"operator-a\"}}");
     assert_eq!(value(&metrics, &series("media_mos_lq_count", "app")), Some(1.0));
     assert_eq!(value(&metrics, &series("media_mos_lq_count", "trunk")), Some(0.0));
@@ -122,7 +122,7 @@ fn what_was_not_measured_is_not_observed() {
     assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"operator-a\"}"), Some(0.0));
     let at_bound = "tandem_media_mos_lq_bucket{leg=\"app\",trunk=\"operator-a\",le=\"3.6\"}";
     assert_eq!(value(&metrics, at_bound), Some(1.0), "3.6 belongs to the bucket up to 3.6");
-    trunk.measured(Some(&(LegKind::App, heard.clone())), Some(&(LegKind::Trunk, heard)));
+    trunk.measured(None, Some(&(LegKind::App, heard.clone())), Some(&(LegKind::Trunk, heard)));
     assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"operator-a\"}"), Some(1.0));
 }
 
@@ -130,12 +130,16 @@ fn what_was_not_measured_is_not_observed() {
 fn a_call_between_two_trunks_or_two_users_is_measured_on_both_its_legs() {
     let metrics = metrics();
     let heard = |leg| (leg, LegReport { packets_received: 9, mos_lq: Some(4.0), ..LegReport::default() });
-    let trunk = metrics.trunk("operator-a");
-    trunk.measured(Some(&heard(LegKind::Trunk)), Some(&heard(LegKind::Trunk)));
-    let legs = "tandem_media_mos_lq_count{leg=\"trunk\",trunk=\"operator-a\"}";
-    assert_eq!(value(&metrics, legs), Some(2.0));
-    assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"operator-a\"}"), Some(1.0));
-    metrics.trunk("").measured(Some(&heard(LegKind::App)), Some(&heard(LegKind::App)));
+    let [from, to] = ["operator-a", "operator-b"].map(|name| metrics.trunk(name));
+    to.measured(Some(&from), Some(&heard(LegKind::Trunk)), Some(&heard(LegKind::Trunk)));
+    // Each trunk has sent what its own leg heard; the call is the one's that it was counted for.
+    for (trunk, calls) in [("operator-a", 0.0), ("operator-b", 1.0)] {
+        let legs = format!("tandem_media_mos_lq_count{{leg=\"trunk\",trunk=\"{trunk}\"}}");
+        assert_eq!(value(&metrics, &legs), Some(1.0), "{trunk}");
+        let measured = format!("tandem_calls_measured_total{{trunk=\"{trunk}\"}}");
+        assert_eq!(value(&metrics, &measured), Some(calls), "{trunk}");
+    }
+    metrics.trunk("").measured(None, Some(&heard(LegKind::App)), Some(&heard(LegKind::App)));
     assert_eq!(value(&metrics, "tandem_media_mos_lq_count{leg=\"app\",trunk=\"\"}"), Some(2.0));
     assert_eq!(value(&metrics, "tandem_calls_measured_total{trunk=\"\"}"), Some(1.0));
 }

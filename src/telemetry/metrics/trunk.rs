@@ -369,10 +369,18 @@ impl TrunkMetrics {
     }
 
     /// Both legs of an answered call that has ended, whatever stands at their ends. What a report doesn't know is not
-    /// observed; the call counts as measured where the quality of both legs is known.
-    pub fn measured(&self, caller: Option<&(LegKind, LegReport)>, callee: Option<&(LegKind, LegReport)>) {
-        for (kind, report) in [caller, callee].into_iter().flatten() {
-            self.leg(*kind, report);
+    /// observed; the call counts as measured where the quality of both legs is known. What the trunk sent that the call
+    /// came from, `ingress`, is told of that one, whichever the call is counted for.
+    pub fn measured(
+        &self,
+        ingress: Option<&TrunkMetrics>,
+        caller: Option<&(LegKind, LegReport)>,
+        callee: Option<&(LegKind, LegReport)>,
+    ) {
+        for (trunk, leg) in [(ingress.unwrap_or(self), caller), (self, callee)] {
+            if let Some((kind, report)) = leg {
+                trunk.leg(*kind, report);
+            }
         }
         let known = |leg: Option<&(LegKind, LegReport)>| leg.is_some_and(|(_, r)| r.mos_lq.is_some());
         if known(caller) && known(callee) {

@@ -196,3 +196,18 @@ fn a_ringing_tone_before_the_answer_does_not_excuse_a_dead_line_after_it() {
     let told = ten_seconds(&mut call, speech_of(&app), |_| Some(vec![0xd5; 160]));
     assert!(matches!(told[..], [(Side::B, AudioFault::Silent, _)]));
 }
+
+#[test]
+fn whoever_is_talked_to_next_is_not_measured_by_what_the_one_before_had_sent() {
+    let (app, trunk) = (opus_speech(500, 0), pcma_speech(500, 160));
+    let mut call = answered();
+    assert!(ten_seconds(&mut call, speech_of(&app), speech_of(&trunk)).is_empty());
+    // The app's call is moved on to a leg that has heard nothing yet.
+    part(&mut call.a, &mut call.b);
+    call.b = Leg::new(LegKind::Trunk, 0x9999_aaaa_bbbb_cccc, call.now.instant);
+    call.b.configure(call.config_b.clone(), call.now).unwrap();
+    call.b.set_conversation(true);
+    join(&mut call.a, &mut call.b);
+    assert!(ten_seconds(&mut call, speech_of(&app), speech_of(&trunk)).is_empty());
+    assert_eq!((call.a.report().fault, call.b.report().fault), (None, None));
+}

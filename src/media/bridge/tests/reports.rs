@@ -38,9 +38,18 @@ fn answer_first_sr(call: &mut Call, fraction_lost: u8) {
 
 /// The same, having waited so many 65,536ths of a second; it arrives at `arrival` and is read now.
 fn report_on_first_sr(call: &mut Call, fraction_lost: u8, delay_since_last_sr: u32, arrival: Instant) {
-    let sr = call.rtcp_at_b[0].clone();
-    let ssrc = u32::from_be_bytes(sr[4..8].try_into().unwrap());
-    let last_sr = u32::from_be_bytes(sr[10..14].try_into().unwrap());
+    let last_sr = u32::from_be_bytes(call.rtcp_at_b[0][10..14].try_into().unwrap());
+    report_on_sr(call, last_sr, fraction_lost, delay_since_last_sr, arrival);
+}
+
+fn report_on_sr(
+    call: &mut Call,
+    last_sr: u32,
+    fraction_lost: u8,
+    delay_since_last_sr: u32,
+    arrival: Instant,
+) {
+    let ssrc = u32::from_be_bytes(call.rtcp_at_b[0][4..8].try_into().unwrap());
     let reception = Reception { ssrc, fraction_lost, cumulative_lost: 4, highest_sequence: 1, jitter: 80 };
     let report = Some(Report { reception, last_sr, delay_since_last_sr });
     let compound = Compound { ssrc: 5, sender: None, report, voip: None, cname: "far", bye: false };
@@ -69,6 +78,27 @@ fn the_far_sides_report_gives_round_trip_loss_jitter_and_conversational_quality(
     assert_eq!(report.remote_loss, Some(4.0 / 50.0));
     assert!((4.3..4.42).contains(&report.mos_cq.unwrap()));
     assert!(report.mos_lq.unwrap() > report.mos_cq.unwrap());
+}
+
+#[test]
+fn a_time_that_we_never_told_or_that_nobody_says_he_kept_makes_no_round_trip() {
+    let mut call = Call::opus_to_pcma();
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    for (n, packet) in opus_speech(50, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        app.say(&mut call, 960, packet);
+        trunk.say(&mut call, 160, &[0xd5; 160]);
+    }
+    let (now, arrival) = (NtpTime::from_unix_millis(call.now.unix_ms).middle(), call.now.instant);
+    let told = u32::from_be_bytes(call.rtcp_at_b[0][10..14].try_into().unwrap());
+    // The peer's own clock, which is right, 300 ms ago; and our time, as if it had come this very moment.
+    report_on_sr(&mut call, now.wrapping_sub(65_536 * 300 / 1000), 26, 65_536 * 10 / 1000, arrival);
+    report_on_sr(&mut call, told, 26, 0, arrival);
+    let report = call.b.report();
+    assert_eq!((report.rtt_ms, report.mos_cq), (None, None));
+    assert_eq!(report.remote_loss, Some(4.0 / 50.0), "what it counts is worth as much as ever");
+    report_on_sr(&mut call, told, 26, 65_536 * 10 / 1000, arrival);
+    assert!(call.b.report().rtt_ms.is_some());
 }
 
 /// The trunk's far side reports as `sender` on a source that is not ours: its SR, and a block with this LSR that it kept
