@@ -344,6 +344,11 @@ impl Leg {
         self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::conceals)
     }
 
+    /// A datagram came that is longer than any packet.
+    pub fn note_too_long(&mut self) {
+        self.counts.discarded += 1;
+    }
+
     /// Hears a datagram of the RTP port. What comes back is to be passed on to the bridge.
     #[inline]
     pub fn receive<'p>(&mut self, datagram: Datagram<'p>, now: Now) -> Option<Heard<'p>> {
