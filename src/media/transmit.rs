@@ -133,11 +133,15 @@ impl Transmitter {
         self.skipped = 0;
     }
 
-    /// New keys begin at rollover counter zero, as the receiver's do. Near the wrap of the numbers a receiver that lost
-    /// the first packets would guess that counter wrongly and hear nothing more: there the stream begins anew too.
+    /// New keys begin at rollover counter zero. A receiver that goes on counting (RFC 3711 §3.3.1) begins there only with
+    /// a stream whose numbers have never wrapped, and near their wrap one that lost the first packets would guess wrongly:
+    /// in both cases it would hear nothing more, so that the stream begins anew too.
     pub fn set_srtp(&mut self, srtp: Option<srtp::Outgoing>, seed: u64) {
         self.srtp = srtp;
-        if self.srtp.is_some() && self.next_sequence > LOWER_HALF {
+        // The first number was of the lower half: whoever has come less far has not wrapped.
+        let come = u64::from(self.stream_packets) + u64::from(self.skipped);
+        let wrapped = come > u64::from(LOWER_HALF);
+        if self.srtp.is_some() && (wrapped || self.next_sequence > LOWER_HALF) {
             self.begin_stream(seed);
         }
     }

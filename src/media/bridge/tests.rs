@@ -10,6 +10,7 @@ mod numbers;
 mod presses;
 mod quality;
 mod recovery;
+mod rekeying;
 mod reports;
 mod security;
 mod silence;

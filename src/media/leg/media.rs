@@ -98,12 +98,15 @@ impl Media {
         let same_remote = old.map(|k| (k.suite, &k.remote)) == keys.map(|k| (k.suite, &k.remote));
         let outgoing =
             keys.filter(|_| !same_local).map(|k| srtp::Outgoing::new(k.suite, &k.local)).transpose()?;
-        let incoming =
+        let mut incoming =
             keys.filter(|_| !same_remote).map(|k| srtp::Incoming::new(k.suite, &k.remote)).transpose()?;
         if !same_local {
             self.tx.set_srtp(outgoing, seed);
         }
         if !same_remote {
+            if let (Some(incoming), Some(former)) = (&mut incoming, &self.incoming) {
+                incoming.follow(former);
+            }
             self.incoming = incoming;
             self.stats.set_authentic(self.incoming.is_some());
         }
