@@ -270,11 +270,14 @@ impl Transmitter {
                 Err(_) => return,
             }
         }
-        wire.send(Channel::Rtp, self.remote, &buffer[..len]);
-        self.packets += 1;
-        self.bytes += len as u64;
-        self.stream_packets = self.stream_packets.wrapping_add(1);
-        self.stream_octets = self.stream_octets.wrapping_add(payload.len() as u32);
+        // Where the far side is may show only with its first packet; until then time passes without it.
+        if !self.remote.ip().is_unspecified() {
+            wire.send(Channel::Rtp, self.remote, &buffer[..len]);
+            self.packets += 1;
+            self.bytes += len as u64;
+            self.stream_packets = self.stream_packets.wrapping_add(1);
+            self.stream_octets = self.stream_octets.wrapping_add(payload.len() as u32);
+        }
         // A relayed packet that came late leaves the numbers where they are, and fills a gap.
         let ahead = rtp::sequence_distance(self.next_sequence, sequence);
         self.skipped = self.skipped.saturating_add_signed(ahead.max(-1).into());
