@@ -377,6 +377,11 @@ impl Leg {
             self.counts.discarded += 1;
             return None;
         };
+        // Who has sent one packet from somewhere is not answered for by another address.
+        if !media.latch.may_go_on(datagram.from) && media.stats.ssrc() == Some(packet.ssrc) {
+            self.counts.discarded += 1;
+            return None;
+        }
         let timestamp = (kind == PacketKind::Voice).then_some(packet.timestamp);
         let arrival = media.stats.record(packet.ssrc, packet.sequence, timestamp, datagram.arrival);
         match arrival {
@@ -390,8 +395,9 @@ impl Leg {
             }
             Arrival::First | Arrival::Next | Arrival::Gap(_) | Arrival::Late => {}
         }
-        if let Latched::Moved(remote) = media.latch.heard(datagram.from) {
-            media.tx.set_remote(remote);
+        let sure = media.incoming.is_some();
+        if let Latched::Moved(remote) = media.latch.heard(datagram.from, sure, now.instant) {
+            media.follow(remote);
             self.news.latched = Some(remote);
         }
         self.counts.packets_received += 1;

@@ -4,6 +4,7 @@ mod calls;
 mod changes;
 mod faults;
 mod fax;
+mod latching;
 mod lines;
 mod long_packets;
 mod numbers;
