@@ -12,13 +12,6 @@ use media::rtcp::{self, Compound, MAX_WRITTEN, NtpTime, SenderInfo};
 use media::srtp;
 use types::{SrtpKeys, SrtpSuite};
 
-const SUITES: [SrtpSuite; 4] = [
-    SrtpSuite::AesCm128HmacSha1_80,
-    SrtpSuite::AesCm128HmacSha1_32,
-    SrtpSuite::AeadAes128Gcm,
-    SrtpSuite::AeadAes256Gcm,
-];
-
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let [pick, bytes @ ..] = input else { return };
     if let Ok(received) = rtcp::parse(bytes, 7)
@@ -33,9 +26,14 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         assert_eq!(rtcp::parse(&written[..len], 7).expect("our own").about_us, report);
     }
 
-    let suite = SUITES[usize::from(*pick) % SUITES.len()];
+    let suite = SrtpSuite::ALL[usize::from(*pick) % SrtpSuite::ALL.len()];
     let (key, salt) = suite.key_and_salt_len();
-    let keys = SrtpKeys { suite, local: vec![5; key + salt], remote: vec![5; key + salt] };
+    let mki = vec![*pick; usize::from(*pick >> 5)];
+    let keys = SrtpKeys {
+        local_mki: mki.clone(),
+        remote_mki: mki,
+        ..SrtpKeys::new(suite, vec![5; key + salt], vec![5; key + salt])
+    };
     let (mut outgoing, mut incoming) = srtp::session(&keys).expect("the keys fit");
     let mut junk = bytes.to_vec();
     assert!(

@@ -1,13 +1,23 @@
-//! Feeds arbitrary datagrams to the SIP reader: nothing may panic, and what is taken is written as it was read.
+//! Feeds arbitrary datagrams to the glance at the door and to the SIP reader: nothing may panic, and what is taken is
+//! written as it was read.
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the target compiles whole rooms and calls only part of them")]
 
-#[path = "../../src/sip/message/mod.rs"]
-mod message;
+#[path = "."]
+mod sip {
+    #[path = "../../src/sip/glance.rs"]
+    pub mod glance;
+    #[path = "../../src/sip/mark.rs"]
+    pub mod mark;
+    #[path = "../../src/sip/message/mod.rs"]
+    pub mod message;
+}
 #[path = "../../src/types/mod.rs"]
 mod types;
 
-use message::{HeaderName, Headers, Message, NameAddr, Typed, Via, parse};
+use sip::glance::glance;
+use sip::mark::Marks;
+use sip::message::{self, HeaderName, Headers, Message, NameAddr, Typed, Via, parse};
 
 fn without_length(message: &Message) -> Headers {
     let mut headers = message.headers().clone();
@@ -16,6 +26,7 @@ fn without_length(message: &Message) -> Headers {
 }
 
 libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
+    let _ = glance(&Marks::new(7), datagram);
     let message = match parse(datagram) {
         Ok(message) => message,
         Err(error) => {

@@ -6,6 +6,10 @@
 mod sip {
     #[path = "../../src/sip/framing.rs"]
     pub mod framing;
+    #[path = "../../src/sip/glance.rs"]
+    pub mod glance;
+    #[path = "../../src/sip/mark.rs"]
+    pub mod mark;
     #[path = "../../src/sip/message/mod.rs"]
     pub mod message;
 }

@@ -288,8 +288,8 @@ impl Exchange {
         let Some(body) = request.sdp() else { return (None, unusable(415, None)) };
         let Ok(offer) = Session::parse(&body) else { return (None, unusable(400, None)) };
         let policy = match source {
-            Source::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
-            Source::User(_) => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
+            Source::Trunk(trunk) => MediaPolicy::trunk(trunk, peer, &self.core.settings),
+            Source::User(_) => MediaPolicy::user(peer, &self.core.settings),
         };
         let refusal = policy.try_answer(&offer, peer.local.ip()).err();
         (Some(offer), refusal.and_then(|refusal| unusable(488, Some(refusal.warning()))))
@@ -515,8 +515,8 @@ impl Exchange {
         request: Request,
     ) -> Leg {
         let policy = match &admitted.caller {
-            Party::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
-            Party::User { .. } => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
+            Party::Trunk(trunk) => MediaPolicy::trunk(trunk, &peer, &self.core.settings),
+            Party::User { .. } => MediaPolicy::user(&peer, &self.core.settings),
         };
         let id = LegId { call, index: 0 };
         let local_tag = self.core.tag();

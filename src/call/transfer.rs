@@ -156,8 +156,8 @@ impl Exchange {
         admitted.transfer_of = Some(leg.call);
         admitted.beside = Some(leg.call);
         let media = match &party {
-            Party::Trunk(trunk) => MediaPolicy::trunk(trunk, &self.core.settings),
-            Party::User { .. } => MediaPolicy::user(peer.transport.is_secure(), &self.core.settings),
+            Party::Trunk(trunk) => MediaPolicy::trunk(trunk, &peer, &self.core.settings),
+            Party::User { .. } => MediaPolicy::user(&peer, &self.core.settings),
         };
         // Its caller has a dialog already, in the first call: here it only pays.
         let names = (self.core.token(), self.core.tag());

@@ -353,6 +353,11 @@ impl Leg {
         self.media.as_ref().and_then(|media| media.feed.as_ref()).is_some_and(Feed::conceals)
     }
 
+    /// A datagram came that is longer than any packet.
+    pub fn note_too_long(&mut self) {
+        self.counts.discarded += 1;
+    }
+
     /// Hears a datagram of the RTP port. What comes back is to be passed on to the bridge.
     #[inline]
     pub fn receive<'p>(&mut self, datagram: Datagram<'p>, now: Now) -> Option<Heard<'p>> {
@@ -381,6 +386,11 @@ impl Leg {
             self.counts.discarded += 1;
             return None;
         };
+        // Who has sent one packet from somewhere is not answered for by another address.
+        if !media.latch.may_go_on(datagram.from) && media.stats.ssrc() == Some(packet.ssrc) {
+            self.counts.discarded += 1;
+            return None;
+        }
         let timestamp = (kind == PacketKind::Voice).then_some(packet.timestamp);
         let arrival = media.stats.record(packet.ssrc, packet.sequence, timestamp, datagram.arrival);
         match arrival {
@@ -394,9 +404,9 @@ impl Leg {
             }
             Arrival::First | Arrival::Next | Arrival::Gap(_) | Arrival::Late => {}
         }
-        if let Latched::Moved(remote) = media.latch.heard(datagram.from) {
-            media.tx.set_remote(remote);
-            media.reports.note_move();
+        let sure = media.incoming.is_some();
+        if let Latched::Moved(remote) = media.latch.heard(datagram.from, sure, now.instant) {
+            media.follow(remote);
             self.news.latched = Some(remote);
         }
         self.counts.packets_received += 1;

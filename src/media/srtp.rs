@@ -56,6 +56,8 @@ pub struct Outgoing {
 pub struct Incoming {
     keys: SessionKeys,
     rtp: Sources,
+    /// Where the sources were under the key before this one.
+    before: Sources,
     rtcp: Sources,
     mki: Mki,
 }
@@ -134,7 +136,14 @@ impl Incoming {
     /// `key_and_salt` is the master key followed by the master salt.
     pub fn new(suite: SrtpSuite, key_and_salt: &[u8]) -> Result<Incoming, SrtpError> {
         let keys = SessionKeys::new(suite, key_and_salt)?;
-        Ok(Incoming { keys, rtp: Sources::default(), rtcp: Sources::default(), mki: Mki::default() })
+        let (rtp, before, rtcp) = (Sources::default(), Sources::default(), Sources::default());
+        Ok(Incoming { keys, rtp, before, rtcp, mki: Mki::default() })
+    }
+
+    /// This key comes after that of `former` in the same session.
+    pub fn follow(&mut self, former: &Incoming) {
+        // A source that was not heard under the former key either may still go on from the one before.
+        self.before = if former.rtp.is_empty() { former.before } else { former.rtp };
     }
 
     /// Takes only packets with this identifier from now on; with none where it is empty.
@@ -152,12 +161,43 @@ impl Incoming {
         let (sequence, ssrc) = sequence_and_ssrc(packet);
         let index = match self.rtp.highest(ssrc) {
             Some(highest) => packet_index(highest, sequence).ok_or(SrtpError::Replayed)?,
-            None => u64::from(sequence),
+            None => match self.before.highest(ssrc).and_then(|highest| packet_index(highest, sequence)) {
+                Some(index) if index != u64::from(sequence) => {
+                    return self.open_after_rekey(packet, header_len, ssrc, index);
+                }
+                Some(_) | None => u64::from(sequence),
+            },
         };
         if self.rtp.was_seen(ssrc, index) {
             return Err(SrtpError::Replayed);
         }
         let len = self.keys.open_rtp(packet, header_len, ssrc, index)?;
+        self.rtp.note(ssrc, index);
+        Ok(len)
+    }
+
+    /// The first packet that a source sends under a new key. Its rollover counter goes on (RFC 3711 §3.3.1), or begins at
+    /// zero, as where the address changes with the key (RFC 4568 §7.1.4) and at peers that always do so: the tag tells.
+    #[cold]
+    fn open_after_rekey(
+        &mut self,
+        packet: &mut [u8],
+        header_len: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Result<usize, SrtpError> {
+        // A cipher may leave anything where it opens nothing.
+        let mut kept = [0; rtp::MAX_PACKET + MAX_TRAILER];
+        let kept = kept.get_mut(..packet.len()).ok_or(SrtpError::Malformed)?;
+        kept.copy_from_slice(packet);
+        let from_zero = index & 0xffff;
+        let (len, index) = match self.keys.open_rtp(packet, header_len, ssrc, index) {
+            Ok(len) => (len, index),
+            Err(_) => {
+                packet.copy_from_slice(kept);
+                (self.keys.open_rtp(packet, header_len, ssrc, from_zero)?, from_zero)
+            }
+        };
         self.rtp.note(ssrc, index);
         Ok(len)
     }
@@ -261,7 +301,7 @@ impl Window {
 }
 
 /// The replay list of a few sources (RFC 3711 §3.3.2), a window of 64 packets each.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Sources {
     entries: [Option<Seen>; MAX_SOURCES],
     clock: u32,
@@ -275,6 +315,10 @@ struct Seen {
 }
 
 impl Sources {
+    fn is_empty(&self) -> bool {
+        self.entries.iter().all(Option::is_none)
+    }
+
     fn find(&self, ssrc: u32) -> Option<&Seen> {
         self.entries.iter().flatten().find(|seen| seen.ssrc == ssrc)
     }

@@ -133,11 +133,15 @@ impl Transmitter {
         self.skipped = 0;
     }
 
-    /// New keys begin at rollover counter zero, as the receiver's do. Near the wrap of the numbers a receiver that lost
-    /// the first packets would guess that counter wrongly and hear nothing more: there the stream begins anew too.
+    /// New keys begin at rollover counter zero. A receiver that goes on counting (RFC 3711 §3.3.1) begins there only with
+    /// a stream whose numbers have never wrapped, and near their wrap one that lost the first packets would guess wrongly:
+    /// in both cases it would hear nothing more, so that the stream begins anew too.
     pub fn set_srtp(&mut self, srtp: Option<srtp::Outgoing>, seed: u64) {
         self.srtp = srtp;
-        if self.srtp.is_some() && self.next_sequence > LOWER_HALF {
+        // The first number was of the lower half: whoever has come less far has not wrapped.
+        let come = u64::from(self.stream_packets) + u64::from(self.skipped);
+        let wrapped = come > u64::from(LOWER_HALF);
+        if self.srtp.is_some() && (wrapped || self.next_sequence > LOWER_HALF) {
             self.begin_stream(seed);
         }
     }
@@ -271,11 +275,14 @@ impl Transmitter {
                 Err(_) => return,
             }
         }
-        wire.send(Channel::Rtp, self.remote, &buffer[..len]);
-        self.packets += 1;
-        self.bytes += len as u64;
-        self.stream_packets = self.stream_packets.wrapping_add(1);
-        self.stream_octets = self.stream_octets.wrapping_add(payload.len() as u32);
+        // Where the far side is may show only with its first packet; until then time passes without it.
+        if !self.remote.ip().is_unspecified() {
+            wire.send(Channel::Rtp, self.remote, &buffer[..len]);
+            self.packets += 1;
+            self.bytes += len as u64;
+            self.stream_packets = self.stream_packets.wrapping_add(1);
+            self.stream_octets = self.stream_octets.wrapping_add(payload.len() as u32);
+        }
         // A relayed packet that came late leaves the numbers where they are, and fills a gap.
         let ahead = rtp::sequence_distance(self.next_sequence, sequence);
         self.skipped = self.skipped.saturating_add_signed(ahead.max(-1).into());

@@ -17,6 +17,17 @@ pub enum SrtpPolicy {
     Sdes,
 }
 
+/// What a loopback address in the far side's description means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loopback {
+    /// The far side is on this machine: it is where it says.
+    Reached,
+    /// Only the far side itself is reached there. Its packets will show where it is; until then there is nowhere to send.
+    Unknown,
+    /// The same, and its packets are not followed: the description is of no use.
+    Refused,
+}
+
 /// What we are able and willing to do on a leg.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
@@ -36,6 +47,8 @@ pub struct Capability {
     pub rtcp_port: u16,
     /// Offer and accept RTCP on the RTP port (RFC 5761).
     pub rtcp_mux: bool,
+    /// Whether the far side may say that it is on a loopback address.
+    pub loopback: Loopback,
     /// Milliseconds of media we like to receive in a packet, and send where the far side has no wish.
     pub ptime_ms: u8,
     /// What we want the stream to do, seen from us.
@@ -55,6 +68,7 @@ impl Capability {
             address,
             rtcp_port: address.port().saturating_add(1),
             rtcp_mux: false,
+            loopback: Loopback::Reached,
             ptime_ms: 20,
             direction: MediaDirection::SendRecv,
         }
@@ -83,7 +97,8 @@ pub struct Negotiated {
     pub comfort_noise: bool,
     /// The far side says that this codec carries what its modem says (V.152): nothing is to be done to it.
     pub clear: bool,
-    /// Unspecified (`0.0.0.0`) where the far side holds the old way; then `direction` doesn't send.
+    /// Unspecified (`0.0.0.0`) where the far side holds the old way, and then `direction` doesn't send; or where only its
+    /// packets can tell ([`Loopback::Unknown`]).
     pub remote_rtp: SocketAddr,
     pub remote_rtcp: SocketAddr,
     pub rtcp_mux: bool,

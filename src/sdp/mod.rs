@@ -6,7 +6,9 @@ pub mod opus_fmtp;
 pub mod sdes;
 pub mod session;
 
-pub use agreement::{AnswerError, Capability, DtmfFormat, Negotiated, Randomness, Refusal, SrtpPolicy};
+pub use agreement::{
+    AnswerError, Capability, DtmfFormat, Loopback, Negotiated, Randomness, Refusal, SrtpPolicy,
+};
 pub use offer_answer::Local;
 pub use opus_fmtp::{OpusParams, OpusRemote};
 pub use session::{MediaKind, SdpError, Session};

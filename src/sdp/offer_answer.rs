@@ -1,13 +1,13 @@
 //! Offer and answer for one audio stream of a leg (RFC 3264): what we offered, what was agreed.
 
 use super::{
-    agreement::{AnswerError, Capability, DtmfFormat, Negotiated, Randomness, Refusal, SrtpPolicy},
+    agreement::{AnswerError, Capability, DtmfFormat, Loopback, Negotiated, Randomness, Refusal, SrtpPolicy},
     opus_fmtp::OpusRemote,
     sdes::Crypto,
     session::{Address, Media, MediaDraft, MediaKind, Payload, Profile, Session},
 };
 use crate::types::{AudioCodec, MediaDirection, SrtpKeys, SrtpSuite};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The block of RTCP XR that we ask for and send (RFC 3611 §5.1).
 const VOIP_METRICS: &str = "voip-metrics";
@@ -647,24 +647,40 @@ fn direction(wanted: MediaDirection, media: &Media<'_>, remote: Remote) -> Media
     }
 }
 
-/// Where the far side wants its packets. `None`: nowhere we could or should send: a name, a group, another family.
+/// Where the far side wants its packets. `None`: nowhere we could or should send: a name, a group, another family, or what
+/// would reach a program of this machine and never the far side.
 fn remote(media: &Media<'_>, capability: &Capability) -> Option<Remote> {
     let usable = |ip: IpAddr| {
         let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
         !ip.is_multicast()
             && !broadcast
             && (ip.is_ipv4() == capability.address.is_ipv4() || ip.is_unspecified())
+            && !(capability.loopback == Loopback::Refused && is_loopback(ip))
+    };
+    let reached = |ip: IpAddr| match capability.loopback {
+        Loopback::Unknown if is_loopback(ip) && ip.is_ipv4() => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Loopback::Unknown if is_loopback(ip) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        Loopback::Reached | Loopback::Unknown | Loopback::Refused => ip,
     };
     let ip = match media.address()? {
         Address::Ip(ip) => Some(ip).filter(|ip| usable(*ip))?,
         Address::Name(_) => return None,
     };
-    let rtp = SocketAddr::new(ip, media.port());
+    let hold = ip.is_unspecified();
+    let rtp = SocketAddr::new(reached(ip), media.port());
+    // Our own port is nobody else's: a description that comes back as it was sent.
+    if rtp == capability.address {
+        return None;
+    }
     let mux = capability.rtcp_mux && media.has("rtcp-mux");
     let rtcp = match media.rtcp() {
         _ if mux => rtp,
-        Some((port, other)) => SocketAddr::new(other.filter(|ip| usable(*ip)).unwrap_or(ip), port),
-        None => SocketAddr::new(ip, media.port().checked_add(1).unwrap_or(media.port())),
+        Some((port, other)) => SocketAddr::new(reached(other.filter(|ip| usable(*ip)).unwrap_or(ip)), port),
+        None => SocketAddr::new(rtp.ip(), media.port().checked_add(1).unwrap_or(media.port())),
     };
-    Some(Remote { rtp, rtcp, mux, hold: ip.is_unspecified() })
+    Some(Remote { rtp, rtcp, mux, hold })
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }

@@ -347,6 +347,32 @@ fn addresses_that_no_packet_should_go_to_are_refused() {
 }
 
 #[test]
+fn a_loopback_address_is_reached_from_its_own_machine_alone() {
+    let told = |loopback| {
+        let offer = with(samples::ASTERISK, "c=IN IP4 192.0.2.10", "c=IN IP4 127.0.0.1");
+        answer(Capability { loopback, ..g711() }, &offer).map(|(_, negotiated)| negotiated)
+    };
+    assert_eq!(told(Loopback::Reached).unwrap().remote_rtp, "127.0.0.1:14060".parse().unwrap());
+    assert_eq!(told(Loopback::Refused).unwrap_err(), Refusal::BadAddress);
+    let unknown = told(Loopback::Unknown).unwrap();
+    assert_eq!(unknown.remote_rtp, "0.0.0.0:14060".parse().unwrap());
+    assert_eq!(unknown.remote_rtcp, "0.0.0.0:14061".parse().unwrap());
+    assert_eq!((unknown.direction, unknown.on_hold_address), (MediaDirection::SendRecv, false));
+    // Who is elsewhere is no worse off for it, and its RTCP goes to no other place than it may name for its voice.
+    let beside = with(samples::ASTERISK, "a=sendrecv", "a=rtcp:9 IN IP4 127.0.0.1\r\na=sendrecv");
+    let refused = Capability { loopback: Loopback::Refused, ..g711() };
+    assert_eq!(answer(refused, &beside).unwrap().1.remote_rtcp, "192.0.2.10:9".parse().unwrap());
+}
+
+#[test]
+fn our_own_port_is_nobody_elses() {
+    let mut local = Local::new(1, g711());
+    let mirror = session(&local.offer(&mut random));
+    assert_eq!(local.accept(&mirror).unwrap_err(), AnswerError::BadAddress);
+    assert_eq!(local.answer(&mirror, &mut random).unwrap_err(), Refusal::BadAddress);
+}
+
+#[test]
 fn a_wish_for_packet_length_is_honoured_within_reason() {
     for (wish, g711_ms, opus_ms) in [
         ("10", 10, 10),

@@ -112,3 +112,11 @@ pub struct Peer {
     /// The name the certificate of a TLS peer must carry (RFC 5922 §4); only for connections we open.
     pub tls_name: Option<Arc<str>>,
 }
+
+impl Peer {
+    /// True where it is a program of this machine.
+    pub fn is_on_this_host(&self) -> bool {
+        let ip = self.remote.ip().to_canonical();
+        ip.is_loopback() || ip == self.local.ip().to_canonical()
+    }
+}

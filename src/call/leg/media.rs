@@ -5,8 +5,10 @@ use crate::call::settings::{Settings, Trunk};
 use crate::config::{AppSrtp, SrtpMode};
 use crate::media::{DtmfFormat, LegConfig, OpusSettings};
 use crate::sdp::session::{Address, MediaKind};
-use crate::sdp::{AnswerError, Capability, Local, Negotiated, OpusParams, Refusal, Session, SrtpPolicy};
-use crate::types::{AudioCodec, DtmfMode, LegReport, MediaDirection, SrtpSuite};
+use crate::sdp::{
+    AnswerError, Capability, Local, Loopback, Negotiated, OpusParams, Refusal, Session, SrtpPolicy,
+};
+use crate::types::{AudioCodec, DtmfMode, LegReport, MediaDirection, Peer, SrtpSuite};
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +19,8 @@ pub struct MediaPolicy {
     pub srtp: SrtpMode,
     pub suites: Vec<SrtpSuite>,
     pub latch: bool,
+    /// The far end is a program of this machine.
+    pub on_this_host: bool,
     pub dtmf: DtmfMode,
     pub comfort_noise: bool,
     pub ptime_ms: u8,
@@ -26,12 +30,13 @@ pub struct MediaPolicy {
 }
 
 impl MediaPolicy {
-    pub fn trunk(trunk: &Trunk, settings: &Settings) -> MediaPolicy {
+    pub fn trunk(trunk: &Trunk, peer: &Peer, settings: &Settings) -> MediaPolicy {
         MediaPolicy {
             codecs: trunk.config.codecs.clone(),
             srtp: trunk.config.srtp,
             suites: trunk.config.srtp_suites.clone(),
             latch: trunk.config.latch,
+            on_this_host: peer.is_on_this_host(),
             dtmf: trunk.config.dtmf,
             comfort_noise: trunk.config.comfort_noise,
             ptime_ms: settings.media.ptime_ms,
@@ -41,11 +46,11 @@ impl MediaPolicy {
     }
 
     /// Media of an app user is encrypted where its signalling is, unless the configuration says otherwise.
-    pub fn user(secure: bool, settings: &Settings) -> MediaPolicy {
+    pub fn user(peer: &Peer, settings: &Settings) -> MediaPolicy {
         let srtp = match settings.app.srtp {
             AppSrtp::Off => SrtpMode::Off,
             AppSrtp::Sdes => SrtpMode::Sdes,
-            AppSrtp::Auto if secure => SrtpMode::Sdes,
+            AppSrtp::Auto if peer.transport.is_secure() => SrtpMode::Sdes,
             AppSrtp::Auto => SrtpMode::Off,
         };
         MediaPolicy {
@@ -53,6 +58,7 @@ impl MediaPolicy {
             srtp,
             suites: settings.app.srtp_suites.clone(),
             latch: settings.app.latch,
+            on_this_host: peer.is_on_this_host(),
             dtmf: settings.app.dtmf,
             // Apps are silent in Opus.
             comfort_noise: false,
@@ -84,6 +90,11 @@ impl MediaPolicy {
             address,
             rtcp_port,
             rtcp_mux: false,
+            loopback: match (self.on_this_host, self.latch) {
+                (true, _) => Loopback::Reached,
+                (false, true) => Loopback::Unknown,
+                (false, false) => Loopback::Refused,
+            },
             ptime_ms: self.ptime_ms,
             direction: MediaDirection::SendRecv,
         }

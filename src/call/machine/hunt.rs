@@ -58,7 +58,7 @@ impl Call {
     }
 
     fn ring_device(&mut self, core: &mut Core, now: Now, device: Device) {
-        let mut policy = MediaPolicy::user(device.peer.transport.is_secure(), &core.settings);
+        let mut policy = MediaPolicy::user(&device.peer, &core.settings);
         policy.narrowband = !self.caller.media.policy.codecs.contains(&AudioCodec::Opus);
         let party = Party::User { name: device.user.clone() };
         let attempt = Attempt {
@@ -147,7 +147,7 @@ impl Call {
         let route = Route::of(&target.peer);
         self.stage = Stage::Hunting { give_up_at: now.instant + self.patience_with(&trunk) };
         core.event(Event::AttemptStarted { trunk: Some(trunk.name.clone()), direction: self.direction });
-        let policy = MediaPolicy::trunk(&trunk, &core.settings);
+        let policy = MediaPolicy::trunk(&trunk, &target.peer, &core.settings);
         let attempt = Attempt {
             called: candidate.called.clone(),
             calling: candidate.calling.clone(),

@@ -57,6 +57,21 @@ fn an_update_that_can_not_be_taken_leaves_the_session_as_it_is() {
 }
 
 #[test]
+fn a_loopback_address_from_far_away_leads_nowhere() {
+    let mut w = World::new();
+    let (mut alice, mut callee) = w.talking();
+    let configured = w.leg(1).configured;
+    assert_eq!(update(&mut w, &mut callee, &ANSWER.replace("203.0.113.1", "127.0.0.1")), 488);
+    assert_eq!(w.leg(1).configured, configured);
+    // A user's packets will show where it is.
+    assert_eq!(update(&mut w, &mut alice, &OFFER.replace("198.51.100.10", "127.0.0.1")), 200);
+    let config = w.leg(0).config.as_ref().unwrap();
+    assert!(config.remote_rtp.ip().is_unspecified() && config.direction == MediaDirection::SendRecv);
+    w.hang_up(&mut alice, &callee);
+    w.finish();
+}
+
+#[test]
 fn an_update_that_crosses_our_offer_is_glare() {
     let mut w = World::new();
     let (mut alice, mut callee) = w.talking();

@@ -450,7 +450,7 @@ impl Worker {
     }
 
     fn hear(&mut self, place: usize, index: usize, clocks: Clocks) {
-        let Some(packet) = self.packets.packet(index) else { return };
+        let Some(packet) = self.packets.packet(index) else { return self.note_too_long(place) };
         let arrival = clocks.arrival(packet.stamp);
         let datagram = Datagram { from: packet.from, arrival, bytes: packet.bytes };
         let Some(Some(entry)) = self.entries.get(place) else { return };
@@ -482,11 +482,17 @@ impl Worker {
     }
 
     fn hear_rtcp(&mut self, place: usize, index: usize, clocks: Clocks) {
-        let Some(packet) = self.packets.packet(index) else { return };
+        let Some(packet) = self.packets.packet(index) else { return self.note_too_long(place) };
         let arrival = clocks.arrival(packet.stamp);
         let datagram = Datagram { from: packet.from, arrival, bytes: packet.bytes };
         if let Some(entry) = &mut self.entries[place] {
             entry.leg.receive_rtcp(datagram, Channel::Rtcp, clocks.now);
+        }
+    }
+
+    fn note_too_long(&mut self, place: usize) {
+        if let Some(Some(entry)) = self.entries.get_mut(place) {
+            entry.leg.note_too_long();
         }
     }
 

@@ -5,13 +5,15 @@ use crate::media::codec::comfort_noise;
 use crate::media::config::LegConfig;
 use crate::media::dtmf::Event;
 use crate::media::feed::Feed;
+use crate::media::latch::Latch;
 use crate::media::level::{Level, is_pause};
 use crate::media::recovery::spread::Slack;
 use crate::media::rtp::{self, RtpPacket};
 use crate::media::srtp::{self, SrtpError};
 use crate::media::transcoder::{Incoming, Outcome, law};
 use crate::media::transmit::{Out, Transmitter};
-use crate::types::{Now, SrtpKeys};
+use crate::types::{MediaDirection, Now, SrtpKeys};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,12 +100,15 @@ impl Media {
         let same_remote = old.map(|k| (k.suite, &k.remote)) == keys.map(|k| (k.suite, &k.remote));
         let outgoing =
             keys.filter(|_| !same_local).map(|k| srtp::Outgoing::new(k.suite, &k.local)).transpose()?;
-        let incoming =
+        let mut incoming =
             keys.filter(|_| !same_remote).map(|k| srtp::Incoming::new(k.suite, &k.remote)).transpose()?;
         if !same_local {
             self.tx.set_srtp(outgoing, seed);
         }
         if !same_remote {
+            if let (Some(incoming), Some(former)) = (&mut incoming, &self.incoming) {
+                incoming.follow(former);
+            }
             self.incoming = incoming;
             self.stats.set_authentic(self.incoming.is_some());
         }
@@ -128,16 +133,29 @@ impl Media {
             return false;
         }
         self.moves_until = None;
-        self.latch.renew(self.config.remote_rtp, self.config.latch, true);
-        self.rtcp_latch.renew(self.config.remote_rtcp, self.config.latch, true);
+        self.latch.renew(self.config.remote_rtp, self.config.latch, true, now);
+        self.rtcp_latch.renew(self.config.remote_rtcp, self.config.latch, true, now);
         self.stats.expect_change(now);
         self.config.latch
     }
 
+    /// Voice is heard from there, and goes there from now on. RTCP may come from another port of that host and from no
+    /// other one: what was learnt of it elsewhere came from somebody else.
+    #[cold]
+    pub(super) fn follow(&mut self, remote: SocketAddr) {
+        self.tx.set_remote(remote);
+        self.reports.note_move();
+        if self.rtcp_latch.remote().ip() != remote.ip() {
+            self.rtcp_latch = Latch::new(self.config.remote_rtcp, self.config.latch);
+        }
+    }
+
     pub(super) fn reconfigure(&mut self, config: LegConfig, seed: u64, fresh: bool, now: Instant) {
-        self.moves_until = (config.latch && !fresh).then_some(now + MOVES_WITHIN);
-        self.latch.renew(config.remote_rtp, config.latch, fresh);
-        self.rtcp_latch.renew(config.remote_rtcp, config.latch, fresh);
+        // Who holds may be silent wherever it is.
+        let may_move = config.latch && !fresh && config.direction == MediaDirection::SendRecv;
+        self.moves_until = may_move.then_some(now + MOVES_WITHIN);
+        self.latch.renew(config.remote_rtp, config.latch, fresh, now);
+        self.rtcp_latch.renew(config.remote_rtcp, config.latch, fresh, now);
         if fresh || config.remote_rtp != self.config.remote_rtp || config.codec != self.config.codec {
             self.stats.expect_change(now);
         }

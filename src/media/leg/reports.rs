@@ -362,7 +362,7 @@ impl Media {
             if !knows && self.incoming.is_none() && !self.rtcp_latch.is_announced(from) {
                 return None;
             }
-            match self.rtcp_latch.heard(from) {
+            match self.rtcp_latch.heard(from, true, now.instant) {
                 Latched::Unchanged | Latched::Moved(_) => {}
             }
         }

@@ -233,6 +233,36 @@ fn reordered_packets_are_taken_within_the_window_and_not_beyond() {
 }
 
 #[test]
+fn under_a_new_key_a_source_goes_on_counting_rollovers_or_begins_at_zero() {
+    for (suite, _) in SUITES {
+        for goes_on in [true, false] {
+            let (mut outgoing, mut incoming) = session(&keys(suite)).unwrap();
+            for n in 0..10u16 {
+                let mut sealed = protect(&mut outgoing, &voice(1, 65_530u16.wrapping_add(n)));
+                incoming.unprotect_rtp(&mut sealed).unwrap();
+            }
+            let (key, salt) = suite.key_and_salt_len();
+            let renewed = vec![9; key + salt];
+            let mut next = Outgoing::new(suite, &renewed).unwrap();
+            if goes_on {
+                next.rtp = outgoing.rtp;
+            }
+            let mut opener = Incoming::new(suite, &renewed).unwrap();
+            opener.follow(&incoming);
+            let former = protect(&mut outgoing, &voice(1, 10));
+            assert_eq!(opener.unprotect_rtp(&mut former.clone()), Err(SrtpError::BadTag), "{suite:?}");
+            for n in 20..30 {
+                let sealed = protect(&mut next, &voice(1, n));
+                let mut opened = sealed.clone();
+                let len = opener.unprotect_rtp(&mut opened).unwrap();
+                assert_eq!(opened[..len], voice(1, n), "{suite:?} goes on: {goes_on}");
+                assert_eq!(opener.unprotect_rtp(&mut sealed.clone()), Err(SrtpError::Replayed));
+            }
+        }
+    }
+}
+
+#[test]
 fn no_number_protects_two_packets_and_one_that_comes_late_within_the_window_has_its_own() {
     for (suite, _) in SUITES {
         let (mut outgoing, mut incoming) = session(&keys(suite)).unwrap();

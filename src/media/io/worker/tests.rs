@@ -167,6 +167,18 @@ fn a_busy_thread_rests_between_its_turns_and_one_with_room_never_does() {
 }
 
 #[test]
+fn a_datagram_longer_than_any_packet_is_counted() {
+    let mut bench = Bench::loaded(0.01, |_| {});
+    let caller = far_side();
+    let port = bench.open(0, &caller);
+    caller.send_to(&[0x80; 3_000], port).unwrap();
+    caller.send_to(&voice(0), port).unwrap();
+    bench.turn();
+    let counts = bench.counts(0);
+    assert_eq!((counts.discarded, counts.packets_received), (1, 1));
+}
+
+#[test]
 fn a_flood_at_one_port_has_its_turn_and_no_more_and_nothing_of_it_is_left_behind() {
     let mut bench = Bench::loaded(0.5, |_| {});
     let (caller, stranger) = (far_side(), far_side());

@@ -4,7 +4,7 @@ use super::{
     Arrival, Binding, Command, Controls, Observer, RegisterOutcome, Session, SessionEvent, Steer, Visit,
     VoiceOptions,
 };
-use crate::sdp::Capability;
+use crate::sdp::{Capability, Loopback};
 use crate::simulator::SimulatorError;
 use crate::simulator::agent::{CallEvent, CallHandle, Invitation, Output, UserAgent};
 use crate::simulator::io::media::{MediaThreads, StreamId, StreamSockets};
@@ -153,6 +153,7 @@ impl Task {
             address: sockets.address,
             rtcp_port: sockets.rtcp_port,
             rtcp_mux: false,
+            loopback: Loopback::Reached,
             ptime_ms: voice.ptime_ms,
             direction: MediaDirection::SendRecv,
         };
