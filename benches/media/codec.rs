@@ -117,6 +117,24 @@ pub fn pace(calls: usize, loss: u8) {
     println!("{:.3}", cpu.as_secs_f64() * 1_000.0 / (calls * seconds) as f64);
 }
 
+/// The command line by which this program becomes a thread that only sleeps.
+pub const SLEEPING: &str = "sleeping";
+
+/// µs of processor time that it takes to sleep for a millisecond and wake up, doing nothing: what each wake-up of a gateway
+/// costs before it has done anything. On a virtual machine that may be more than a packet.
+pub fn cost_of_a_sleep() -> Option<f64> {
+    let own = std::env::current_exe().ok()?;
+    let output = machine::on_gateway_core().arg(own).arg(SLEEPING).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+}
+
+/// The child's side of [`cost_of_a_sleep`].
+pub fn sleep() {
+    let (times, cpu) = (2_000, machine::own_cpu());
+    (0..times).for_each(|_| std::thread::sleep(Duration::from_millis(1)));
+    println!("{:.2}", micros(machine::own_cpu() - cpu) / f64::from(times));
+}
+
 /// Prints the floor at every complexity that is used.
 pub fn floors(frames: &[&[i16]]) {
     println!("libopus alone, µs per 20 ms frame             encode    decode to 8 kHz");
@@ -216,8 +234,17 @@ fn heard(frames: &[&[i16]], from: AudioCodec, to: AudioCodec) -> Vec<i16> {
     ear.pcm
 }
 
+/// Where nobody listens.
+pub struct Silent;
+
+impl Wire for Silent {
+    fn send(&mut self, _: Channel, _: SocketAddr, packet: &[u8]) {
+        black_box(packet);
+    }
+}
+
 /// Two legs and the time, without sockets.
-struct Path {
+pub struct Path {
     from: Leg,
     to: Leg,
     codec: AudioCodec,
@@ -227,7 +254,7 @@ struct Path {
 }
 
 impl Path {
-    fn new(from: AudioCodec, to: AudioCodec, keys: Option<SrtpKeys>) -> Path {
+    pub fn new(from: AudioCodec, to: AudioCodec, keys: Option<SrtpKeys>) -> Path {
         let now = Now { instant: Instant::now(), unix_ms: 0 };
         let mut leg_from = Leg::new(LegKind::App, 3, now.instant);
         let mut leg_to = Leg::new(LegKind::Trunk, 4, now.instant);
@@ -249,6 +276,13 @@ impl Path {
             bytes[..len].to_vec()
         };
         said.iter().flatten().enumerate().map(&mut write).collect()
+    }
+
+    /// Sends a payload as packet `number`.
+    pub fn say(&mut self, number: u32, payload: &[u8], wire: &mut dyn Wire) {
+        let mut bytes = [0; ROOM];
+        let len = datagram(self.codec, number as u16, number, payload, &mut bytes);
+        self.pass(&mut bytes[..len], wire);
     }
 
     fn pass(&mut self, bytes: &mut [u8], wire: &mut dyn Wire) {

@@ -92,6 +92,8 @@ pub struct Measured {
     pub standing: [Duration; 2],
     /// Percent of the gateway's core that others took.
     pub noise: f64,
+    /// How often a second the gateway's threads went to sleep.
+    pub sleeps: f64,
     /// The most by which this program sent a packet late.
     pub own_lateness: Duration,
 }
@@ -188,6 +190,7 @@ impl Crowd {
             side.ear.delays = Vec::with_capacity(rounds as usize);
         }
         let (noise, cpu, start) = (Noise::beside(gateway.pid()), machine::cpu(gateway.pid()), Instant::now());
+        let sleeps = machine::sleeps(gateway.pid());
         let (mut sent, mut own_lateness) = (0, Duration::ZERO);
         for round in 0..rounds {
             for &(phase, call, side) in &turns {
@@ -204,6 +207,7 @@ impl Crowd {
             self.round += 1;
         }
         let (cpu, elapsed) = (machine::cpu(gateway.pid()) - cpu, start.elapsed());
+        let sleeps = machine::sleeps(gateway.pid()).saturating_sub(sleeps);
         let noise = noise.percent();
         if talk.last {
             self.deliver(Instant::now() + Duration::from_secs(1));
@@ -224,6 +228,7 @@ impl Crowd {
             standing: [0, 1].map(|side| FRAME_TIME * self.calls[0].sides[side].ear.ahead.max(0) as u32),
             sent,
             noise,
+            sleeps: sleeps as f64 / elapsed.as_secs_f64(),
             own_lateness,
         }
     }

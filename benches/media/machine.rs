@@ -78,6 +78,17 @@ pub fn cpu(pid: u32) -> Duration {
     tasks.flatten().filter_map(of_task).sum()
 }
 
+/// How often the threads of a process went to sleep of their own accord so far.
+pub fn sleeps(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let of_task = |task: std::fs::DirEntry| -> Option<u64> {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        count.trim().parse().ok()
+    };
+    tasks.flatten().filter_map(of_task).sum()
+}
+
 /// Processor time of this thread so far: on a shared machine it says more than the clock on the wall.
 pub fn own_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

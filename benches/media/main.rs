@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench media` prints our own figures, `… -- side-by-side` those of all gateways this machine has
 //! (`make bench-media`), `… -- side-by-side quick` without the search for their capacity. `realtime` gives gateways and
-//! load precedence before other work of the machine. Compare ratios.
+//! load precedence before other work of the machine, `… -- instructions` counts instead of timing. Compare ratios.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark waits for the time its figures are of")]
 
@@ -11,6 +11,7 @@ mod compare;
 mod crowd;
 mod gateway;
 mod heard;
+mod instructions;
 mod machine;
 mod own;
 mod rtpengine;
@@ -23,15 +24,26 @@ fn main() {
     if has(gateway::SERVE) {
         return gateway::serve();
     }
+    if has(codec::SLEEPING) {
+        return codec::sleep();
+    }
     if let [command, calls, loss] = words.as_slice()
         && command == codec::PACED
     {
         return codec::pace(calls.parse().expect("calls"), loss.parse().expect("percent"));
     }
+    if let [command, kind, rounds] = words.as_slice()
+        && command == instructions::COUNTED
+    {
+        return instructions::counted(kind, rounds.parse().expect("rounds"));
+    }
     println!("Tandem media path · commit {} · {} build", commit(), build());
     machine::allow_many_sockets();
     if has("realtime") {
         machine::take_precedence();
+    }
+    if has("instructions") {
+        return instructions::run();
     }
     if has("side-by-side") {
         return compare::run(has("quick"));
