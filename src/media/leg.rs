@@ -10,6 +10,7 @@ use super::announcer::{Announcer, Sound};
 use super::config::{LegConfig, Line, Tone};
 use super::dtmf::Event;
 use super::feed::Feed;
+use super::fetch::fetch;
 use super::latch::{Latch, Latched};
 use super::readback::Readback;
 use super::reception::ReceiveStats;
@@ -213,6 +214,14 @@ impl Leg {
             last_media_at: None,
             supervision: Supervision::new(None, now),
             conversation: Conversation::default(),
+        }
+    }
+
+    /// Brings nearer what the next packet needs.
+    #[inline]
+    pub fn fetch(&self) {
+        if let Some(media) = &self.media {
+            fetch(&**media);
         }
     }
 

@@ -9,6 +9,7 @@ pub mod config;
 pub mod dtmf;
 pub mod fax;
 pub mod feed;
+mod fetch;
 pub mod io;
 pub mod latch;
 pub mod leg;

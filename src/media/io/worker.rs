@@ -6,11 +6,13 @@ use super::socket::{self, BATCH, Inbox};
 use super::workers::{EventHandler, WAKER};
 use crate::media::bridge;
 use crate::media::config::{LegConfig, Line};
+use crate::media::fetch::fetch;
 use crate::media::leg::{Counts, Datagram, Leg};
 use crate::media::load::{Load, LoadLimit};
 use crate::media::stats::WorkerStats;
 use crate::media::transmit::{Channel, Out, Wire, Workspace};
 use crate::types::{ActivityMark, LegId, LegKind, Now};
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::cmp::Reverse;
@@ -135,7 +137,9 @@ impl Worker {
         }
         let woken = Instant::now();
         std::mem::swap(waiting, &mut self.unfinished);
+        let [mut far, mut near, mut next] = [3, 2, 1].map(|ahead| ready.iter().skip(ahead));
         for event in &*ready {
+            self.fetch_ahead(far.next(), near.next(), next.next());
             if event.token() == WAKER {
                 if !self.take_orders() {
                     return None;
@@ -155,6 +159,27 @@ impl Worker {
         let rest = self.load.gathering().saturating_sub(took);
         let gathers = self.unfinished.is_empty() && rest >= SHORTEST_REST;
         Some(if gathers { rest } else { Duration::ZERO })
+    }
+
+    /// Fetches what the packets behind this one need, each a step further the nearer it is: where a leg is, then what it
+    /// knows and where its peer is, then what that one knows.
+    #[inline]
+    fn fetch_ahead(&self, far: Option<&Event>, near: Option<&Event>, next: Option<&Event>) {
+        let entry = |event: Option<&Event>| {
+            let (place, _) = port(event?.token());
+            self.entries.get(place)?.as_deref()
+        };
+        let peer = |entry: &Entry| self.entries.get(entry.peer?)?.as_deref();
+        if let Some(entry) = entry(far) {
+            fetch(entry);
+        }
+        if let Some(entry) = entry(near) {
+            entry.leg.fetch();
+            peer(entry).into_iter().for_each(fetch);
+        }
+        if let Some(peer) = entry(next).and_then(peer) {
+            peer.leg.fetch();
+        }
     }
 
     /// How long to sleep if nothing happens.
