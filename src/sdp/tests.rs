@@ -32,6 +32,11 @@ fn secure() -> Capability {
     Capability { srtp: SrtpPolicy::Sdes, ..plain() }
 }
 
+/// The same at the other end of the line.
+fn elsewhere(capability: Capability) -> Capability {
+    Capability { address: "203.0.113.2:20000".parse().unwrap(), ..capability }
+}
+
 fn answer(capability: Capability, offer: &str) -> Result<(Session, Negotiated), Refusal> {
     let (text, negotiated) = Local::new(1, capability).answer(&session(offer), &mut random)?;
     Ok((session(&text), negotiated))
@@ -126,7 +131,7 @@ fn comfort_noise_is_agreed_beside_g711_where_both_want_it_and_never_otherwise() 
         let mut local = Local::new(1, willing.clone());
         let offer = session(&local.offer(&mut random));
         assert!(has_noise(&offer));
-        let (answer, _) = Local::new(2, theirs).answer(&offer, &mut random).unwrap();
+        let (answer, _) = Local::new(2, elsewhere(theirs)).answer(&offer, &mut random).unwrap();
         let n = local.accept(&session(&answer)).unwrap();
         assert_eq!((n.codec, n.comfort_noise), (AudioCodec::Pcma, agreed));
     }
@@ -219,14 +224,14 @@ fn the_suites_of_a_leg_are_offered_in_their_order_and_only_they_are_taken() {
     assert_eq!(lines.iter().map(|line| line.tag).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(lines.iter().enumerate().all(|(i, line)| lines[..i].iter().all(|other| other.key != line.key)));
     // The offer's order decides among what is taken (RFC 4568 §5.1.2).
-    let (_, n) = Local::new(2, Capability { suites: SrtpSuite::ALL.to_vec(), ..secure() })
+    let (_, n) = Local::new(2, elsewhere(Capability { suites: SrtpSuite::ALL.to_vec(), ..secure() }))
         .answer(&offer, &mut random)
         .unwrap();
     assert_eq!(n.srtp.unwrap().suite, SrtpSuite::AeadAes256Gcm);
-    let (ours, n) = Local::new(2, secure()).answer(&offer, &mut random).unwrap();
+    let (ours, n) = Local::new(2, elsewhere(secure())).answer(&offer, &mut random).unwrap();
     assert_eq!(n.srtp.unwrap().suite, SrtpSuite::AesCm128HmacSha1_32);
     assert!(ours.contains("a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:"), "{ours}");
-    let other = Capability { suites: vec![SrtpSuite::AeadAes128Gcm], ..secure() };
+    let other = elsewhere(Capability { suites: vec![SrtpSuite::AeadAes128Gcm], ..secure() });
     assert_eq!(Local::new(2, other).answer(&offer, &mut random).unwrap_err(), Refusal::BadCrypto);
 }
 
