@@ -277,7 +277,10 @@ async fn a_connection_is_opened_once_and_used_again() {
 
 #[tokio::test]
 async fn a_refused_connection_fails_each_ticket() {
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    // A port that is taken and where nobody listens: one given back could be another test's by then.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let closed = taken.local_addr().unwrap();
     let mut side = Side::new(tcp(StreamSettings::default()));
     let peer = side.transports.peer_for(NetworkId(0), Transport::Tcp, closed, None);
     side.transports.send(&peer, Bytes::from_static(b"1"), 1);
