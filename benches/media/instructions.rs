@@ -64,12 +64,11 @@ fn count(kind: &str) -> Option<f64> {
 pub fn counted(kind: &str, rounds: usize) {
     let voice = speech::caller();
     let once = speech::voiced(&voice);
-    let frames: Vec<&[i16]> = (0..rounds).flat_map(|_| once.iter().copied()).collect();
     match kind {
         "encode" => {
             let mut encoder = Encoder::new(8_000, CONTINUOUS).expect("an encoder");
             let mut packet = [0; MAX_ENCODED];
-            for frame in frames {
+            for frame in (0..rounds).flat_map(|_| once.iter().copied()) {
                 black_box(encoder.encode(frame, &mut packet)).expect("a frame");
             }
         }

@@ -303,6 +303,8 @@ pub enum Event {
         trunk: Option<Arc<str>>,
         /// The side that is not heard.
         leg: LegKind,
+        /// The trunk at its far end, which need not be the one that counts the call.
+        of: Option<Arc<str>>,
         fault: AudioFault,
         /// The call was told of as one-way before: it is found to be worse, and is still one call.
         counted: bool,

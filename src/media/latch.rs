@@ -61,7 +61,9 @@ impl Latch {
             (State::Strict | State::Armed | State::Tried, true) => State::Armed,
         };
         let remote = if stays { self.remote } else { announced };
-        let left = if same { self.left } else { Some((self.remote, now + STILL_COMES)) };
+        // Who holds the old way names no place (RFC 2543 §B.5), and has gone nowhere when it is back.
+        let moves = !announced.ip().is_unspecified() && !self.announced.ip().is_unspecified();
+        let left = if same { self.left } else { moves.then_some((self.remote, now + STILL_COMES)) };
         *self = Latch { announced, remote, state, left };
     }
 
@@ -227,6 +229,19 @@ mod tests {
         latch.renew(old, true, true, now);
         assert_eq!(latch.heard(old, false, now), Latched::Unchanged);
         assert!(!latch.may_hear(new));
+    }
+
+    #[test]
+    fn who_held_without_naming_a_place_is_followed_at_once_when_it_is_back() {
+        let now = Instant::now();
+        let (announced, real) = (at("10.0.0.1:4000"), at("203.0.113.9:7777"));
+        let mut latch = Latch::new(announced, true);
+        latch.heard(real, true, now);
+        latch.renew(at("0.0.0.0:4000"), true, false, now);
+        assert_eq!(latch.heard(real, true, now), Latched::Moved(real), "its music is heard");
+        latch.renew(announced, true, false, now);
+        assert_eq!(latch.remote(), announced);
+        assert_eq!(latch.heard(real, true, now), Latched::Moved(real));
     }
 
     #[test]

@@ -120,3 +120,32 @@ impl Peer {
         ip.is_loopback() || ip == self.local.ip().to_canonical()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_signals_over_loopback_or_from_our_own_address_is_on_this_machine() {
+        for (remote, local, here) in [
+            ("127.0.0.9:5060", "192.0.2.1:5060", true),
+            ("[::ffff:127.0.0.1]:5060", "192.0.2.1:5060", true),
+            ("[::1]:5060", "[2001:db8::1]:5060", true),
+            ("192.0.2.1:6000", "192.0.2.1:5060", true),
+            ("[::ffff:192.0.2.1]:6000", "192.0.2.1:5060", true),
+            ("[2001:db8::1]:6000", "[2001:db8::1]:5060", true),
+            ("192.0.2.2:5060", "192.0.2.1:5060", false),
+            ("[2001:db8::2]:5060", "[2001:db8::1]:5060", false),
+        ] {
+            let peer = Peer {
+                network: NetworkId(0),
+                transport: Transport::Udp,
+                remote: remote.parse().unwrap(),
+                local: local.parse().unwrap(),
+                connection: None,
+                tls_name: None,
+            };
+            assert_eq!(peer.is_on_this_host(), here, "{remote}");
+        }
+    }
+}

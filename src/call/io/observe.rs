@@ -197,7 +197,7 @@ impl Observer {
                     "call ended"
                 );
             }
-            Event::AudioFault { call, trunk, leg, fault, counted } => {
+            Event::AudioFault { call, trunk, leg, of, fault, counted } => {
                 let name = trunk.as_deref().unwrap_or("");
                 if !counted {
                     metrics.trunk(name).fault(fault);
@@ -207,6 +207,7 @@ impl Observer {
                     %call,
                     trunk = name,
                     leg = leg.as_str(),
+                    of = of.as_deref(),
                     fault = fault.as_str(),
                     "one side is not heard"
                 );

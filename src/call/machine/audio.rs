@@ -3,7 +3,7 @@
 use super::{Call, Stage};
 use crate::call::core::Core;
 use crate::call::event::Event;
-use crate::types::{AudioFault, LegId, LegKind};
+use crate::types::{AudioFault, LegId};
 
 /// Half a second of voice. A call in which one side was heard for less, and the other not at all, was too short to judge.
 const HEARD: u64 = 25;
@@ -11,11 +11,9 @@ const HEARD: u64 = 25;
 impl Call {
     /// The media path missed one side while it heard the other.
     pub fn on_media_fault(&mut self, core: &mut Core, leg: LegId, fault: AudioFault) {
-        let kind = self.leg(leg.index).map(|leg| leg.kind());
-        match (&self.stage, kind) {
-            (Stage::Talking { .. }, Some(kind)) => self.tell_fault(core, kind, fault),
-            (Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_), _)
-            | (Stage::Talking { .. }, None) => {}
+        match self.stage {
+            Stage::Talking { .. } => self.tell_fault(core, leg.index, fault),
+            Stage::Opening | Stage::Hunting { .. } | Stage::Answering { .. } | Stage::Closing(_) => {}
         }
     }
 
@@ -40,7 +38,6 @@ impl Call {
             (Some(_) | None, Some(_) | None) => return,
         };
         let Some(leg) = self.leg_mut(missing) else { return };
-        let kind = leg.kind();
         if let Some(report) = &mut leg.media.report {
             match report.fault {
                 None | Some(AudioFault::Unheard) => {
@@ -49,10 +46,12 @@ impl Call {
                 Some(AudioFault::Missing | AudioFault::Silent) => {}
             }
         }
-        self.tell_fault(core, kind, AudioFault::Missing);
+        self.tell_fault(core, missing, AudioFault::Missing);
     }
 
-    fn tell_fault(&mut self, core: &mut Core, leg: LegKind, fault: AudioFault) {
+    fn tell_fault(&mut self, core: &mut Core, index: u8, fault: AudioFault) {
+        let Some(side) = self.leg(index) else { return };
+        let (leg, of) = (side.kind(), side.party.trunk_name());
         // One that is not heard and does not hear is one fault of the way between. That nothing comes is told even where
         // one side has already said that it hears nothing.
         let known = self.faults.iter_mut().find(|known| known.is_one_way() == fault.is_one_way());
@@ -63,6 +62,6 @@ impl Call {
             (None, _) => self.faults.push(fault),
         }
         let trunk = self.trunk_name();
-        core.event(Event::AudioFault { call: self.id, trunk, leg, fault, counted });
+        core.event(Event::AudioFault { call: self.id, trunk, leg, of, fault, counted });
     }
 }

@@ -66,6 +66,14 @@ fn a_call_between_two_trunks_is_told_of_the_one_that_counts_it() {
     let callee_leg = leg(&w, 1);
     w.input(Input::MediaFault { leg: callee_leg, fault: AudioFault::Missing });
     assert_eq!(faults(&w), [(Some("b"), LegKind::Trunk, AudioFault::Missing)]);
+    // Both legs are a trunk's: whose side it is stands beside.
+    let caller_leg = leg(&w, 0);
+    w.input(Input::MediaFault { leg: caller_leg, fault: AudioFault::Silent });
+    let of = w.events.iter().filter_map(|event| match event {
+        Event::AudioFault { trunk, of, .. } => Some((trunk.as_deref(), of.as_deref())),
+        _ => None,
+    });
+    assert_eq!(of.collect::<Vec<_>>(), [(Some("b"), Some("b")), (Some("b"), Some("a"))]);
     w.bye(&mut caller);
     w.request(callee.at, Method::Ack);
     w.ok(&callee, Method::Bye);

@@ -97,6 +97,30 @@ fn an_app_whose_sdp_alone_has_changed_is_reached_again_after_a_second() {
 }
 
 #[test]
+fn an_app_that_goes_on_sending_while_it_holds_the_old_way_is_reached_as_soon_as_it_is_back() {
+    let mut call = Call::new(latching(), config(AudioCodec::Pcma));
+    let (mut app, mut trunk) = (Talker::new(Side::A, 111), Talker::new(Side::B, 8));
+    let real = at("203.0.113.5:40000");
+    for (n, packet) in opus_speech(160, 0).iter().enumerate() {
+        call.until(20 * MS * n as u32);
+        match n {
+            50 => {
+                let (remote_rtp, direction) = (at("0.0.0.0:4000"), MediaDirection::RecvOnly);
+                reconfigure(&mut call, LegConfig { remote_rtp, direction, ..latching() });
+            }
+            150 => reconfigure(&mut call, latching()),
+            _ => {}
+        }
+        call.arrive(Side::A, real, &packet_of(app.next(960), packet));
+        if !(50..150).contains(&n) {
+            let to = reached(&mut call, &mut trunk);
+            assert_eq!(to, real, "packet {n} of the trunk");
+        }
+    }
+    assert_eq!(call.a.report().packets_received, 160);
+}
+
+#[test]
 fn who_floods_the_port_of_an_app_on_hold_does_not_get_its_call() {
     for direction in [MediaDirection::Inactive, MediaDirection::RecvOnly] {
         let mut call = Call::new(latching(), config(AudioCodec::Pcma));
