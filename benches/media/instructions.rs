@@ -23,7 +23,9 @@ const KINDS: [(&str, &str); 7] = [
 
 /// Prints instructions a packet, and how many of them are not libopus.
 pub fn run() {
-    println!("instructions a packet of 20 ms (valgrind --tool=callgrind), no sockets     all      not libopus");
+    println!(
+        "instructions a packet of 20 ms (valgrind --tool=callgrind), no sockets     all      not libopus"
+    );
     let mut floors = [0.0; 2];
     for (index, (kind, what)) in KINDS.iter().enumerate() {
         let Some(count) = count(kind) else {
