@@ -104,8 +104,9 @@ impl MediaPolicy {
     /// try; the real answer is made once the ports are known. `address` is where our media will be: an offer of the
     /// other family can't be answered.
     pub fn try_answer(&self, offer: &Session, address: IpAddr) -> Result<(), Refusal> {
-        let nowhere = SocketAddr::new(address, 9);
-        Local::new(0, self.capability(nowhere, 10)).can_answer(offer)
+        // No stream that is wanted has this port, so that none is taken for our own.
+        let nowhere = SocketAddr::new(address, 0);
+        Local::new(0, self.capability(nowhere, 0)).can_answer(offer)
     }
 }
 
