@@ -7,7 +7,7 @@ use crate::types::ConnectionId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpSocket, TcpStream, UdpSocket},
     sync::mpsc::Receiver,
     time::timeout,
 };
@@ -278,7 +278,7 @@ async fn a_connection_is_opened_once_and_used_again() {
 #[tokio::test]
 async fn a_refused_connection_fails_each_ticket() {
     // A port that is taken and where nobody listens: one given back could be another test's by then.
-    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    let taken = TcpSocket::new_v4().unwrap();
     taken.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let closed = taken.local_addr().unwrap();
     let mut side = Side::new(tcp(StreamSettings::default()));
