@@ -135,7 +135,7 @@ fn who_floods_the_port_of_an_app_on_hold_does_not_get_its_call() {
                 250 => reconfigure(&mut call, latching()),
                 _ => {}
             }
-            if n < 50 || n >= 250 {
+            if !(50..250).contains(&n) {
                 call.arrive(Side::A, real, &packet_of(app.next(960), packet));
             } else {
                 call.arrive(Side::A, stranger, &packet_of(other.next(960), packet));

@@ -123,9 +123,9 @@ fn redundancy_for_one_frame_of_a_packet_of_several_recovers_no_packet() {
     // Where the one frame is the packet that was lost, all of it is there.
     let mut call = Call::opus_to_pcma();
     let mut app = Talker::new(Side::A, 111);
-    for n in 0..holder - 1 {
+    for (n, packet) in packets[..holder - 1].iter().enumerate() {
         call.until(40 * MS * n as u32);
-        app.say(&mut call, 1_920, &packets[n]);
+        app.say(&mut call, 1_920, packet);
     }
     app.next(960);
     call.until(40 * MS * (holder as u32 - 1) + 20 * MS);
